@@ -1,0 +1,58 @@
+"""datapipe: from raw files to a fed GPU, and where every millisecond went.
+
+The public names, imported on first use, so that `import datapipe` pulls in no torch, Dask, Polars or Arrow:
+
+    open_dataset     a folder or URL of Parquet/Arrow shards → Dataset
+    DataLoader       Dataset → batches: global order as a pure function, exact resume
+    preprocess       raw inputs → a sharded dataset, every row accounted for
+    profile          where a training step's time goes, with any loader
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datapipe.dataset import Dataset, open_dataset
+    from datapipe.errors import DatapipeError
+    from datapipe.loader import DataLoader
+    from datapipe.preprocess import RunSummary, preprocess
+    from datapipe.profiling import Profile, profile
+
+__version__ = "0.1.0"
+
+_HOME: Final = {
+    "DataLoader": "datapipe.loader",
+    "DatapipeError": "datapipe.errors",
+    "Dataset": "datapipe.dataset",
+    "Profile": "datapipe.profiling",
+    "RunSummary": "datapipe.preprocess",
+    "open_dataset": "datapipe.dataset",
+    "preprocess": "datapipe.preprocess",
+    "profile": "datapipe.profiling",
+}
+
+__all__ = [
+    "DataLoader",
+    "DatapipeError",
+    "Dataset",
+    "Profile",
+    "RunSummary",
+    "open_dataset",
+    "preprocess",
+    "profile",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'datapipe' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

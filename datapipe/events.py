@@ -1,0 +1,198 @@
+"""Recording, and nothing but recording: spans go into a preallocated ring, analysis is `profiling`'s work.
+
+What enters: (stage, item, times) from any thread. What leaves: one numpy array of spans, sorted by start.
+Invariant: the hot path takes no lock and allocates nothing that outlives the call. Each thread owns its ring;
+a ring that is full overwrites its oldest spans and counts them, so that a reader can say what was lost.
+
+A *span* is one piece of work on one item by one stage:
+
+    get ≤ start ≤ end ≤ put
+     └ began to wait for its input
+           └ had it: service began
+                   └ service ended
+                          └ its output was accepted downstream
+
+All times are `time.perf_counter_ns()` (ns; on Linux and macOS one monotonic clock for every process of the machine).
+`cause` names the item whose arrival let this span start (-1: none): the edge a critical path walks back along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+_RECORD: Final = struct.Struct("=8q2HI")  # item cause get start end put bytes cpu | stage thread flags
+FIELDS: Final = (
+    ("item", "<i8"),
+    ("cause", "<i8"),
+    ("get", "<i8"),
+    ("start", "<i8"),
+    ("end", "<i8"),
+    ("put", "<i8"),
+    ("bytes", "<i8"),
+    ("cpu", "<i8"),
+    ("stage", "<u2"),
+    ("thread", "<u2"),
+    ("flags", "<u4"),
+)
+"""The numpy dtype of a span: times and thread CPU time in ns, `bytes` as moved by the span."""
+
+STAGES: Final = (
+    # On the consumer's thread; together they fill a step.
+    "step", "wait", "h2d", "forward", "backward", "optimizer", "communication", "checkpoint", "evaluate", "startup",
+    # On the loader's threads (item: a row-group ordinal up to decode, a batch number from gather on).
+    "list", "footer", "fetch", "decompress", "decode", "filter", "gather", "transform", "collate", "pin", "queue",
+)  # fmt: skip
+"""The stages that everybody names alike; a recorder takes further names as they come."""
+
+HIT: Final = 1
+MISS: Final = 2
+DEVICE: Final = 4
+"""`flags`: the bytes came from a cache (HIT) or from their source (MISS); times were read off the device (DEVICE)."""
+
+
+@final
+class Ring:
+    """One thread's spans: a fixed block of memory written round and round."""
+
+    __slots__ = ("_buffer", "_capacity", "_pack", "count", "name", "thread")
+
+    def __init__(self, capacity: int, thread: int, name: str) -> None:
+        self._capacity = capacity
+        self._buffer = bytearray(capacity * _RECORD.size)
+        self._pack = _RECORD.pack_into
+        self.count = 0
+        self.thread = thread
+        self.name = name
+
+    def write(
+        self, stage: int, item: int, get: int, start: int, end: int, put: int,
+        nbytes: int = 0, cpu: int = 0, cause: int = -1, flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Store one span (times in ns). Only the owning thread may call this."""
+        n = self.count
+        self._pack(
+            self._buffer, n % self._capacity * 72,
+            item, cause, get, start, end, put, nbytes, cpu, stage, self.thread, flags,
+        )  # fmt: skip
+        self.count = n + 1
+
+    @property
+    def lost(self) -> int:
+        """How many spans were overwritten."""
+        return max(0, self.count - self._capacity)
+
+    def array(self) -> npt.NDArray[np.void]:
+        """A copy of the spans held, oldest first."""
+        import numpy as np
+
+        count = self.count
+        rows = np.frombuffer(bytes(self._buffer), dtype=np.dtype(list(FIELDS)))
+        if count <= self._capacity:
+            return rows[:count].copy()
+        return np.roll(rows, -(count % self._capacity))
+
+
+@final
+class Recorder:
+    """Collects spans from every thread of this process.
+
+    Args:
+        capacity: spans kept per thread (72 bytes each; 65,536 by default, 4.5 MiB a thread).
+    """
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        self._capacity = capacity
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._rings: list[Ring] = []
+        self._stages: dict[str, int] = {name: i for i, name in enumerate(STAGES)}
+        self.started_ns = time.perf_counter_ns()
+        self.started_unix_ns = time.time_ns()
+        self.notes: dict[str, Any] = {}
+        """Facts about the run that a report shows: loader settings, device, model size."""
+
+    def stage(self, name: str) -> int:
+        """The number of a stage; call it once, outside the hot path."""
+        number = self._stages.get(name)
+        if number is None:
+            with self._lock:
+                number = self._stages.setdefault(name, len(self._stages))
+        return number
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stage names by number."""
+        return tuple(sorted(self._stages, key=self._stages.__getitem__))
+
+    def ring(self) -> Ring:
+        """This thread's ring, made at the first call: hold it in a local variable in a loop."""
+        ring: Ring | None = getattr(self._local, "ring", None)
+        if ring is None:
+            with self._lock:
+                ring = Ring(self._capacity, len(self._rings), threading.current_thread().name)
+                self._rings.append(ring)
+            self._local.ring = ring
+        return ring
+
+    @contextlib.contextmanager
+    def span(self, name: str, item: int = -1, *, nbytes: int = 0, cause: int = -1) -> Iterator[None]:
+        """Time a block as one span, thread CPU time included; for work of ≥0.1 ms (hot loops call `Ring.write`)."""
+        stage, ring = self.stage(name), self.ring()
+        cpu, start = time.thread_time_ns(), time.perf_counter_ns()
+        try:
+            yield
+        finally:
+            end = time.perf_counter_ns()
+            ring.write(stage, item, start, start, end, end, nbytes, time.thread_time_ns() - cpu, cause)
+
+    def spans(self) -> npt.NDArray[np.void]:
+        """Every span held, sorted by start: a structured array of dtype `FIELDS`."""
+        import numpy as np
+
+        with self._lock:
+            rings = list(self._rings)
+        if not rings:
+            return np.empty(0, dtype=np.dtype(list(FIELDS)))
+        spans = np.concatenate([ring.array() for ring in rings])
+        return spans[np.argsort(spans["start"], kind="stable")]
+
+    @property
+    def threads(self) -> tuple[str, ...]:
+        """Thread names by number."""
+        with self._lock:
+            return tuple(ring.name for ring in self._rings)
+
+    @property
+    def lost(self) -> int:
+        """Spans overwritten because a ring was full."""
+        with self._lock:
+            return sum(ring.lost for ring in self._rings)
+
+
+_active: Recorder | None = None
+
+
+def active() -> Recorder | None:
+    """The recorder of the profile in progress, or None: then a stage records nothing and reads no clock."""
+    return _active
+
+
+@contextlib.contextmanager
+def recording(recorder: Recorder) -> Iterator[Recorder]:
+    """Make `recorder` the active one, for all threads, until the block ends; nests."""
+    global _active  # noqa: PLW0603  (one profile at a time in a process: that is what `active` means)
+    before, _active = _active, recorder
+    try:
+        yield recorder
+    finally:
+        _active = before

@@ -1,0 +1,66 @@
+"""The step contract: a typed callable, Arrow table → Arrow table, with a name, a version, options and drop reasons.
+
+A step is pure: the same table, options and keys give the same rows, on any worker, offline and online. It never removes
+a row on its own: it *marks* it, by a reason in the column `drop_reason` (or `quarantine_reason` for bad data), and
+whoever runs the step counts the mark and removes the row. So every dropped row has a counted reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+DROP = "drop_reason"
+QUARANTINE = "quarantine_reason"
+ROW_ID = "row_id"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """What random steps draw from, with the row id: nothing else may enter a draw."""
+
+    seed: int = 0
+    epoch: int = 0
+
+
+class Step(Protocol):
+    """One step, its options bound. `resource` paths (a tokenizer) are part of the options."""
+
+    def __call__(self, table: pa.Table, keys: Keys) -> pa.Table:
+        """Rows in, the same rows out (a `reshape` step apart), some of them marked."""
+        ...
+
+
+Kind = Literal["map", "reshape", "global"]
+"""map: row by row, in order. reshape: documents in, other rows out (packing). global: needs every row of the corpus;
+what runs over it is `preprocess`, and the step itself is the row-by-row half (a hash, a sample)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSpec:
+    """What the registry holds of a step.
+
+    Attributes:
+        name: as a recipe writes it; a rule that exists in several variants names its own ("gopher_quality@whitespace").
+        version: raised whenever the rows a step gives may change: it is part of the task key.
+        options: a frozen, keyword-only dataclass; every field has a default.
+        reasons: every drop or quarantine reason the step may mark.
+        needs: columns it reads; gives: columns it adds or rewrites.
+        build: options → the callable; heavy imports happen in here.
+        summary: one line, for `--help` and the printed plan.
+    """
+
+    name: str
+    version: int
+    kind: Kind
+    options: type[Any]
+    build: Callable[[Any], Step]
+    summary: str
+    reasons: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()

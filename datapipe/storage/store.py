@@ -1,0 +1,81 @@
+"""The Store contract: bytes by name and range.
+
+What enters: a path relative to the store's root, '/'-separated. What leaves: bytes, sizes and etags.
+Invariant: a read gives exactly the bytes asked for or raises; a put is seen whole or not at all.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object: its path relative to the store's root, its size in bytes, and its etag.
+
+    The etag changes whenever the bytes do (locally: size, modification time in ns and inode; remotely: what the
+    service says). It never holds a credential, and is compared, never parsed.
+    """
+
+    path: str
+    size: int
+    etag: str
+
+
+class Store(abc.ABC):
+    """A folder of bytes, local or remote. Implementations are final, picklable, and safe to share by threads.
+
+    Every error is a `StorageError`: NotFoundError, AccessError, IntegrityError or NoSpaceError where it is one of those.
+    Paths that leave the root ('..', absolute, a drive, NUL) are refused with `ConfigError`.
+    """
+
+    url: str
+    """Where the root is, safe to print: no user name, password, token or signed query."""
+
+    @abc.abstractmethod
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Every object below `prefix` (a folder, or "" for all), recursively, sorted by path."""
+
+    @abc.abstractmethod
+    def info(self, path: str) -> Entry:
+        """Size and etag of one object."""
+
+    @abc.abstractmethod
+    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes [start, end) of an object (to its end if None). Fewer than asked for is an IntegrityError."""
+
+    @abc.abstractmethod
+    def open(self, path: str) -> BinaryIO:
+        """A seekable binary reader, for decompression and Parquet; ranged requests underneath."""
+
+    @abc.abstractmethod
+    def put(self, path: str, data: bytes | memoryview) -> Entry:
+        """Write an object atomically and durably: readers see the old bytes or the new, never a part."""
+
+    @abc.abstractmethod
+    def put_file(self, path: str, source: str) -> Entry:
+        """The same from a local file (moved where the file system allows, so it may be gone afterwards)."""
+
+    @abc.abstractmethod
+    def delete(self, path: str) -> None:
+        """Remove one object; one that is not there is no error."""
+
+    def local_path(self, path: str) -> str | None:
+        """The object's path on this machine's file system, where it has one (for mmap); else None."""
+        del path
+        return None
+
+    def exists(self, path: str) -> bool:
+        """Whether the object is there."""
+        from datapipe.errors import NotFoundError
+
+        try:
+            self.info(path)
+        except NotFoundError:
+            return False
+        return True
