@@ -1,0 +1,46 @@
+# Everything a developer or CI runs. Needs python3 (>= 3.11) and make; nothing else is preinstalled.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: install demo test test-slow lint bench clean help
+
+help:           ## show these targets
+	@grep -hE '^[a-z-]+: *[a-zA-Z$$(). /_-]*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+# A stamp per extra: installed again only when what it depends on has changed.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "datapipe needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed  ## make .venv and install datapipe with all it needs to run
+
+demo: install   ## the whole way on real input: preprocess, train, resume, profile
+	$(BIN)/datapipe demo $(DEMO)
+
+lint: $(VENV)/.installed-test  ## ruff and mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint      ## lint, then every check but the slow ones (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/.installed-test  ## the long suites: many kill points, large inputs
+	$(BIN)/python -m pytest -m slow --timeout 3600 $(TESTS)
+
+bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios
+	$(BIN)/python benchmarks/recorder_cost.py
+	$(BIN)/python benchmarks/loader_tokens.py
+
+clean:          ## remove what make made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis datapipe-demo

@@ -1,0 +1,193 @@
+"""The index: where every row group of a dataset is and how many rows it holds, as arrays.
+
+What enters: a manifest, or the footers of a bare folder of Parquet and Arrow files. What leaves: one element per
+row group (a
+*block* of the loader's order), in shard order. Invariant: memory is O(row groups); no row is read to build it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from datapipe.errors import DatasetError, IntegrityError, SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from datapipe.dataset.manifest import Manifest
+    from datapipe.storage import Entry, Store
+
+SUFFIXES: Final = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+}
+_FOOTER_THREADS: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DatasetIndex:
+    """One element per row group.
+
+    Attributes:
+        paths, formats: one per shard.
+        shard, group: int32[n]: the shard of each block and its row group within it.
+        rows: int64[n]: rows of each block. bytes: int64[n]: their size uncompressed, all columns. tokens: int64[n]
+        or None.
+        first: int64[n + 1]: the number of the first row of each block in the whole dataset.
+    """
+
+    paths: tuple[str, ...]
+    formats: tuple[str, ...]
+    shard: npt.NDArray[np.int32]
+    group: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int64]
+    bytes: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int64] | None
+    first: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def build_index(
+    paths: Sequence[str],
+    formats: Sequence[str],
+    rows: Sequence[Sequence[int]],
+    sizes: Sequence[Sequence[int]],
+    tokens: Sequence[Sequence[int]] | None,
+) -> DatasetIndex:
+    """Arrays from per-shard lists of per-row-group counts."""
+    counts = np.fromiter((len(r) for r in rows), np.int64, len(rows))
+    flat_rows = _flat(rows)
+    starts = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    return DatasetIndex(
+        paths=tuple(paths),
+        formats=tuple(formats),
+        shard=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        group=(np.arange(len(flat_rows)) - np.repeat(starts, counts)).astype(np.int32),
+        rows=flat_rows,
+        bytes=_flat(sizes),
+        tokens=None if tokens is None else _flat(tokens),
+        first=np.concatenate([np.zeros(1, np.int64), np.cumsum(flat_rows)]),
+    )
+
+
+def _flat(lists: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, np.int64), *(np.asarray(part, dtype=np.int64) for part in lists)])
+
+
+def index_of_manifest(manifest: Manifest) -> DatasetIndex:
+    """The index a manifest carries: nothing is opened."""
+    groups = [shard.row_groups for shard in manifest.shards]
+    tokens = [g.tokens for g in groups if g.tokens is not None]
+    return build_index(
+        [shard.path for shard in manifest.shards],
+        [shard.format for shard in manifest.shards],
+        [g.rows for g in groups],
+        [g.uncompressed for g in groups],
+        tokens if groups and len(tokens) == len(groups) else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footer:
+    """What a data file says of itself: schema, rows and uncompressed bytes per row group, a digest of its footer."""
+
+    schema: pa.Schema
+    rows: tuple[int, ...]
+    sizes: tuple[int, ...]
+    digest: str
+
+
+def read_footer(store: Store, path: str, kind: str) -> Footer:
+    """Read the footer of a Parquet or Arrow IPC file; IntegrityError where it is damaged or cut short."""
+    try:
+        with store.open(path) as file:
+            return _parquet_footer(file) if kind == "parquet" else _arrow_footer(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{store.url}/{path}: its footer cannot be read ({str(error).splitlines()[0] if str(error) else error!r})",
+            expected=f"a whole {kind} file",
+            fix="copy the file again, or move it out of the folder",
+        ) from None
+
+
+def _parquet_footer(file: object) -> Footer:
+    meta = pq.ParquetFile(file).metadata
+    digest = xxhash.xxh3_128()
+    rows, sizes = [], []
+    for g in range(meta.num_row_groups):
+        group = meta.row_group(g)
+        rows.append(group.num_rows)
+        sizes.append(group.total_byte_size)
+        for c in range(group.num_columns):
+            column = group.column(c)
+            stats = column.statistics
+            bounds = (stats.min, stats.max, stats.null_count) if stats is not None and stats.has_min_max else ()
+            digest.update(repr((column.total_compressed_size, column.total_uncompressed_size, bounds)).encode())
+    return Footer(schema=meta.schema.to_arrow_schema(), rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
+
+
+def _arrow_footer(file: object) -> Footer:
+    reader = pa.ipc.open_file(file)
+    rows, sizes = [], []
+    digest = xxhash.xxh3_128()
+    for b in range(reader.num_record_batches):
+        batch = reader.get_batch(b)
+        rows.append(batch.num_rows)
+        sizes.append(batch.get_total_buffer_size())
+        digest.update(f"{batch.num_rows}:{sizes[-1]};".encode())
+    return Footer(schema=reader.schema, rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
+
+
+def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetIndex, pa.Schema, str]:
+    """The index, schema and fingerprint of data files without a manifest, from their footers, read in parallel.
+
+    The fingerprint covers the schema and, per file in path order, its size, row counts and footer (compressed
+    sizes, minima, maxima and null counts of each column chunk): what can be known without reading the rows.
+    """
+    if not entries:
+        raise DatasetError(
+            f"{store.url} holds no Parquet or Arrow file and no manifest.json",
+            expected="files ending in " + ", ".join(SUFFIXES),
+            fix="check the path, or make a dataset with `datapipe preprocess INPUT OUTPUT`",
+        )
+    kinds = [SUFFIXES["." + entry.path.rsplit(".", 1)[-1].lower()] for entry in entries]
+    with ThreadPoolExecutor(min(_FOOTER_THREADS, len(entries))) as pool:
+        footers = list(pool.map(lambda job: read_footer(store, job[0].path, job[1]), zip(entries, kinds, strict=True)))
+    schema = footers[0].schema
+    digest = xxhash.xxh3_128(schema.remove_metadata().serialize().to_pybytes())
+    for entry, footer in zip(entries, footers, strict=True):
+        if not footer.schema.equals(schema, check_metadata=False):
+            raise SchemaError(
+                f"{entry.path}: its columns differ from those of {entries[0].path}: {_difference(schema, footer.schema)}",
+                expected="the same schema in every file",
+                fix="open the files of each schema apart, or rewrite them to one schema",
+            )
+        digest.update(f"{entry.size}:{footer.rows}:{footer.digest};".encode())
+    index = build_index(
+        [entry.path for entry in entries], kinds, [f.rows for f in footers], [f.sizes for f in footers], None
+    )
+    return index, schema, f"dp1-{digest.hexdigest()}"
+
+
+def _difference(want: pa.Schema, got: pa.Schema) -> str:
+    for field in want:
+        if got.get_field_index(field.name) < 0:
+            return f"{field.name} is missing"
+        if not got.field(field.name).equals(field):
+            return f"{field.name} is {got.field(field.name).type}, not {field.type}"
+    extra = [field.name for field in got if want.get_field_index(field.name) < 0]
+    return f"{extra[0]} is extra" if extra else "the columns are in another order"

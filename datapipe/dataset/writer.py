@@ -1,0 +1,172 @@
+"""Writing shards, and publishing them as a dataset.
+
+What enters: Arrow tables of one schema. What leaves: shard files under names that carry their checksum, then one
+manifest, last.
+Invariant: the same tables give the same bytes and so the same names; a reader sees the old dataset or the new one,
+never a mixture, because shards are only ever added before the manifest is replaced in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from datapipe.dataset.manifest import (
+    MANIFEST_NAME,
+    Checksum,
+    FileEntry,
+    Manifest,
+    RowGroups,
+    ShardEntry,
+    safe_path,
+)
+from datapipe.storage import checksum_bytes, checksum_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from datapipe.storage import Store
+
+TOKENS_COLUMN = "n_tokens"
+"""Summed per row group into the manifest, so that a loader can plan packing and cost from metadata alone."""
+
+
+def write_shard(
+    store: Store,
+    stem: str,
+    tables: Iterable[pa.Table],
+    *,
+    schema: pa.Schema,
+    row_group_rows: int,
+    format: Literal["parquet", "arrow"] = "parquet",  # noqa: A002  (the field's own word)
+    compression: str = "zstd",
+    documents: int | None = None,
+    scratch: str | None = None,
+) -> ShardEntry | None:
+    """Write one shard as `<stem>-<8 hex digits of its checksum>.<format>` and return its entry; None if it has no rows.
+
+    Args:
+        stem: path without ending, relative to the store ("data/part-00003").
+        tables: rows of `schema`, in any cut: row groups are cut anew, `row_group_rows` rows each but the last.
+        compression: a Parquet codec, or for Arrow "zstd", "lz4" or "none".
+        documents: how many input documents the rows hold, where they were packed.
+        scratch: a local folder for the file while it is written; the system's by default.
+
+    Raises:
+        StorageError: NoSpaceError among them; nothing visible is left behind.
+    """
+    handle, local = tempfile.mkstemp(prefix="datapipe-", suffix=f".{format}", dir=scratch)
+    os.close(handle)
+    try:
+        write = _write_parquet if format == "parquet" else _write_arrow
+        groups = write(local, _regroup(tables, schema, row_group_rows), schema, compression)
+        rows = sum(groups.rows)
+        if rows == 0:
+            return None
+        digest = checksum_file(local)
+        size = os.path.getsize(local)  # noqa: PTH202  (a plain path)
+        path = safe_path(f"{stem}-{digest[:8]}.{format}")
+        store.put_file(path, local)
+    finally:
+        if os.path.exists(local):  # noqa: PTH110
+            os.unlink(local)  # noqa: PTH108
+    return ShardEntry(
+        path=path,
+        format=format,
+        rows=rows,
+        bytes=size,
+        checksum=Checksum(value=digest),
+        row_groups=groups,
+        documents=documents,
+    )
+
+
+def put_file_entry(store: Store, path: str, data: bytes, *, size: int = 0) -> FileEntry:
+    """Store a further file of the dataset (a tokenizer) and return its entry."""
+    store.put(safe_path(path), data)
+    return FileEntry(path=path, bytes=len(data), checksum=Checksum(value=checksum_bytes(data)), size=size)
+
+
+def publish(store: Store, manifest: Manifest) -> str:
+    """Put the manifest in place, atomically and last, and return the fingerprint.
+
+    Shards of the dataset that was there before stay until `sweep` removes them.
+    """
+    store.put(MANIFEST_NAME, manifest.to_json())
+    return manifest.fingerprint
+
+
+def sweep(store: Store, manifest: Manifest, folder: str = "data") -> list[str]:
+    """Delete the files in `folder` that the published manifest does not list, and return their paths."""
+    keep = {shard.path for shard in manifest.shards}
+    gone = [entry.path for entry in store.list(folder) if entry.path not in keep]
+    for path in gone:
+        store.delete(path)
+    return gone
+
+
+def _regroup(tables: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    """The same rows as tables of exactly `rows` rows (the last may have fewer), whatever the cut they came in."""
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        rest = table.cast(schema) if table.schema != schema else table
+        while rest.num_rows:
+            part = rest.slice(0, rows - count)
+            rest = rest.slice(part.num_rows)
+            held.append(part)
+            count += part.num_rows
+            if count == rows:
+                yield pa.concat_tables(held).combine_chunks()
+                held, count = [], 0
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _write_parquet(path: str, groups: Iterable[pa.Table], schema: pa.Schema, compression: str) -> RowGroups:
+    tokens: list[int] | None = [] if TOKENS_COLUMN in schema.names else None
+    # Dictionaries pay for repeated strings; token lists and numbers only lose decode speed by them.
+    dictionary = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    options: dict[str, Any] = {"use_dictionary": dictionary, "write_page_checksum": True}
+    with pq.ParquetWriter(path, schema, compression=compression, **options) as writer:
+        for table in groups:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            if tokens is not None:
+                tokens.append(_token_sum(table))
+    meta = pq.read_metadata(path)
+    chunks = [[meta.row_group(g).column(c) for c in range(meta.num_columns)] for g in range(meta.num_row_groups)]
+    return RowGroups(
+        rows=tuple(meta.row_group(g).num_rows for g in range(meta.num_row_groups)),
+        offset=tuple(min(c.dictionary_page_offset or c.data_page_offset for c in group) for group in chunks),
+        bytes=tuple(sum(c.total_compressed_size for c in group) for group in chunks),
+        uncompressed=tuple(sum(c.total_uncompressed_size for c in group) for group in chunks),
+        tokens=None if tokens is None else tuple(tokens),
+    )
+
+
+def _write_arrow(path: str, groups: Iterable[pa.Table], schema: pa.Schema, compression: str) -> RowGroups:
+    options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+    counted: list[tuple[int, int, int, int, int]] = []
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema, options=options) as writer:
+        for table in groups:
+            start = sink.tell()
+            writer.write_batch(table.to_batches()[0])
+            tokens = _token_sum(table) if TOKENS_COLUMN in schema.names else 0
+            counted.append((table.num_rows, start, sink.tell() - start, table.get_total_buffer_size(), tokens))
+    rows, offset, stored, uncompressed, tokens_ = zip(*counted, strict=True) if counted else ((),) * 5
+    return RowGroups(
+        rows=rows,
+        offset=offset,
+        bytes=stored,
+        uncompressed=uncompressed,
+        tokens=tokens_ if TOKENS_COLUMN in schema.names else None,
+    )
+
+
+def _token_sum(table: pa.Table) -> int:
+    return int(pc.sum(table.column(TOKENS_COLUMN)).as_py() or 0)
