@@ -1,0 +1,152 @@
+"""What a command says and where: results on standard output, everything else on standard error.
+
+With `--json` standard output carries exactly one JSON object, also when the command fails.
+Invariant: text that comes from data or file names is printed as text, never as terminal markup or control codes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, final
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+debug = False
+"""Set by `datapipe --debug`."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+@functools.cache
+def out() -> Console:
+    """Standard output, for results."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+
+
+@functools.cache
+def err() -> Console:
+    """Standard error, for progress and messages."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+
+
+def printable(text: object) -> str:
+    """The text with control characters (terminal escapes among them) shown as escapes; line ends and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(text: object, style: str | None = None) -> None:
+    """A line on standard error."""
+    err().print(printable(text), style=style)
+
+
+def show(text: object, style: str | None = None) -> None:
+    """A line of the result, on standard output."""
+    out().print(printable(text), style=style)
+
+
+def emit(value: Mapping[str, Any]) -> None:
+    """The one JSON object of a `--json` command."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def fail(error: BaseException) -> None:
+    """Say an error: what was got, what was expected, what to do; with `--debug`, where."""
+    from datapipe.errors import DatapipeError
+
+    known = isinstance(error, DatapipeError)
+    if "--json" in sys.argv:
+        detail = {"type": type(error).__name__, "message": str(error), "notes": getattr(error, "__notes__", [])}
+        if isinstance(error, DatapipeError):
+            detail |= {"got": error.got, "expected": error.expected, "fix": error.fix}
+        emit({"ok": False, "error": detail})
+    if debug:
+        err().print_exception(show_locals=False)
+        return
+    name = type(error).__name__
+    say(f"error: {error}" if known else f"error: {name}: {error}", "bold red" if err().is_terminal else None)
+    for note in getattr(error, "__notes__", []):
+        say(f"  in: {note}")
+    if not known:
+        say("  to do: run `datapipe --debug …` for the traceback, and report it: this error was not foreseen")
+
+
+@final
+class Steps:
+    """Progress of a long command: a bar on a terminal, plain lines every few seconds elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool = False, every: float = 5.0) -> None:
+        self._quiet = quiet
+        self._every = every
+        self._said = 0.0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._name = ""
+
+    def __enter__(self) -> Steps:
+        if not self._quiet and err().is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=err(),
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, name: str, done: int, total: int, detail: str = "") -> None:
+        """Say how far the stage called `name` has come."""
+        if self._bar is not None:
+            if self._task is None or name != self._name:
+                if self._task is not None:
+                    self._bar.remove_task(self._task)
+                self._task = self._bar.add_task(name, total=total, detail=detail)
+            self._bar.update(self._task, completed=done, total=total, detail=detail)
+        elif not self._quiet and (name != self._name or time.monotonic() - self._said > self._every or done == total):
+            say(f"  {name}: {done} of {total}" + (f", {detail}" if detail else ""))
+            self._said = time.monotonic()
+        self._name = name
+
+
+def size(n: float) -> str:
+    """Bytes for people: 12.3 MB (powers of ten)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(n) < 1000 or unit == "TB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...] | None = None, right: tuple[int, ...] = ()) -> str:
+    """Columns of text, aligned; the columns numbered in `right` to the right."""
+    lines = [header, *rows] if header else rows
+    widths = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))] if lines else []
+    cut = [
+        "  ".join(
+            cell.rjust(widths[c]) if c in right else cell.ljust(widths[c]) for c, cell in enumerate(line)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join("  " + line for line in cut)

@@ -1,0 +1,152 @@
+"""`datapipe describe`, `verify` and `plan`: what a dataset is, whether it is whole, what reading it will cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from datapipe.cli import console
+from datapipe.cli.console import JsonOption
+
+if TYPE_CHECKING:
+    from datapipe.dataset import Dataset, LedgerEntry
+
+Where = Annotated[str, typer.Argument(help="A dataset: a folder or URL with a manifest, or of Parquet or Arrow files.")]
+
+
+def describe(dataset: Where, json: JsonOption = False) -> None:
+    """Show what a dataset holds: schema, rows, shards, tokens, drops by reason, recipe, fingerprint.
+
+    Example: datapipe describe datapipe-demo/dataset
+    """
+    from datapipe.dataset import open_dataset
+
+    opened = open_dataset(dataset)
+    facts = description(opened)
+    if json:
+        console.emit(facts)
+        return
+    for line in description_lines(facts):
+        console.show(line)
+
+
+def description(dataset: Dataset) -> dict[str, Any]:
+    """The facts about a dataset, as JSON values; sizes in bytes."""
+    manifest = dataset.manifest
+    facts: dict[str, Any] = {
+        "ok": True,
+        "url": dataset.url,
+        "fingerprint": dataset.fingerprint,
+        "rows": dataset.num_rows,
+        "shards": len(dataset.index.paths),
+        "row_groups": len(dataset.index),
+        "uncompressed_bytes": int(dataset.index.bytes.sum()),
+        "schema": [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in dataset.schema],
+    }
+    if manifest is not None:
+        facts |= {
+            "bytes": sum(shard.bytes for shard in manifest.shards),
+            "tokens": manifest.tokens,
+            "vocabulary": None if manifest.vocabulary is None else manifest.vocabulary.size,
+            "recipe": manifest.recipe,
+            "recipe_fingerprint": manifest.recipe_fingerprint,
+            "parent": manifest.parent,
+        }
+        if manifest.ledger:
+            total = manifest.total()
+            facts["ledger"] = total.model_dump(exclude={"split", "shard"}) | {"unaccounted": total.unaccounted}
+    return facts
+
+
+def description_lines(facts: dict[str, Any]) -> list[str]:
+    """The same for a person."""
+    lines = [
+        facts["url"],
+        f"  fingerprint  {facts['fingerprint']}",
+        f"  rows         {facts['rows']:,} in {facts['row_groups']:,} row groups, {facts['shards']:,} shards",
+        f"  size         {console.size(facts['uncompressed_bytes'])} uncompressed"
+        + (f", {console.size(facts['bytes'])} stored" if "bytes" in facts else ""),
+    ]
+    if facts.get("tokens") is not None:
+        vocabulary = f", vocabulary of {facts['vocabulary']:,}" if facts.get("vocabulary") else ""
+        lines.append(f"  tokens       {facts['tokens']:,}{vocabulary}")
+    lines.append("  columns")
+    lines.append(
+        console.table([("  " + f["name"], f["type"] + ("" if f["nullable"] else " not null")) for f in facts["schema"]])
+    )
+    if facts.get("recipe"):
+        steps = [next(iter(s)) if isinstance(s, dict) else s for s in facts["recipe"].get("steps", [])]
+        lines.append(f"  recipe       {facts['recipe'].get('name', '?')} ({facts['recipe_fingerprint']})")
+        lines.append(f"               {' → '.join(str(step) for step in steps)}")
+    if "ledger" in facts:
+        lines += ["  documents"] + ["  " + line for line in _ledger(facts["ledger"])]
+    elif "bytes" not in facts:
+        lines.append("  no manifest  checksums, recipe and ledger are unknown; the index was read from the footers")
+    return lines
+
+
+def _ledger(ledger: dict[str, Any]) -> list[str]:
+    rows = [("in", f"{ledger['documents_in']:,}"), ("out", f"{ledger['out']:,}")]
+    rows += [(f"dropped: {reason}", f"{n:,}") for reason, n in ledger["dropped"].items()]
+    rows.append(("duplicates", f"{ledger['duplicates']:,}"))
+    rows += [(f"quarantined: {reason}", f"{n:,}") for reason, n in ledger["quarantined"].items()]
+    rows.append(("unaccounted", f"{ledger['unaccounted']:,}"))
+    return console.table(rows, right=(1,)).split("\n")
+
+
+def ledger_lines(total: LedgerEntry) -> list[str]:
+    """A row ledger as aligned lines: in, out, each reason, and what is unaccounted for (0)."""
+    return _ledger(total.model_dump() | {"unaccounted": total.unaccounted})
+
+
+def verify(dataset: Where, json: JsonOption = False) -> None:
+    """Check every checksum, count and ledger of a dataset; exit 1 on any mismatch.
+
+    Example: datapipe verify datapipe-demo/dataset
+    """
+    from datapipe.dataset import verify_dataset
+
+    report = verify_dataset(dataset)
+    if json:
+        faults = [{"path": path, "fault": fault} for path, fault in report.faults]
+        console.emit(
+            {"ok": report.ok, "url": report.url, "fingerprint": report.fingerprint, "shards": report.shards}
+            | {"rows": report.rows, "bytes": report.bytes, "faults": faults, "notes": list(report.notes)}
+        )
+    else:
+        for path, fault in report.faults:
+            console.show(f"FAULT  {path}: {fault}")
+        for note in report.notes:
+            console.show(f"note   {note}")
+        checked = f"{report.shards:,} shards, {report.rows:,} rows, {console.size(report.bytes)}"
+        console.show(
+            f"{'whole' if report.ok else f'{len(report.faults)} faults'}: {checked}  {report.fingerprint or ''}"
+        )
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def plan(
+    dataset: Where,
+    batch_size: Annotated[int, typer.Option(help="Rows per rank and step.", min=1)] = 32,
+    world_size: Annotated[int, typer.Option(help="Ranks.", min=1)] = 1,
+    columns: Annotated[str | None, typer.Option(help="Columns to read, comma-separated; all by default.")] = None,
+    tail: Annotated[str, typer.Option(help="drop, pad or partial.")] = "drop",
+    shuffle: Annotated[bool, typer.Option(help="Shuffle, or read in order.")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Say what an epoch will cost before it is read: steps, bytes, memory, shuffle quality. Reads no row.
+
+    Example: datapipe plan datapipe-demo/dataset --batch-size 16 --world-size 8
+    """
+    from datapipe.dataset import open_dataset
+    from datapipe.loader import plan_epoch
+
+    opened = open_dataset(dataset, columns=columns.split(",") if columns else None)
+    facts = plan_epoch(opened, batch_size=batch_size, world_size=world_size, tail=tail, shuffle=shuffle, seed=seed)
+    if json:
+        console.emit({"ok": True, "url": opened.url, **facts.as_dict()})
+    else:
+        console.show(str(facts))

@@ -1,0 +1,79 @@
+"""`datapipe profile`, `report` and `compare`: where a run's time went, shown again, and against another run's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datapipe.cli import console
+from datapipe.cli.console import JsonOption
+
+Folder = Annotated[Path, typer.Argument(help="A profile: the folder that holds profile.json.")]
+
+
+def profile(
+    context: typer.Context,
+    script: Annotated[str, typer.Argument(help="The training script (with -m: the module).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the profile goes.")] = Path("runs/profile"),
+    module: Annotated[bool, typer.Option("-m", help="Run SCRIPT as a module, like python -m.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Profile any PyTorch script, unmodified: datapipe profile [OPTIONS] script.py [its own arguments].
+
+    The script's own output and exit code are kept. Example: datapipe profile -o runs/a train.py --epochs 1
+    """
+    from datapipe.integrations.script import profile_script
+
+    code = profile_script([script, *context.args], output, module=module)
+    _show(output, json=json, code=code)
+    if code:
+        raise typer.Exit(code)
+
+
+def report(folder: Folder, json: JsonOption = False) -> None:
+    """Show a profile again: the verdict and the step ledger; report.html is written anew.
+
+    Example: datapipe report datapipe-demo/profile
+    """
+    from datapipe.profiling import load_profile, write_report
+
+    write_report(load_profile(folder), folder)
+    _show(folder, json=json)
+
+
+def _show(folder: Path, *, json: bool, code: int = 0) -> None:
+    from datapipe.profiling import load_profile, terminal
+
+    loaded = load_profile(folder)
+    if json:
+        console.emit({"ok": code == 0, "exit_code": code, **loaded.as_dict()})
+        return
+    for line in terminal(loaded, width=min(console.out().width, 100)):
+        console.show(line)
+    console.show(f"\n{folder / 'report.html'}")
+
+
+def compare(
+    before: Folder,
+    after: Folder,
+    threshold: Annotated[float, typer.Option(help="A slow-down beyond this share of a step is a regression.")] = 0.05,
+    json: JsonOption = False,
+) -> None:
+    """Compare two profiles: which parts of the step changed, by how much; exit 1 on a regression.
+
+    Example: datapipe compare runs/a runs/b --threshold 0.1
+    """
+    from datapipe.profiling import compare as compare_profiles
+    from datapipe.profiling import load_profile
+
+    found = compare_profiles(load_profile(before), load_profile(after))
+    regressed = found.regressed(threshold)
+    if json:
+        console.emit({"ok": not regressed, "regressed": regressed, **found.as_dict()})
+    else:
+        console.show(str(found))
+        console.show(f"regression: slower by more than {threshold:.0%}" if regressed else "no regression")
+    if regressed:
+        raise typer.Exit(1)

@@ -1,0 +1,180 @@
+"""Opening datasets, with a manifest and without."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datapipe import open_dataset
+from datapipe.errors import ConfigError, DatasetError, IntegrityError, ManifestError, NotFoundError, SchemaError
+
+
+def test_a_dataset_says_what_it_holds(made):
+    folder, manifest = made
+    ds = open_dataset(str(folder))
+    assert len(ds) == ds.num_rows == 17
+    assert ds.schema.names == ["row_id", "tokens", "n_tokens"]
+    assert ds.fingerprint == manifest.fingerprint
+    assert ds.manifest == manifest
+    assert ds.index.rows.tolist() == [4, 4, 2, 4, 3]
+    assert ds.index.tokens.tolist() == [16, 16, 8, 16, 12]
+    assert [(g.group, g.rows) for g in ds.row_groups] == [(0, 4), (1, 4), (2, 2), (0, 4), (1, 3)]
+
+
+def test_every_block_gives_its_rows_once_and_in_order(made):
+    ds = open_dataset(str(made[0]))
+    tables = [ds.fetch(b).decode() for b in range(len(ds.index))]
+    assert [t.num_rows for t in tables] == ds.index.rows.tolist()
+    assert pa.concat_tables(tables).column("row_id").to_pylist() == [f"doc:{i}" for i in range(17)]
+    assert all(column.num_chunks == 1 for t in tables for column in t.columns)
+
+
+def test_take_gives_rows_in_the_order_asked(made):
+    ds = open_dataset(str(made[0]))
+    asked = [5, 0, 7, 16, 5, 10]
+    assert ds.take(asked).column("row_id").to_pylist() == [f"doc:{i}" for i in asked]
+    assert ds.take([]).num_rows == 0
+
+
+@pytest.mark.parametrize("bad", [[-1], [17], [0, 99]])
+def test_take_refuses_a_row_that_is_not_there(made, bad):
+    with pytest.raises(DatasetError, match="0 to 16"):
+        open_dataset(str(made[0])).take(bad)
+
+
+def test_only_the_columns_asked_for_are_read(made):
+    """A projection changes the schema and the bytes fetched, and not the fingerprint."""
+    full, narrow = open_dataset(str(made[0])), open_dataset(str(made[0]), columns=["n_tokens"])
+    assert narrow.schema.names == ["n_tokens"]
+    assert narrow.fingerprint == full.fingerprint
+    assert narrow.fetch(0).decode().column_names == ["n_tokens"]
+    if made[1].shards[0].format == "parquet":
+        assert narrow.fetch(0).nbytes < full.fetch(0).nbytes
+
+
+def test_columns_come_in_the_order_asked(made):
+    ds = open_dataset(str(made[0]), columns=["n_tokens", "row_id"])
+    assert ds.fetch(0).decode().column_names == ["n_tokens", "row_id"]
+    assert ds.take([3]).column_names == ["n_tokens", "row_id"]
+
+
+def test_a_wrong_column_names_the_nearest(made):
+    with pytest.raises(SchemaError, match="did you mean 'n_tokens'"):
+        open_dataset(str(made[0]), columns=["n_token"])
+    with pytest.raises(ConfigError, match="columns=\\['tokens'\\]"):
+        open_dataset(str(made[0]), columns="tokens")
+    with pytest.raises(ConfigError):
+        open_dataset(str(made[0]), columns=["tokens", "tokens"])
+
+
+def test_the_fingerprint_does_not_depend_on_the_place(made, tmp_path):
+    """Moved, the dataset is the same; also where it has no manifest."""
+    folder, manifest = made
+    shutil.copytree(folder, tmp_path / "moved")
+    assert open_dataset(str(tmp_path / "moved")).fingerprint == manifest.fingerprint
+    (folder / "manifest.json").unlink()
+    (tmp_path / "moved" / "manifest.json").unlink()
+    bare, moved = open_dataset(str(folder)), open_dataset(str(tmp_path / "moved"))
+    assert bare.manifest is None
+    assert bare.fingerprint == moved.fingerprint
+    assert bare.index.rows.tolist() == [4, 4, 2, 4, 3]
+    assert bare.take([12]).column("row_id").to_pylist() == ["doc:12"]
+
+
+def test_other_content_has_another_fingerprint(tmp_path):
+    for name, values in (("a", [1, 2, 3]), ("b", [1, 2, 4])):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"x": values}), tmp_path / name / "f.parquet")
+    assert open_dataset(str(tmp_path / "a")).fingerprint != open_dataset(str(tmp_path / "b")).fingerprint
+
+
+def test_one_file_is_a_dataset(made):
+    folder, manifest = made
+    ds = open_dataset(str(folder / manifest.shards[1].path))
+    assert len(ds) == 7
+    assert ds.manifest is None
+
+
+def test_a_folder_with_nothing_to_read_says_what_to_do(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DatasetError, match="datapipe preprocess"):
+        open_dataset(str(tmp_path))
+    with pytest.raises((NotFoundError, DatasetError)):
+        open_dataset(str(tmp_path / "missing"))
+
+
+def test_mixed_schemas_are_refused_by_name(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"x": ["one"]}), tmp_path / "b.parquet")
+    with pytest.raises(SchemaError, match=r"b\.parquet.*x is string, not int64"):
+        open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("keep", [0, 3, 40])
+def test_a_truncated_file_is_named(made, keep):
+    """Cut short, a shard without a manifest cannot be opened, and the error says which."""
+    folder, manifest = made
+    (folder / "manifest.json").unlink()
+    path = folder / manifest.shards[0].path
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(IntegrityError, match=path.name):
+        open_dataset(str(folder))
+
+
+def test_damaged_rows_are_an_error_that_names_shard_and_row_group(made):
+    """Bytes flipped inside a row group never become a batch of Parquet."""
+    folder, manifest = made
+    shard = manifest.shards[0]
+    if shard.format == "arrow":
+        pytest.skip("Arrow IPC carries no checksums: `datapipe verify` finds it")
+    path = folder / shard.path
+    data = bytearray(path.read_bytes())
+    at = shard.row_groups.offset[1] + 5
+    data[at : at + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError) as caught:
+        open_dataset(str(folder)).fetch(1).decode()
+    assert any("row group 1" in note for note in [str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+def test_a_shard_that_was_replaced_is_noticed(made):
+    """A file whose row groups are not those the manifest lists gives an error, not other rows."""
+    folder, manifest = made
+    first, second = (folder / s.path for s in manifest.shards)
+    first.write_bytes(second.read_bytes())
+    ds = open_dataset(str(folder))
+    with pytest.raises(IntegrityError, match="not the one the index lists|cannot be read"):
+        [ds.fetch(b).decode() for b in range(3)]
+
+
+def test_a_dataset_can_be_sent_to_another_process(made):
+    ds = open_dataset(str(made[0]))
+    ds.fetch(0).decode()
+    copy = pickle.loads(pickle.dumps(ds))
+    assert copy.fetch(4).decode().equals(ds.fetch(4).decode())
+
+
+def test_an_oversized_manifest_is_refused_before_it_is_read(made, monkeypatch):
+    monkeypatch.setattr("datapipe.dataset.reader.MAX_MANIFEST_BYTES", 10)
+    with pytest.raises(ManifestError, match="bytes"):
+        open_dataset(str(made[0]))
+
+
+@given(sizes=st.lists(st.integers(0, 30), min_size=1, max_size=6), groups=st.integers(1, 9), data=st.data())
+def test_take_equals_indexing_the_whole(tmp_path_factory, sizes, groups, data):
+    """For any cut into files and row groups, empty ones included, take is plain indexing."""
+    folder = tmp_path_factory.mktemp("bare")
+    at = 0
+    for i, n in enumerate(sizes):
+        pq.write_table(pa.table({"x": np.arange(at, at + n)}), folder / f"{i}.parquet", row_group_size=groups)
+        at += n
+    ds = open_dataset(str(folder))
+    assert len(ds) == at
+    if at:
+        asked = data.draw(st.lists(st.integers(0, at - 1), max_size=10))
+        assert ds.take(asked).column("x").to_pylist() == asked

@@ -1,0 +1,116 @@
+"""The architecture's floors, held by parsing every import."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "datapipe"
+
+# What each room may import, besides itself, the standard library and third parties.
+BASE = {"errors", "events"}
+MAY = {
+    "errors": set(),
+    "events": set(),
+    "device": BASE,
+    "storage": BASE,
+    "steps": BASE,
+    "profiling": BASE,
+    "dataset": BASE | {"storage"},
+    "corpus": BASE | {"storage"},
+    "loader": BASE | {"dataset", "storage", "device"},
+    "preprocess": BASE | {"corpus", "steps", "dataset", "storage"},
+    "train": BASE | {"device", "loader"},
+}
+PUBLIC = set(MAY)  # integrations and cli: anything
+
+HOMES = {
+    "torch": ("device/", "train/", "integrations/", "loader/torch_collate.py"),
+    "dask": ("preprocess/",),
+    "distributed": ("preprocess/",),
+    "fsspec": ("storage/remote.py",),
+    "polars": ("steps/", "preprocess/"),
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path, *, top_level_only: bool = False):
+    """(module, line) of every import that runs; those under TYPE_CHECKING do not."""
+    tree = ast.parse(path.read_text())
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            skipped.update(id(inner) for inner in ast.walk(node))
+        if top_level_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            skipped.update(id(inner) for inner in ast.walk(node) if inner is not node)
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the room's name"
+            yield node.module, node.lineno
+            # `from datapipe import steps` imports a room too.
+            if node.module == "datapipe":
+                yield from ((f"datapipe.{alias.name}", node.lineno) for alias in node.names)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    """No file imports a room that stands beside or above its own."""
+    here = room(path)
+    if here in {"__init__", "__main__", "cli", "integrations"}:
+        return
+    for module, line in imports(path):
+        parts = module.split(".")
+        if parts[0] != "datapipe" or len(parts) == 1:
+            continue
+        there = parts[1]
+        assert there == here or there in MAY[here], f"{path}:{line}: {here} may not import {there}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_libraries_stay_in_their_files(path):
+    """torch, Dask, fsspec and Polars are imported only where the architecture puts them."""
+    where = str(path.relative_to(PACKAGE))
+    for module, line in imports(path):
+        homes = HOMES.get(module.split(".")[0])
+        assert homes is None or where.startswith(homes), f"{path}:{line}: {module} is imported outside {homes}"
+
+
+def test_no_import_circles():
+    """Modules that import each other when loaded would break whoever comes first."""
+    graph = {}
+    for path in FILES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        graph[name] = {m for m, _ in imports(path, top_level_only=True) if m.startswith("datapipe.")}
+    state = {}
+
+    def visit(name, trail):
+        if state.get(name) == "done" or name not in graph:
+            return
+        assert state.get(name) != "open", " → ".join([*trail, name])
+        state[name] = "open"
+        for other in sorted(graph[name]):
+            # A room's own file importing from the room's __init__ is the usual circle; a sibling is fine.
+            visit(other, [*trail, name])
+        state[name] = "done"
+
+    for name in graph:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_short_and_say_what_they_are(path):
+    """Every module has a docstring and at most 400 lines, and none is named for nothing."""
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+    assert text.count("\n") <= 400, f"{path} has {text.count(chr(10))} lines: split it by idea"
+    assert path.stem not in {"utils", "util", "common", "helpers", "helper", "misc", "core"}
