@@ -64,7 +64,8 @@ def test_a_training_machine_needs_neither_dask_nor_polars():
         "import sys\n"
         "for name in ('dask', 'distributed', 'polars', 'tokenizers', 'orjson', 'resiliparse', 'zstandard', 'yaml'):\n"
         "    sys.modules[name] = None\n"
-        "import datapipe.dataset, datapipe.loader, datapipe.device, datapipe.train, datapipe.profiling, datapipe.storage\n"
+        "import datapipe.dataset, datapipe.loader, datapipe.device, datapipe.train\n"
+        "import datapipe.profiling, datapipe.storage\n"
         "datapipe.DataLoader, datapipe.open_dataset, datapipe.profile\n"
         "import datapipe.train.loop, datapipe.train.model, datapipe.train.checkpoint"
     )

@@ -143,10 +143,8 @@ def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...] | None = None,
     """Columns of text, aligned; the columns numbered in `right` to the right."""
     lines = [header, *rows] if header else rows
     widths = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))] if lines else []
-    cut = [
-        "  ".join(
-            cell.rjust(widths[c]) if c in right else cell.ljust(widths[c]) for c, cell in enumerate(line)
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join("  " + line for line in cut)
+    cut = []
+    for line in lines:
+        cells = [cell.rjust(widths[c]) if c in right else cell.ljust(widths[c]) for c, cell in enumerate(line)]
+        cut.append(("  " + "  ".join(cells)).rstrip())
+    return "\n".join(cut)

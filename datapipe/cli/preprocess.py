@@ -41,7 +41,8 @@ def preprocess(
         )
     if on_error not in {"quarantine", "stop"}:
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")
-    from datapipe.preprocess import parse_overrides, plan_run, preprocess as run_preprocess
+    from datapipe.preprocess import parse_overrides, plan_run
+    from datapipe.preprocess import preprocess as run_preprocess
 
     inputs, output = paths[:-1], paths[-1]
     overrides = parse_overrides(set_ or [])
