@@ -1,0 +1,96 @@
+"""Columns of a step's table: read as the type a step works on, set, dropped, marked.
+
+What enters and leaves: Arrow tables. Invariant: no function changes the table it is given; a column that is replaced
+keeps its place, a new one goes last, and the number and order of rows never change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datapipe.errors import ConfigError
+from datapipe.steps.step import DROP, QUARANTINE, ROW_ID
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+TEXT = "text"
+
+
+def set_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """The table with column `name` (an Arrow array or chunked array of `table.num_rows`) replaced or appended."""
+    place = table.schema.get_field_index(name)
+    if place < 0:
+        return table.append_column(name, values)
+    return table.set_column(place, name, values)
+
+
+def column(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    """Column `name` as type `kind`.
+
+    Raises:
+        ConfigError: there is no such column, or its type is another and no safe cast leads to `kind`.
+    """
+    import pyarrow as pa
+
+    if name not in table.column_names:
+        raise ConfigError(
+            f"there is no column {name!r}; the table has {', '.join(table.column_names) or 'none'}",
+            expected=f"a column {name!r} of type {kind}",
+            fix="put the step that gives it earlier in the recipe, or name the column in the reader's options",
+        )
+    values = table.column(name)
+    if values.type == kind:
+        return values
+    try:
+        return values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise ConfigError(
+            f"column {name!r} has type {values.type}",
+            expected=f"{kind}, or a type that casts to it without loss ({error})",
+            fix=f"convert the column {name!r} before this step",
+        ) from error
+
+
+def text_of(table: pa.Table) -> pa.ChunkedArray:
+    """The column `text` as large_string; a null is a document of which nothing was there: ""."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = column(table, TEXT, pa.large_string())
+    return pc.fill_null(values, "") if values.null_count else values
+
+
+def row_ids(table: pa.Table) -> pa.ChunkedArray:
+    """The column `row_id` as string."""
+    import pyarrow as pa
+
+    return column(table, ROW_ID, pa.string())
+
+
+def to_polars(values: pa.ChunkedArray) -> pl.Series:
+    """An Arrow string column as a polars series (one chunk)."""
+    import polars as pl
+
+    series = pl.from_arrow(values)
+    if not isinstance(series, pl.Series):  # a zero-chunk array of some versions comes back as a frame
+        raise TypeError(f"{type(series).__name__} from an Arrow column")
+    return series.rechunk()
+
+
+def to_arrow(series: pl.Series) -> pa.Array:
+    """A polars series as one Arrow array in classic layout (large_string, not string_view)."""
+    import polars as pl
+
+    return series.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def mark(table: pa.Table, reasons: Any, *, quarantine: bool = False) -> pa.Table:
+    """The table with marks: `reasons` is a string array of `table.num_rows`, null where the row stays.
+
+    A table with no marks is returned as it is, so that clean data costs no column.
+    """
+    if reasons.null_count == len(reasons):
+        return table
+    return set_column(table, QUARANTINE if quarantine else DROP, reasons)

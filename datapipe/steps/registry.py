@@ -1,0 +1,100 @@
+"""Every step by name, and the way from a name and plain options to a step that runs.
+
+What enters: a step's name as a recipe writes it. What leaves: its spec, or the step bound to its options.
+Invariant: importing this imports no Arrow, polars or tokenizer; a spec's name is its key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import ConfigError
+from datapipe.steps import (
+    decode,
+    exact_duplicates,
+    gopher_quality,
+    html_to_text,
+    pack,
+    tokenize_text,
+    unicode,
+    vocabulary,
+)
+from datapipe.steps.options import nearest, options_from, plain_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from datapipe.steps.step import Keys, Step, StepSpec
+
+_HOMES: Final = (
+    decode,
+    html_to_text,
+    unicode,
+    gopher_quality,
+    exact_duplicates,
+    vocabulary,
+    tokenize_text,
+    pack,
+)
+
+REGISTRY: Final[Mapping[str, StepSpec]] = MappingProxyType({home.SPEC.name: home.SPEC for home in _HOMES})
+"""Step specs by name, in the order of the built-in text recipe."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BoundStep:
+    """A step with its options: what `run_steps` and the loader's transform take. Picklable; callable like its step."""
+
+    spec: StepSpec
+    options: Any
+    step: Step
+
+    @property
+    def name(self) -> str:
+        """The step's name in the registry."""
+        return self.spec.name
+
+    def __call__(self, table: pa.Table, keys: Keys) -> pa.Table:
+        """The step itself: marked rows are still there."""
+        return self.step(table, keys)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By name and plain values: a worker builds the step from its own registry.
+        return (bind, (self.spec.name, plain_options(self.options)))
+
+
+def find_step(name: str) -> StepSpec:
+    """The spec of a step.
+
+    Raises:
+        ConfigError: no step has that name; the message holds the nearest one.
+    """
+    spec = REGISTRY.get(name) if isinstance(name, str) else None
+    if spec is None:
+        raise ConfigError(
+            f"there is no step {name!r}",
+            expected=f"one of {', '.join(REGISTRY)}",
+            fix=nearest(str(name), REGISTRY),
+        )
+    return spec
+
+
+def bind(name: str, options: Mapping[str, Any] | Any = None) -> BoundStep:
+    """A step ready to run.
+
+    Args:
+        name: as in the registry.
+        options: plain values by option name, an instance of the step's options dataclass, or None for the defaults.
+
+    Raises:
+        ConfigError: an unknown step or option, a value of another type or out of range.
+    """
+    spec = find_step(name)
+    if not isinstance(options, spec.options):
+        options = options_from(spec, options or {})
+    return BoundStep(spec=spec, options=options, step=spec.build(options))

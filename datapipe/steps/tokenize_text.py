@@ -1,0 +1,183 @@
+"""tokenize: text becomes token ids. `text` enters; `tokens: list<uint16|uint32>` and `n_tokens: int32` leave.
+
+Invariant: a row's tokens are those of its whole text encoded alone, then the end-of-text token; they depend on neither
+the batch nor its neighbours. Text that spells a special token is text: it never becomes one, so no document can forge
+its own end. A tokenizer file's truncation and padding are switched off, so no token is lost or invented.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import ConfigError, StepError
+from datapipe.steps.columns import TEXT, set_column, text_of
+from datapipe.steps.options import in_range, nearest
+from datapipe.steps.step import StepSpec
+from datapipe.steps.vocabulary import END_OF_TEXT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from datapipe.steps.step import Keys, Step
+
+TOKENS: Final = "tokens"
+N_TOKENS: Final = "n_tokens"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeOptions:
+    """Options of tokenize.
+
+    Attributes:
+        tokenizer: local path of a `tokenizer.json`; a recipe with the step `vocabulary` fills it in.
+        end_of_text: the special token after each document; null for none.
+        keep_text: keep the column `text`.
+        batch_bytes: UTF-8 bytes handed to the tokenizer at a time (bounds memory; the result does not depend on it).
+    """
+
+    tokenizer: str = ""
+    end_of_text: str | None = END_OF_TEXT
+    keep_text: bool = False
+    batch_bytes: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        in_range("tokenize.batch_bytes", self.batch_bytes, 1)
+
+
+@final
+class Tokenize:
+    """The step: it holds the tokenizer, loaded at the first table; a pickle of it holds the path alone."""
+
+    def __init__(self, options: TokenizeOptions) -> None:
+        self.options = options
+        self._loaded: tuple[Any, Any, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"options": self.options, "_loaded": None}
+
+    def __call__(self, table: pa.Table, keys: Keys) -> pa.Table:
+        """Text → tokens.
+
+        Args:
+            table: `text: string`; a null counts as "".
+            keys: not used.
+
+        Returns:
+            The table with `tokens` (uint16 if the vocabulary has at most 65,536 ids, else uint32) and
+            `n_tokens: int32`, end-of-text included; without `text` unless it is kept.
+
+        Raises:
+            ConfigError: there is no tokenizer, or it has no such end-of-text token.
+            StepError: the table holds 2^31 tokens or more.
+        """
+        del keys
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        tokenizer, end, dtype = self._load()
+        text = text_of(table)
+        sizes = pc.binary_length(text).to_numpy()
+        extra = 0 if end is None else 1
+        parts: list[Any] = []
+        lengths = np.zeros(table.num_rows, np.int64)
+        # Cut where the running size passes a multiple of the budget: at least one document a batch.
+        cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // self.options.batch_bytes)) + 1
+        bounds = [0, *cuts.tolist(), table.num_rows]
+        for start, stop in itertools.pairwise(bounds):
+            if start == stop:
+                continue
+            encodings = tokenizer.encode_batch_fast(text[start:stop].to_pylist(), add_special_tokens=False)
+            for i, encoding in enumerate(encodings, start):
+                ids = np.array(encoding.ids, dtype)
+                lengths[i] = len(ids) + extra
+                parts.append(ids)
+                if end is not None:
+                    parts.append(end)
+        offsets = np.zeros(table.num_rows + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        if offsets[-1] >= 1 << 31:
+            raise StepError(
+                f"{offsets[-1]:,} tokens in one table",
+                expected="fewer than 2^31, the most that an Arrow list column holds",
+                fix="make the splits smaller",
+            )
+        values = np.concatenate(parts) if parts else np.zeros(0, dtype)
+        tokens = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+        table = set_column(table, TOKENS, tokens)
+        table = set_column(table, N_TOKENS, pa.array(lengths.astype(np.int32)))
+        return table if self.options.keep_text else table.drop_columns([TEXT])
+
+    def _load(self) -> tuple[Any, Any, Any]:
+        """(tokenizer, end-of-text as an array of one token or None, dtype); two threads may both load, harmlessly."""
+        if self._loaded is None:
+            import numpy as np
+
+            tokenizer = load_tokenizer(self.options.tokenizer)
+            dtype = token_dtype(tokenizer.get_vocab(with_added_tokens=True))
+            end = None
+            if self.options.end_of_text is not None:
+                number = tokenizer.token_to_id(self.options.end_of_text)
+                if number is None:
+                    special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+                    raise ConfigError(
+                        f"{self.options.tokenizer} has no token {self.options.end_of_text!r}",
+                        expected=f"one of its special tokens: {', '.join(special) or 'it has none'}",
+                        fix=nearest(self.options.end_of_text, special) or "set tokenize.end_of_text, or null for none",
+                    )
+                end = np.array([number], dtype)
+            self._loaded = (tokenizer, end, dtype)
+        return self._loaded
+
+
+def load_tokenizer(path: str) -> Any:
+    """A `tokenizers.Tokenizer` from a local `tokenizer.json`, set to encode all of a text and only what it says.
+
+    Raises:
+        ConfigError: no path, no such file, or the file is no tokenizer.
+    """
+    import os
+
+    from tokenizers import Tokenizer
+
+    fix = "set tokenize.tokenizer to a tokenizer.json, or put the step vocabulary before it"
+    if not path:
+        raise ConfigError("tokenize has no tokenizer", expected="a path of a tokenizer.json", fix=fix)
+    if not os.path.isfile(path):  # noqa: PTH113  (a path as the recipe wrote it)
+        raise ConfigError(f"there is no file {path}", expected="a tokenizer.json", fix=fix)
+    try:
+        tokenizer = Tokenizer.from_file(path)
+    except Exception as error:
+        raise ConfigError(
+            f"{path} is no tokenizer: {error}", expected="a Hugging Face tokenizer.json", fix=fix
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text is ten-odd ordinary characters
+    return tokenizer
+
+
+def token_dtype(vocabulary: dict[str, int]) -> Any:
+    """The numpy type of ids: uint16 if every id fits, else uint32."""
+    import numpy as np
+
+    return np.uint16 if max(vocabulary.values(), default=0) < 1 << 16 else np.uint32
+
+
+def build(options: TokenizeOptions) -> Step:
+    """The step with its options bound; the tokenizer is loaded when it is first needed."""
+    return Tokenize(options)
+
+
+SPEC: Final = StepSpec(
+    name="tokenize",
+    version=1,
+    kind="map",
+    options=TokenizeOptions,
+    build=build,
+    summary="text → token ids, an end-of-text token after each document",
+    needs=("text",),
+    gives=(TOKENS, N_TOKENS),
+)
