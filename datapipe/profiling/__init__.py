@@ -1,0 +1,58 @@
+"""Where a training step's time goes, with any loader: spans in, a ledger that adds up out.
+
+Profiling reads events alone, so it knows nothing of loaders, devices or frameworks:
+
+    profile, Profile     record a run; `steps()` counts it, `phase()` names its parts
+    Summary              what a run came to; `load_profile` reads it back from `profile.json`
+    compare              two runs: which parts changed, by how much, with what p
+    render               a summary for a terminal
+    write_report         a summary as one self-contained HTML page
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datapipe.profiling.comparison import Comparison, compare
+    from datapipe.profiling.profile_file import load_profile
+    from datapipe.profiling.recording import Profile, profile
+    from datapipe.profiling.report import write_report
+    from datapipe.profiling.summary import Summary
+    from datapipe.profiling.terminal import render
+
+_HOME: Final = {
+    "Comparison": "comparison",
+    "Profile": "recording",
+    "Summary": "summary",
+    "compare": "comparison",
+    "load_profile": "profile_file",
+    "profile": "recording",
+    "render": "terminal",
+    "write_report": "report",
+}
+
+__all__ = [
+    "Comparison",
+    "Profile",
+    "Summary",
+    "compare",
+    "load_profile",
+    "profile",
+    "render",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'datapipe.profiling' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"datapipe.profiling.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

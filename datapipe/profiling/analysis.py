@@ -1,0 +1,169 @@
+"""Spans in, a `Summary` out: the ledger, the waits, the path, the stages and the verdict put together.
+
+Invariant: nothing here reads a clock or the machine; the same spans give the same summary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, final
+
+from datapipe.events import DEVICE
+from datapipe.profiling.critical_path import critical_path
+from datapipe.profiling.ledger import Ledger, build_ledger
+from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
+from datapipe.profiling.stages import stage_rows
+from datapipe.profiling.summary import STEP_CAP, Part, RecorderCost, StepSeries, Summary
+from datapipe.profiling.verdict import judge
+from datapipe.profiling.waits import UNSEEN, split_waits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.profiling.environment import Fact
+
+    Ints = npt.NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RawRun:
+    """A run as recorded, before any analysis.
+
+    Attributes:
+        spans: structured array of `events.FIELDS`.
+        stages: stage names by number.
+        threads: thread names by number.
+        began, ended: ns on the spans' clock.
+        wall: ns on a clock apart.
+        started_unix_ns: when, in UTC.
+        lost: spans overwritten before they were read.
+        lost_threads: numbers of the threads they were lost on.
+    """
+
+    spans: npt.NDArray[np.void]
+    stages: tuple[str, ...]
+    threads: tuple[str, ...]
+    began: int
+    ended: int
+    wall: int
+    started_unix_ns: int
+    complete: bool = True
+    error: str | None = None
+    title: str = ""
+    samples: int | None = None
+    lost: int = 0
+    lost_threads: frozenset[int] = frozenset()
+    ns_per_span: float = 0.0
+    memory: tuple[tuple[float, int], ...] = ()
+    environment: Mapping[str, Fact] = field(default_factory=dict)
+    notes: Mapping[str, Fact] = field(default_factory=dict)
+
+
+def summarise(run: RawRun) -> Summary:
+    """The summary of one run."""
+    import numpy as np
+
+    spans, stages = run.spans, run.stages
+    ledger = _ledger(run)
+    mask = loader_spans(spans, stages, ledger)
+    work = Precedence(spans[mask], stages)
+    batches = match_batches(spans, stages, ledger)
+    split = split_waits(ledger, work, batches)
+    path = critical_path(ledger, work, batches)
+
+    steady = ledger.steady
+    total = ledger.ns.sum(axis=1)
+    count = int(np.count_nonzero(steady))
+    step = _part("step", total, steady, None) if count else None
+    parts = tuple(_part(n, ledger.ns[:, c], steady, step) for c, n in enumerate(ledger.names)) if count else ()
+    waits = tuple(_part(n, split.ns[:, c], steady, step) for c, n in enumerate(split.names)) if count else ()
+    hidden = float(ledger.hidden[steady].mean()) if count else 0.0
+    window = int(ledger.end[-1] - ledger.start[0]) if len(ledger.start) else run.ended - run.began
+    on_host = spans[spans["flags"] & DEVICE == 0]
+    recorded = len(np.unique(spans["thread"])) or 1
+    return Summary(
+        complete=run.complete, error=run.error, title=run.title, started_unix_ns=run.started_unix_ns,
+        wall_ns=run.wall, remainder_ns=ledger.remainder,
+        steps_per_second=1e9 / step.mean if step is not None and step.mean > 0 else 0.0,
+        samples=run.samples, step=step, parts=parts, waits=waits, hidden_ns=hidden,
+        run=tuple(
+            Part(name=n, mean=float(v), p50=float(v), p95=float(v), share=v / run.wall if run.wall else 0.0, total=v)
+            for n, v in ledger.run.items()
+        ),
+        epochs=int(ledger.epoch[-1]) + 1 if len(ledger.epoch) else 0, steady_steps=count,
+        series=_series(ledger, split.names, split.ns, run.began),
+        stages=stage_rows(on_host, stages, window=window, path=path),
+        path_ns=dict(path),
+        verdict=judge(step, parts, waits, path, hidden=hidden, steady=count),
+        memory=list(run.memory),
+        recorder=RecorderCost(
+            spans=len(spans), lost=run.lost, ns_per_span=run.ns_per_span,
+            share=run.ns_per_span * len(spans) / (run.wall * recorded) if run.wall else 0.0, threads=run.threads,
+        ),
+        unmeasured=_unmeasured(run, ledger, split.names, bool(mask.any())),
+        environment=dict(run.environment), notes=dict(run.notes),
+    )  # fmt: skip
+
+
+def _ledger(run: RawRun) -> Ledger:
+    ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
+    if ledger.thread in run.lost_threads:
+        return build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall, lost=True)
+    return ledger
+
+
+def _part(name: str, ns: Ints, steady: npt.NDArray[np.bool_], step: Part | None) -> Part:
+    import numpy as np
+
+    chosen = ns[steady]
+    mean = float(chosen.mean())
+    p50, p95 = np.percentile(chosen, [50, 95]).tolist()
+    share = 1.0 if step is None else (mean / step.mean if step.mean else 0.0)
+    return Part(name=name, mean=mean, p50=p50, p95=p95, share=share, total=int(ns.sum()))
+
+
+def _series(ledger: Ledger, wait_names: Sequence[str], wait_ns: Ints, began: int) -> StepSeries:
+    n = len(ledger.start)
+    every = max(1, -(-n // STEP_CAP))
+    pick = slice(0, n, every)
+    return StepSeries(
+        count=n,
+        every=every,
+        number=ledger.number[pick].tolist(),
+        start_ns=(ledger.start[pick] - began).tolist(),
+        total_ns=(ledger.end - ledger.start)[pick].tolist(),
+        kind=ledger.kind[pick].tolist(),
+        parts_ns={name: ledger.ns[pick, c].tolist() for c, name in enumerate(ledger.names)},
+        waits_ns={name: wait_ns[pick, c].tolist() for c, name in enumerate(wait_names)},
+    )
+
+
+def _unmeasured(run: RawRun, ledger: Ledger, wait_names: Sequence[str], loader_seen: bool) -> tuple[str, ...]:
+    """What this profile cannot see, said rather than left to be found out."""
+    lines = []
+    if len(ledger.start):
+        steady = ledger.steady
+        if not loader_seen and ledger.part("wait").any():
+            lines.append("The loader's inside: it records no spans, so its wait is one closed box.")
+        elif UNSEEN in wait_names:
+            lines.append("Some of the wait: the loader's spans do not explain it (shown as “loader”).")
+        other = ledger.part("other")[steady].sum() / max(1, ledger.ns[steady].sum())
+        if other >= 0.02:
+            lines.append(f"{other:.0%} of the steady step runs under no phase (shown as “other”).")
+        if len(ledger.names) <= 2:
+            lines.append("The parts of the compute: the loop names no phases, so all of it is “other”.")
+    if not (run.spans["flags"] & DEVICE).any():
+        lines.append(
+            "The device's own timeline: all times are the host's; work queued on a GPU shows where the host waits."
+        )
+    if run.lost:
+        lines.append(f"{run.lost:,} spans that were overwritten before they could be read.")
+    if not run.memory:
+        lines.append("Memory: this system does not report the resident size.")
+    if not run.complete:
+        lines.append("The end of the run: it was cut short.")
+    return tuple(lines)

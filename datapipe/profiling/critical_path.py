@@ -1,0 +1,142 @@
+"""The run's critical path: which stage, made faster, would shorten the run.
+
+What enters: the ledger (the consumer's steps), the loader's work and its edges. What leaves: ns of the path per
+stage.
+Invariant: the charges sum to the time walked over: from the end of the last step to the start of the first, without
+what lies between steps.
+
+The walk goes back from the end of the last steady step, always to the dependency that arrived last: from a step's
+compute to its batch, from a batch to the work that made it, from work to its input, to its thread's previous work,
+or, where a full queue held it up, to the consumer that freed the slot. A stage's share of this path is its
+elasticity: the fraction by which the run shortens per fraction of that stage's time saved. (Naming the busiest or
+the slowest stage instead is right far less often, because a queue lets a busy stage hide and a slow one be waited
+for.)
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import TYPE_CHECKING, Final, final
+
+from datapipe.profiling.waits import QUEUE, UNSEEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.profiling.ledger import Ledger
+    from datapipe.profiling.precedence import Precedence
+
+_READY_NS: Final = 100_000
+"""A wait shorter than this found its batch ready: thread wake-ups and lock hand-overs take tens of microseconds."""
+
+
+def critical_path(ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64]) -> Mapping[str, int]:
+    """Walk the steady part of the run back; ns per stage or part, largest first.
+
+    Args:
+        ledger: the steps; the walk covers those from the first to the last steady one.
+        work: the loader's spans and their edges.
+        batches: int64[n], the batch each step waited for (-1: not known).
+    """
+    import numpy as np
+
+    steady = np.flatnonzero(ledger.steady)
+    if not len(steady):
+        return {}
+    walk = _Walk(ledger, work, batches, int(steady[0]))
+    walk.run(int(steady[-1]))
+    return dict(sorted(walk.charged.items(), key=lambda item: -item[1]))
+
+
+@final
+class _Walk:
+    """The state of one walk: the time reached, and what has been charged."""
+
+    def __init__(self, ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64], first: int) -> None:
+        self._work = work
+        self._batch = batches.tolist()
+        self._first = first
+        self._start = ledger.start.tolist()
+        self._end = ledger.end.tolist()
+        self._floor = self._start[first]
+        self._names = ledger.names
+        self._ns = ledger.ns.tolist()
+        # A step that never waited took its batch when it began.
+        asked = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 0].tolist(), self._start, strict=True)]
+        taken = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 1].tolist(), self._start, strict=True)]
+        self._asked, self._taken = asked, taken
+        # A slot frees as the batch leaves the queue: at once if it lay there, else when it comes.
+        self._freed = [a if t - a < _READY_NS else t for a, t in zip(asked, taken, strict=True)]
+        self.t = self._end[0]
+        self.charged: dict[str, int] = {}
+
+    def run(self, last: int) -> None:
+        """Walk from the end of step `last` to the start of the first step."""
+        self.t = self._end[last]
+        step = last
+        while step >= self._first and self.t > self._floor:
+            if self.t > self._taken[step]:
+                self._compute(step)
+            step = self._arrival(step)
+
+    def _charge(self, name: str, since: int) -> None:
+        since = max(since, self._floor)
+        if since < self.t:
+            self.charged[name] = self.charged.get(name, 0) + self.t - since
+            self.t = since
+
+    def _compute(self, step: int) -> None:
+        """The consumer worked from taking the batch to the end of the step: charge its parts."""
+        # What lies between steps (an evaluation, a checkpoint) is no part of one.
+        self.t = min(self.t, self._end[step])
+        for name, ns in zip(self._names, self._ns[step], strict=True):
+            if name != "wait" and ns > 0:
+                self._charge(name, self.t - ns)
+        self._charge("other", self._taken[step])
+
+    def _arrival(self, step: int) -> int:
+        """The batch of `step` was taken at the time reached: walk to what delivered it; the step to go on from."""
+        asked, taken = self._asked[step], self._taken[step]
+        i = -1
+        if taken - asked >= _READY_NS:
+            i = self._work.last_of_batch(self._batch[step], taken) if self._batch[step] >= 0 else -1
+            if i < 0:
+                self._charge(UNSEEN, asked)
+            elif self._work.end[i] < asked:
+                self._charge(QUEUE, asked)  # it was ready: the hand-over itself was slow
+                i = -1
+        if i < 0:
+            self._charge(QUEUE, asked)
+            return step - 1
+        return self._through_loader(i, step)
+
+    def _through_loader(self, i: int, step: int) -> int:
+        """Walk over the loader's work from span `i` until the consumer is met; the step to go on from."""
+        work = self._work
+        while self.t > self._floor:
+            self._charge(QUEUE, work.end[i])
+            self._charge(work.stage[i], work.start[i])
+            j, served = work.enabling(i)
+            ready = -1 if j < 0 else (min(work.put[j], work.start[i]) if served else work.end[j])
+            k = bisect.bisect_right(self._freed, self.t) - 1
+            k = min(k, step - 1)
+            # The consumer let the loader go on if it freed a slot after everything else was ready, or if the
+            # thread's last output was held up until then.
+            held = j >= 0 and served and work.put[j] - work.end[j] >= _READY_NS
+            if k >= 0 and (self._freed[k] > ready or held):
+                self._charge(QUEUE, self._freed[k])
+                return self._resume(k)
+            if j < 0:
+                self._charge(UNSEEN, self._floor)
+                return -1
+            i = j
+        return -1
+
+    def _resume(self, step: int) -> int:
+        """Go on from the consumer, which took the batch of `step` at about the time reached."""
+        if self._asked[step] < self.t:
+            return step
+        return step - 1

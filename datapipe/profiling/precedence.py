@@ -1,0 +1,146 @@
+"""What each piece of the loader's work had to wait for: the edges a critical path walks back along.
+
+What enters: the loader's spans. What leaves: for each span the spans that could have held it up, with the time each
+let go.
+Invariant: every edge points to a span that ended no later than the one it enabled began, so a walk back always ends.
+
+A span can begin when the last of these has happened:
+    the item is ready      the stage before it on the same item, or the item named by `cause`, has ended
+    the server is free     the span before it on the same thread has ended and its output was accepted (`put`)
+    a slot is free         the consumer took a batch (known to `critical_path`, which walks over both)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.profiling.ledger import Ledger
+
+    Ints = npt.NDArray[np.int64]
+    Spans = npt.NDArray[np.void]
+
+BLOCK_STAGES: Final = ("list", "footer", "fetch", "decompress", "decode", "filter")
+"""Stages whose item is a block; the item of every other stage is a batch."""
+_NOT_LOADER: Final = (
+    "step", "wait", "epoch", "forward", "backward", "optimizer", "communication", "checkpoint", "evaluate", "startup",
+    "queue",
+)  # fmt: skip
+"""Not work on an item. A "queue" span only says which batch was handed over; its time is other stages' work."""
+
+
+def loader_spans(spans: Spans, stages: Sequence[str], ledger: Ledger) -> npt.NDArray[np.bool_]:
+    """bool[spans]: which spans are the loader's work on items, on its own threads or inside the consumer's waits."""
+    import numpy as np
+
+    other = np.isin(spans["stage"], [i for i, name in enumerate(stages) if name in _NOT_LOADER])
+    mask: npt.NDArray[np.bool_] = ((spans["thread"] != ledger.thread) | ledger.inline) & ~other
+    return mask
+
+
+def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
+    """The batch each step waited for (int64[n]; -1: not known).
+
+    In order of trust: the wait's own `cause`; a batch-level span of the loader on the consumer's thread inside the
+    wait; the k-th batch for the k-th step, where each was ready by the end of its wait.
+    """
+    import numpy as np
+
+    batch = ledger.awaited.copy()
+    blocks = [i for i, name in enumerate(stages) if name in BLOCK_STAGES]
+    level = (spans["item"] >= 0) & ~np.isin(spans["stage"], blocks)
+    here = np.flatnonzero(level & ledger.inline)
+    here = here[np.argsort(spans["start"][here], kind="stable")]
+    step = np.searchsorted(ledger.wait[:, 0], spans["start"][here], side="right") - 1
+    good = (step >= 0) & (spans["end"][here] <= ledger.wait[np.maximum(step, 0), 1])
+    here, step = here[good], step[good]
+    unsaid = batch[step] < 0
+    batch[step[unsaid]] = spans["item"][here[unsaid]]
+    if len(batch) and bool((batch < 0).all()):
+        done = np.flatnonzero(level & loader_spans(spans, stages, ledger))
+        items, inverse = np.unique(spans["item"][done], return_inverse=True)
+        if len(items) >= len(batch):
+            ready = np.zeros(len(items), dtype=np.int64)
+            np.maximum.at(ready, inverse, spans["end"][done])
+            fits = ready[: len(batch)] <= ledger.wait[:, 1]
+            if fits.mean() > 0.99:
+                batch = np.where(fits, items[: len(batch)], -1)
+    return batch
+
+
+@final
+class Precedence:
+    """The loader's spans as lists (fast to walk one by one) with their edges; -1 where there is none.
+
+    Args:
+        spans: the loader's spans (`loader_spans`).
+        stages: stage names by number.
+    """
+
+    def __init__(self, spans: Spans, stages: Sequence[str]) -> None:
+        import numpy as np
+
+        spans = spans[np.lexsort((spans["end"], spans["start"]))]
+        n = len(spans)
+        numbers = [i for i, name in enumerate(stages) if name in BLOCK_STAGES]
+        block = np.isin(spans["stage"], numbers)
+        gather = stages.index("gather") if "gather" in stages else -1
+        # A batch's first span is caused by a block; every other cause is an item of the span's own level.
+        cause_block = block | (spans["stage"] == gather)
+        self.stage: list[str] = [stages[i] for i in spans["stage"].tolist()]
+        self.start: list[int] = spans["start"].tolist()
+        self.end: list[int] = spans["end"].tolist()
+        self.put: list[int] = np.maximum(spans["put"], spans["end"]).tolist()
+        self.thread: list[int] = spans["thread"].tolist()
+        key = np.where(spans["item"] >= 0, spans["item"] * 2 + block, -1 - np.arange(n))
+        self._on_item = _previous(key, spans["end"])
+        self._on_thread = _previous(spans["thread"].astype(np.int64), spans["end"])
+        last = _last(key, spans["end"])
+        wanted = np.where(spans["cause"] >= 0, spans["cause"] * 2 + cause_block, -1)
+        self._cause = [last.get(k, -1) if k >= 0 else -1 for k in wanted.tolist()]
+        self._last = last
+
+    def last_of_batch(self, batch: int, by: int) -> int:
+        """The span that finished a batch no later than `by` (ns), or -1."""
+        i = self._last.get(batch * 2, -1)
+        return i if i >= 0 and self.end[i] <= by else -1
+
+    def enabling(self, i: int) -> tuple[int, bool]:
+        """The span that let span `i` begin last (-1: none known), and whether it did as the thread's previous work."""
+        begin = self.start[i]
+        best, when, served = -1, -1, False
+        for j, server in ((self._on_item[i], False), (self._cause[i], False), (self._on_thread[i], True)):
+            # The second half keeps spans of no length from pointing at each other: a walk's starts only ever fall.
+            if j < 0 or self.end[j] > begin or self.start[j] >= self.end[i]:
+                continue
+            let_go = min(self.put[j], begin) if server else self.end[j]
+            if let_go > when:
+                best, when, served = j, let_go, server
+        return best, served
+
+
+def _previous(key: Ints, end: Ints) -> list[int]:
+    """For each span the one that ended before it among those with its key (-1: none)."""
+    import numpy as np
+
+    order = np.lexsort((end, key))
+    previous = np.full(len(key), -1, dtype=np.int64)
+    same = key[order][1:] == key[order][:-1]
+    previous[order[1:][same]] = order[:-1][same]
+    listed: list[int] = previous.tolist()
+    return listed
+
+
+def _last(key: Ints, end: Ints) -> dict[int, int]:
+    """The span that ended last for each key."""
+    import numpy as np
+
+    order = np.lexsort((end, key))
+    final_of = np.append(key[order][1:] != key[order][:-1], True) if len(order) else np.empty(0, dtype=bool)
+    last = order[final_of]
+    return dict(zip(key[last].tolist(), last.tolist(), strict=True))

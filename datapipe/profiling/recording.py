@@ -1,0 +1,297 @@
+"""Recording a run: `with profile("runs/a") as prof`, `prof.steps(loader)`, `prof.phase("forward")`.
+
+What enters: the user's loop, over any iterable of batches. What leaves: spans on the consumer's thread, and at the
+end `profile.json`, `report.html` and `trace.json.gz` in the run's folder.
+Invariant: the batches, their order, exceptions and the closing of iterators are what they would be without the
+profile; a run that ends in an exception is written too, marked incomplete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from datapipe import events
+from datapipe.errors import DatapipeError, ProfileError
+from datapipe.profiling.environment import describe_environment, plain_facts, plain_text
+from datapipe.profiling.span_archive import SpanArchive
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Generator, Iterable
+    from types import TracebackType
+
+    from datapipe.profiling.analysis import RawRun
+    from datapipe.profiling.summary import Summary
+
+T = TypeVar("T")
+
+CAPACITY: Final = 1 << 16
+"""Spans a thread's ring holds between two looks of the archive."""
+# The wall is clocked apart from the spans: where there is one, by the clock that no time daemon slews.
+_WALL_CLOCK: Final[int | None] = getattr(time, "CLOCK_MONOTONIC_RAW", None)
+
+
+def _wall_ns() -> int:
+    return time.monotonic_ns() if _WALL_CLOCK is None else time.clock_gettime_ns(_WALL_CLOCK)
+
+
+@final
+class Phase:
+    """A named part of a step, as a context manager; one inside another takes its time from the outer."""
+
+    __slots__ = ("_cpu", "_recorder", "_stage", "_start")
+
+    def __init__(self, recorder: events.Recorder, stage: int) -> None:
+        self._recorder = recorder
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._cpu = time.thread_time_ns()
+        self._start = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        end, start = time.perf_counter_ns(), self._start
+        cpu = time.thread_time_ns() - self._cpu
+        self._recorder.ring().write(self._stage, -1, start, start, end, end, 0, cpu)
+
+
+@final
+class Profile:
+    """A run being profiled. Use `datapipe.profile(...)` and a `with` block.
+
+    Attributes:
+        recorder: collects the spans; loaders and training loops find it through `events.active()`.
+        folder: where the files go, or None.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] | None = None, *, title: str = "", interval: float = 0.25
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.recorder = events.Recorder(CAPACITY)
+        self._title = plain_text(title)
+        self._archive = SpanArchive(self.recorder, capacity=CAPACITY, interval=interval)
+        self._recording = events.recording(self.recorder)
+        self._state = "new"
+        self._error: str | None = None
+        self._step = 0
+        self._epoch = 0
+        self._samples: int | None = 0
+        self._began = self._ended = self._wall = 0
+        self._numbers: dict[str, int] = {}
+        self._ns_per_span = 0.0
+        self._loops: list[Generator[Any, None, None]] = []
+        self._summary: Summary | None = None
+
+    def __enter__(self) -> Profile:
+        if self._state != "new":
+            raise ProfileError("this profile has been used", fix="make another: datapipe.profile(...)")
+        self._state = "open"
+        self._recording.__enter__()
+        self._archive.start()
+        self._began, self._wall = time.perf_counter_ns(), _wall_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # A loop that an exception left behind may still be held by its traceback: its last step ends now.
+        for loop in self._loops:
+            loop.close()
+        self._wall = _wall_ns() - self._wall
+        self._ended = time.perf_counter_ns()
+        self._recording.__exit__(None, None, None)
+        self._archive.stop()
+        self._state = "closed"
+        self._error = None if kind is None else kind.__name__
+        self._ns_per_span = _cost_of_a_span()
+        if self.folder is None:
+            return
+        try:
+            self.report()
+        except DatapipeError as failed:
+            if error is None:
+                raise
+            # The run's own exception is what the user must see.
+            error.add_note(f"and its profile could not be written: {failed}")
+
+    def steps(self, batches: Iterable[T]) -> Generator[T, None, None]:
+        """Yield the batches, unchanged; each pass is an epoch, each batch a step with its wait.
+
+        A step runs from asking for its batch to asking for the next. Leaving the loop early ends the last step there
+        and closes an iterator that was made here.
+
+        Raises:
+            ProfileError: the profile is not open.
+        """
+        if self._state != "open":
+            raise ProfileError(
+                f"this profile is {'not open yet' if self._state == 'new' else 'closed'}",
+                fix="call steps() inside `with datapipe.profile(...) as prof:`",
+            )
+        loop = self._iterate(batches)
+        self._loops = [other for other in self._loops if inspect.getgeneratorstate(other) != inspect.GEN_CLOSED]
+        self._loops.append(loop)
+        return loop
+
+    def _iterate(self, batches: Iterable[T]) -> Generator[T, None, None]:
+        clock = time.perf_counter_ns
+        ring = self.recorder.ring()
+        write = ring.write
+        step, wait, epoch = (self._number(name) for name in ("step", "wait", "epoch"))
+        began = asked = clock()
+        iterator = iter(batches)
+        place, self._epoch = self._epoch, self._epoch + 1
+        number = -1
+        try:
+            while True:
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    number = -1
+                    return
+                got = clock()
+                number, self._step = self._step, self._step + 1
+                write(wait, number, asked, asked, got, got)
+                if self._samples is not None:
+                    rows = rows_in(batch)
+                    self._samples = None if rows is None else self._samples + rows
+                yield batch
+                del batch  # the loop must not hold a batch while the next is made
+                now = clock()
+                write(step, number, asked, asked, now, now)
+                number, asked = -1, now
+        finally:
+            now = clock()
+            if number >= 0:
+                write(step, number, asked, asked, now, now)
+            close = getattr(iterator, "close", None)
+            if callable(close) and iterator is not batches:
+                close()
+            now = clock()
+            write(epoch, place, began, began, now, now)
+
+    def phase(self, name: str) -> Phase:
+        """Name a part of the step (or of the time between steps): `with prof.phase("forward"): ...`."""
+        return Phase(self.recorder, self._number(name))
+
+    def note(self, name: str, value: object) -> None:
+        """A fact for the report: batch size, model, device. Credentials in URLs are masked."""
+        self.recorder.notes[name] = value
+
+    def summary(self) -> Summary:
+        """What the run came to; inside the `with` block, what it has come to so far."""
+        from datapipe.profiling.analysis import summarise
+
+        if self._state == "new":
+            raise ProfileError("this profile has not run", fix="use it: with datapipe.profile(...) as prof: ...")
+        if self._state == "open":
+            return summarise(self._raw())
+        if self._summary is None:
+            self._summary = summarise(self._raw())
+        return self._summary
+
+    def report(self) -> Path:
+        """Write `profile.json`, `trace.json.gz` and `report.html` into the folder; the path of `report.html`.
+
+        Raises:
+            ProfileError: the profile has no folder, or it cannot be written.
+            NoSpaceError: the disk is full.
+        """
+        from datapipe.profiling.chrome_trace import write_trace
+        from datapipe.profiling.profile_file import save_profile
+        from datapipe.profiling.report import write_report
+
+        if self.folder is None:
+            raise ProfileError("this profile has no folder to write to", fix='name one: datapipe.profile("runs/a")')
+        summary = self.summary()
+        save_profile(summary, self.folder)
+        write_trace(self._raw(), self.folder)
+        return write_report(summary, self.folder)
+
+    def _number(self, name: str) -> int:
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = self.recorder.stage(name)
+        return number
+
+    def _raw(self) -> RawRun:
+        """The run as recorded until now."""
+        from datapipe.profiling.analysis import RawRun
+
+        done = self._state == "closed"
+        spans = self._archive.spans()
+        lost = self._archive.lost
+        return RawRun(
+            spans=spans,
+            stages=self.recorder.stages,
+            threads=self.recorder.threads,
+            began=self._began,
+            ended=self._ended if done else time.perf_counter_ns(),
+            wall=self._wall if done else _wall_ns() - self._wall,
+            started_unix_ns=self.recorder.started_unix_ns,
+            complete=done and self._error is None,
+            error=self._error,
+            title=self._title,
+            samples=self._samples or None,
+            lost=sum(lost.values()),
+            lost_threads=frozenset(lost),
+            ns_per_span=self._ns_per_span,
+            memory=self._archive.memory,
+            environment=describe_environment(),
+            notes=plain_facts(self.recorder.notes),
+        )
+
+
+def profile(folder: str | os.PathLike[str] | None = None, *, title: str = "", interval: float = 0.25) -> Profile:
+    """Profile a run: where each step's time goes, with any loader.
+
+    Args:
+        folder: where `profile.json`, `report.html` and `trace.json.gz` go at the end; None: nowhere.
+        title: a name for the report.
+        interval: seconds between two looks at memory and at full span rings.
+
+    Example:
+        >>> import datapipe
+        >>> with datapipe.profile() as prof:
+        ...     for batch in prof.steps([1, 2, 3]):
+        ...         with prof.phase("forward"):
+        ...             result = batch * 2
+        >>> prof.summary().series.count
+        3
+    """
+    return Profile(folder, title=title, interval=interval)
+
+
+def rows_in(batch: object) -> int | None:
+    """How many rows a batch has: the first dimension of its first array, or None where it does not say."""
+    for _ in range(4):  # a dict of lists of tuples of tensors is as deep as batches come
+        shape = getattr(batch, "shape", None)
+        if shape is not None:
+            return int(shape[0]) if len(shape) else None
+        if isinstance(batch, dict):
+            batch = next(iter(batch.values()), None)
+        elif isinstance(batch, (list, tuple)):
+            batch = batch[0] if batch else None
+        else:
+            return None
+    return None
+
+
+def _cost_of_a_span() -> float:
+    """Median ns that one phase (the dearest span of a loop) takes here and now."""
+    recorder = events.Recorder(256)
+    stage = recorder.stage("forward")
+    phase = Phase(recorder, stage)
+    taken = []
+    with contextlib.suppress(Exception):
+        for _ in range(200):
+            begin = time.perf_counter_ns()
+            with phase:
+                pass
+            taken.append(time.perf_counter_ns() - begin)
+    return float(sorted(taken)[len(taken) // 2]) if taken else 0.0

@@ -1,0 +1,138 @@
+"""`report.html`: one page that holds everything it needs and asks the network for nothing.
+
+What enters: a `Summary`. What leaves: HTML with inline style, script and SVG under a content security policy that
+allows those by their hash and nothing else.
+Invariant: every text that comes from the run is escaped; the page reads without its script, in light and dark, on a
+phone and on paper.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.profiling.charts import bar, memory_chart, step_chart
+from datapipe.profiling.palette import class_names, palette_css
+from datapipe.profiling.profile_file import write_whole
+from datapipe.profiling.verdict import ms, spoken
+
+if TYPE_CHECKING:
+    import os
+
+    from datapipe.profiling.summary import Part, Summary
+
+NAME: Final = "report.html"
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+_SMALL: Final = 0.0005
+"""Parts of the wait below this share of the step are left out of the table."""
+
+
+def write_report(summary: Summary, folder: str | os.PathLike[str]) -> Path:
+    """Write `folder/report.html`, atomically; its path.
+
+    Raises:
+        ProfileError: it cannot be written.
+        NoSpaceError: the disk is full.
+    """
+    return write_whole(Path(folder) / NAME, report_html(summary).encode("utf-8", "replace"))
+
+
+def report_html(summary: Summary) -> str:
+    """The report as one HTML document."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    names = [p.name for p in (*summary.parts, *summary.waits, *summary.run)] + [row.name for row in summary.stages]
+    classes = class_names(names)
+    style = (_TEMPLATES / "report.css").read_text("utf-8") + palette_css(classes)
+    script = (_TEMPLATES / "report.js").read_text("utf-8")
+    chart = step_chart(summary.series, summary.step) if summary.step is not None else None
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["ms"] = ms
+    environment.filters["bytes"] = in_bytes
+    environment.filters["seconds"] = in_seconds
+    data = {"names": chart.names, "columns": chart.columns} if chart is not None else {}
+    return environment.get_template("report.html.j2").render(
+        s=summary,
+        css=Markup(style),  # noqa: S704  (our own file and a palette of class names c0, c1, …)
+        js=Markup(script),  # noqa: S704  (our own file)
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=Markup(_embedded(data)),  # noqa: S704  (escaped for a script element by `_embedded`)
+        color=classes,
+        step_bar=bar(summary.parts),
+        run_bar=bar(summary.run),
+        wait_bar=bar(_by_size(summary.waits)),
+        waits=[part for part in _by_size(summary.waits) if part.share >= _SMALL],
+        chart=chart,
+        memory=memory_chart(summary.memory),
+        facts=_headline(summary),
+        started=datetime.fromtimestamp(summary.started_unix_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        spoken=spoken,
+        icon={"not input-bound": "✓", "moderately input-bound": "!", "input-bound": "!!"}.get(
+            summary.verdict.kind, "?"
+        ),
+        tone={"not input-bound": "good", "moderately input-bound": "warn", "input-bound": "bad"}.get(
+            summary.verdict.kind, "none"
+        ),
+    )
+
+
+def _by_size(parts: tuple[Part, ...]) -> list[Part]:
+    return sorted(parts, key=lambda part: -part.mean)
+
+
+def _headline(summary: Summary) -> list[tuple[str, str, str]]:
+    """The four figures at the top: (label, figure, remark)."""
+    remainder = summary.remainder_ns / summary.wall_ns if summary.wall_ns else 0.0
+    facts = []
+    if summary.step is not None:
+        facts += [
+            ("Step", ms(summary.step.p50), f"median; 95th percentile {ms(summary.step.p95)}"),
+            ("Input", f"{summary.verdict.input_share:.1%}", "of the step waits for or copies data"),
+            ("Speed", f"{summary.steps_per_second:,.1f}", "steady steps a second"),
+        ]
+    facts.append(("Ledger", f"{remainder:+.2%}", f"unexplained of {in_seconds(summary.wall_ns)}"))
+    return facts
+
+
+def _hash(text: str) -> str:
+    """The source of a content security policy that allows exactly this inline text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def in_bytes(count: float) -> str:
+    """A size: '3.1 GiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def in_seconds(ns: float) -> str:
+    """A duration as long as a run: '84.2 s', '12 min 4 s'."""
+    seconds = ns / 1e9
+    if seconds < 1:
+        return ms(ns)
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

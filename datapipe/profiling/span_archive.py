@@ -1,0 +1,157 @@
+"""Keeping spans and memory over a long run: a light thread empties full rings and samples the resident size.
+
+What enters: a recorder whose rings hold a fixed number of spans. What leaves: all spans up to a bound, what was
+lost, and (seconds, bytes) pairs.
+Invariant: a span is kept once or counted as lost, never both, never neither.
+
+A ring is copied when half of it is new: at 65,536 spans a thread that is 2.3 MB every 32,768 spans. The copy
+happens under the interpreter's lock, so the thread that records never needs one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.events import Recorder, Ring
+
+    Spans = npt.NDArray[np.void]
+
+MOST_SPANS: Final = 4 << 20
+"""Spans kept over a run, 72 bytes each (288 MiB); beyond it the oldest go and are counted."""
+_MOST_SAMPLES: Final = 2_000
+
+
+@final
+class SpanArchive:
+    """The spans of one recorder, kept; start it before the run and stop it after.
+
+    Args:
+        recorder: whose spans.
+        capacity: spans each of its rings holds.
+        interval: seconds between two looks.
+        most: spans kept in all.
+    """
+
+    def __init__(self, recorder: Recorder, *, capacity: int, interval: float, most: int = MOST_SPANS) -> None:
+        self._recorder = recorder
+        self._capacity = capacity
+        self._interval = interval
+        self._most = most
+        self._chunks: list[Spans] = []
+        self._taken: dict[int, int] = {}
+        self._lost: dict[int, int] = {}
+        self._memory: list[tuple[float, int]] = []
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="datapipe-profile", daemon=True)
+
+    def start(self) -> None:
+        """Begin looking."""
+        self._sample()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End looking; the spans recorded until now are kept."""
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._sample()
+
+    def spans(self) -> Spans:
+        """Every span kept, sorted by start."""
+        import numpy as np
+
+        from datapipe.events import FIELDS
+
+        with self._lock:
+            self._take(least=1)
+            chunks = list(self._chunks)
+        spans = np.concatenate([np.empty(0, dtype=np.dtype(list(FIELDS))), *chunks])
+        return spans[np.argsort(spans["start"], kind="stable")]
+
+    @property
+    def lost(self) -> dict[int, int]:
+        """Spans lost, by thread number."""
+        with self._lock:
+            return {thread: count for thread, count in self._lost.items() if count}
+
+    @property
+    def memory(self) -> tuple[tuple[float, int], ...]:
+        """(seconds since the recorder began, resident bytes), at most 2,000 of them, evenly thinned."""
+        return tuple(self._memory)
+
+    def _look(self) -> None:
+        while not self._done.wait(self._interval):
+            with self._lock:
+                self._take(least=self._capacity // 2)
+            self._sample()
+
+    def _take(self, *, least: int) -> None:
+        """Copy what is new from each ring that has at least `least` new spans."""
+        rings: list[Ring] = list(self._recorder._rings)  # noqa: SLF001  (the archive is the recorder's other half)
+        for ring in rings:
+            taken = self._taken.get(ring.thread, 0)
+            if ring.count - taken < least:
+                continue
+            copied = _copy(ring)
+            if copied is None:
+                continue  # it is being written faster than it can be copied: the next look tries again
+            count, held = copied
+            # A full ring's oldest span may be under a write that is not counted yet.
+            usable = len(held) - 1 if len(held) == self._capacity else len(held)
+            fresh = min(count - taken, usable)
+            self._lost[ring.thread] = self._lost.get(ring.thread, 0) + (count - taken - fresh)
+            self._taken[ring.thread] = count
+            if fresh > 0:
+                self._chunks.append(held[-fresh:])
+        self._forget()
+
+    def _forget(self) -> None:
+        import numpy as np
+
+        excess = sum(len(chunk) for chunk in self._chunks) - self._most
+        while excess > 0:
+            chunk = self._chunks[0]
+            gone = chunk[:excess]
+            for thread, count in zip(*np.unique(gone["thread"], return_counts=True), strict=True):
+                self._lost[int(thread)] = self._lost.get(int(thread), 0) + int(count)
+            self._chunks[0] = chunk[excess:]
+            if not len(self._chunks[0]):
+                self._chunks.pop(0)
+            excess -= len(gone)
+
+    def _sample(self) -> None:
+        size = resident_bytes()
+        if size is None:
+            return
+        self._memory.append(((time.perf_counter_ns() - self._recorder.started_ns) / 1e9, size))
+        if len(self._memory) > _MOST_SAMPLES:
+            del self._memory[1::2]
+            self._interval *= 2
+
+
+def _copy(ring: Ring) -> tuple[int, Spans] | None:
+    """A ring's count and its spans at that count; None if its thread kept writing during every try."""
+    for _ in range(20):
+        count = ring.count
+        held = ring.array()
+        if ring.count == count:
+            return count, held
+    return None
+
+
+def resident_bytes() -> int | None:
+    """This process's resident memory in bytes, or None where the system does not say."""
+    import os
+
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  (a kernel file, read four times a second)
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,166 @@
+"""What a profiled run came to: plain numbers and words, the same in memory and in `profile.json`.
+
+Invariant: everything here is JSON: integers in ns or bytes, shares between 0 and 1, strings; nothing refers to a
+recorder, so every renderer works from a file as well as from a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from datapipe.profiling.stages import StageRow  # noqa: TC001  (pydantic resolves the fields when a file is read)
+
+FORMAT: Final = "datapipe-profile"
+VERSION: Final = 1
+STEP_CAP: Final = 10_000
+"""Steps kept one by one in a profile; a longer run keeps every k-th, and says so."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One sentence, and what it rests on.
+
+    Attributes:
+        kind: "input-bound", "moderately input-bound", "not input-bound", "too few steps" or "no steps".
+        sentence: for a person.
+        input_share: (wait not hidden by the device + host-to-device copy) ÷ step, over steady steps.
+        bottleneck: the stage or part with the largest share of the critical path, or None.
+        also: those within 10% of it.
+        evidence: further facts, a line each.
+    """
+
+    kind: str
+    sentence: str
+    input_share: float
+    bottleneck: str | None
+    also: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the steady step (or of the wait, or of the run). Times in ns.
+
+    Attributes:
+        name: the part.
+        mean: mean per steady step; for a part of the run, the whole.
+        p50, p95: over steady steps; equal to `mean` for a part of the run.
+        share: of the mean step, of the mean step for a part of the wait too, of the wall for a part of the run.
+        total: over all steps.
+    """
+
+    name: str
+    mean: float
+    p50: float
+    p95: float
+    share: float
+    total: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StepSeries:
+    """Steps one by one, at most `STEP_CAP` of them.
+
+    Attributes:
+        count: steps of the run.
+        every: 1 if all are here, k if every k-th is.
+        number: step numbers.
+        start_ns: when each began, from the run's start.
+        total_ns: wall time.
+        kind: 0 steady, 1 the run's first, 2 the first of a later epoch.
+        parts_ns: part → ns per step; the parts of a step sum to its `total_ns`.
+        waits_ns: stage → ns per step; these sum to the step's wait.
+    """
+
+    count: int
+    every: int
+    number: list[int]
+    start_ns: list[int]
+    total_ns: list[int]
+    kind: list[int]
+    parts_ns: dict[str, list[int]]
+    waits_ns: dict[str, list[int]]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RecorderCost:
+    """What was recorded, and what recording cost.
+
+    Attributes:
+        spans: held and analysed.
+        lost: overwritten before they could be read.
+        ns_per_span: measured in this process after the run, median.
+        share: ns_per_span x spans ÷ (wall x threads that recorded), the mean slowdown of a recording thread.
+        threads: names of the threads that recorded.
+    """
+
+    spans: int
+    lost: int
+    ns_per_span: float
+    share: float
+    threads: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A profiled run.
+
+    Attributes:
+        complete: False where the run ended in an exception or is still going on.
+        error: the exception's class, where there was one.
+        title: what was profiled, in the user's words.
+        started_unix_ns: when.
+        wall_ns: how long, on a clock apart from the spans'.
+        remainder_ns: wall_ns minus the sum of `run`, signed.
+        steps_per_second: over steady steps.
+        samples: rows delivered, or None where batches do not say.
+        step: mean, p50, p95 of the steady step.
+        parts: parts of the steady step; they sum to the mean step.
+        waits: the wait by stage; they sum to the part "wait".
+        hidden_ns: mean wait per steady step during which the device was busy.
+        run: parts of the run in order of time; with `remainder_ns` they sum to the wall.
+        epochs: passes over the data that were seen.
+        stages: one row per stage.
+        path_ns: critical path per stage.
+        memory: (seconds since the start, resident bytes).
+        unmeasured: what this profile cannot see, a line each.
+        environment: versions and hardware.
+        notes: facts about the run from whoever took part in it.
+    """
+
+    format: str = FORMAT
+    version: int = VERSION
+    complete: bool
+    error: str | None
+    title: str
+    started_unix_ns: int
+    wall_ns: int
+    remainder_ns: int
+    steps_per_second: float
+    samples: int | None
+    step: Part | None
+    parts: tuple[Part, ...]
+    waits: tuple[Part, ...]
+    hidden_ns: float
+    run: tuple[Part, ...]
+    epochs: int
+    steady_steps: int
+    series: StepSeries
+    stages: tuple[StageRow, ...]
+    path_ns: dict[str, int]
+    verdict: Verdict
+    memory: list[tuple[float, int]]
+    recorder: RecorderCost
+    unmeasured: tuple[str, ...] = ()
+    environment: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    notes: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+    def part(self, name: str) -> Part | None:
+        """The part of the steady step by that name."""
+        return next((part for part in self.parts if part.name == name), None)

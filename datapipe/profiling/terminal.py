@@ -1,0 +1,123 @@
+"""A summary for a terminal: the verdict, one bar of 100%, the ledger that adds up, the bottleneck.
+
+What enters: a `Summary`. What leaves: a rich renderable; plain where the console has no colour.
+Invariant: the shares of the step table sum to 100% (within rounding), and the run table ends in its signed remainder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from datapipe.profiling.verdict import ms
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from datapipe.profiling.summary import Part, Summary
+
+_COLOURS: Final = {
+    "wait": "dark_orange", "h2d": "gold3", "forward": "steel_blue1", "backward": "blue", "optimizer":
+    "medium_purple2", "communication": "hot_pink3", "checkpoint": "grey70", "evaluate": "green3", "other": "grey50",
+}  # fmt: skip
+_OWN: Final = ("turquoise4", "sandy_brown", "orchid", "yellow4", "cornflower_blue")
+_SHADES: Final = ("█", "▓", "▒", "░")
+_WIDTH: Final = 60
+
+
+def render(summary: Summary) -> Group:
+    """The summary as tables and a bar; print it with `rich.print` or `Console.print`."""
+    from rich.console import Group
+    from rich.text import Text
+
+    mark = {"input-bound": "bold red", "moderately input-bound": "bold yellow", "not input-bound": "bold green"}
+    items: list[Text | Table] = [Text(summary.verdict.sentence, style=mark.get(summary.verdict.kind, "bold"))]
+    if not summary.complete:
+        cause = f" ({summary.error})" if summary.error else ""
+        items.append(Text(f"This run did not end normally{cause}: the figures are of what ran.", style="yellow"))
+    if summary.step is not None:
+        items += [Text(), _bar(summary.parts), _steps(summary)]
+    items += [_run(summary)]
+    if summary.stages:
+        items.append(_stages(summary))
+    return Group(*items)
+
+
+def _colour(name: str, own: list[str]) -> str:
+    return _COLOURS.get(name) or _OWN[own.index(name) % len(_OWN)]
+
+
+def _own(parts: tuple[Part, ...]) -> list[str]:
+    return [part.name for part in parts if part.name not in _COLOURS]
+
+
+def _bar(parts: tuple[Part, ...]) -> Text:
+    from rich.text import Text
+
+    own, text, at, drawn = _own(parts), Text(), 0.0, 0
+    for i, part in enumerate(parts):
+        at += max(0.0, part.share) * _WIDTH
+        cells = min(_WIDTH, round(at)) - drawn
+        drawn += cells
+        # The shade tells neighbours apart where there is no colour.
+        text.append(_SHADES[i % len(_SHADES)] * cells, style=_colour(part.name, own))
+    return text
+
+
+def _steps(summary: Summary) -> Table:
+    from rich.text import Text
+
+    step = summary.step
+    assert step is not None
+    table = _table(f"steady step · {summary.steady_steps:,} steps · {summary.steps_per_second:,.1f} steps/s")
+    for head in ("part", "mean", "median", "p95", "share"):
+        table.add_column(head, justify="left" if head == "part" else "right", no_wrap=True)
+    own = _own(summary.parts)
+    for i, part in enumerate(summary.parts):
+        name = Text(_SHADES[i % len(_SHADES)] + " ", style=_colour(part.name, own)) + Text(part.name, style="default")
+        table.add_row(name, ms(part.mean), ms(part.p50), ms(part.p95), f"{part.share:.1%}")
+        if part.name == "wait":
+            for stage in summary.waits:
+                if stage.share >= 0.0005:
+                    table.add_row(
+                        Text(f"   {stage.name}", style="dim"), ms(stage.mean), ms(stage.p50), ms(stage.p95),
+                        f"{stage.share:.1%}", style="dim",
+                    )  # fmt: skip
+    table.add_section()
+    table.add_row("step", ms(step.mean), ms(step.p50), ms(step.p95), f"{sum(p.share for p in summary.parts):.1%}")
+    return table
+
+
+def _run(summary: Summary) -> Table:
+    table = _table("the whole run")
+    for head in ("part", "time", "share"):
+        table.add_column(head, justify="left" if head == "part" else "right", no_wrap=True)
+    for part in summary.run:
+        if part.total:
+            table.add_row(part.name, ms(part.total), f"{part.share:.1%}")
+    wall = summary.wall_ns or 1
+    table.add_row("remainder", ms(summary.remainder_ns), f"{summary.remainder_ns / wall:+.2%}")
+    table.add_section()
+    table.add_row("wall", ms(summary.wall_ns), "100.0%")
+    return table
+
+
+def _stages(summary: Summary) -> Table:
+    table = _table("stages")
+    for head in ("stage", "spans", "threads", "mean", "p95", "busy", "MB/s", "path"):
+        table.add_column(head, justify="left" if head == "stage" else "right", no_wrap=True)
+    for row in summary.stages:
+        rate = f"{row.bytes / row.busy * 1e3:,.0f}" if row.bytes and row.busy else "-"
+        table.add_row(
+            row.name, f"{row.count:,}", str(row.threads), ms(row.mean), ms(row.p95), f"{row.utilisation:.0%}", rate,
+            f"{row.path:.0%}",
+        )  # fmt: skip
+    return table
+
+
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,0 +1,102 @@
+"""What each wait was for: the consumer's wait split by the stage that was on the path.
+
+What enters: the ledger's waits, the loader's spans. What leaves: a table step by stage (ns).
+Invariant: each row sums to that step's wait.
+
+A wait is walked back from its end over the work that delivered its batch, last-arriving dependency first. Work of a
+stage is charged to that stage, time between dependencies to "queue" (handing over, or waiting for a turn), and what
+no span explains to "loader": a foreign loader is one closed box.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.profiling.ledger import Ledger
+    from datapipe.profiling.precedence import Precedence
+
+    Ints = npt.NDArray[np.int64]
+
+QUEUE: Final = "queue"
+UNSEEN: Final = "loader"
+_BRIEF_NS: Final = 20_000
+"""Waits shorter than this are a hand-over (a lock, a wake-up): nothing was waited for."""
+_ORDER: Final = (
+    "list",
+    "footer",
+    "fetch",
+    "decompress",
+    "decode",
+    "filter",
+    "gather",
+    "transform",
+    "collate",
+    "pin",
+    "h2d",
+)
+
+
+class WaitSplit(NamedTuple):
+    """`names`: stages, S of them; `ns`: int64[n, S], rows sum to each step's wait."""
+
+    names: tuple[str, ...]
+    ns: Ints
+
+
+def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
+    """Split every step's wait by stage.
+
+    Args:
+        ledger: the steps.
+        work: the loader's spans and their edges.
+        batches: int64[n], the batch each step waited for (-1: not known).
+    """
+    import numpy as np
+
+    waited = ledger.part("wait").tolist()
+    rows: list[dict[str, int]] = []
+    for (start, end), total, batch in zip(ledger.wait.tolist(), waited, batches.tolist(), strict=True):
+        row = _walk(work, start, end, batch) if total else {}
+        # A step may wait more than once (an inner loop), or hold a phase inside its wait; the rest is the loader's.
+        rest = total - sum(row.values())
+        if rest:
+            row[UNSEEN] = row.get(UNSEEN, 0) + rest
+        rows.append(row)
+    seen = {name for row in rows for name in row}
+    known = [name for name in _ORDER if name in seen]
+    names = (*known, *sorted(seen - {*known, QUEUE, UNSEEN}), *(n for n in (QUEUE, UNSEEN) if n in seen))
+    ns = np.zeros((len(rows), len(names)), dtype=np.int64)
+    column = {name: c for c, name in enumerate(names)}
+    for r, row in enumerate(rows):
+        for name, value in row.items():
+            ns[r, column[name]] = value
+    return WaitSplit(names, ns)
+
+
+def _walk(work: Precedence, begin: int, t: int, batch: int) -> dict[str, int]:
+    """Charge `[begin, t)` to stages, walking back from `t`."""
+    row: dict[str, int] = {}
+
+    def charge(name: str, since: int) -> int:
+        since = max(since, begin)
+        if since < t:
+            row[name] = row.get(name, 0) + t - since
+        return min(t, since)
+
+    i = work.last_of_batch(batch, t) if batch >= 0 else -1
+    if i < 0:
+        charge(QUEUE if batch >= 0 and t - begin < _BRIEF_NS else UNSEEN, begin)
+        return row
+    while t > begin:
+        t = charge(QUEUE, work.end[i])
+        t = charge(work.stage[i], work.start[i])
+        i, _ = work.enabling(i)
+        if i < 0 or work.end[i] <= begin:
+            # Nothing else was going on for this batch: its loader ran outside every span.
+            t = charge(UNSEEN if i < 0 else QUEUE, begin)
+            break
+    return row
