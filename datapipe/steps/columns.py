@@ -53,6 +53,21 @@ def column(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
         ) from error
 
 
+def classic(table: pa.Table) -> pa.Table:
+    """The table with string_view and binary_view columns as large_string and large_binary.
+
+    Arrow cannot filter or take view columns (no such kernel up to pyarrow 26), and rows that are marked must be taken out.
+    """
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if field.type == pa.string_view():
+            table = table.set_column(place, field.name, table.column(place).cast(pa.large_string()))
+        elif field.type == pa.binary_view():
+            table = table.set_column(place, field.name, table.column(place).cast(pa.large_binary()))
+    return table
+
+
 def text_of(table: pa.Table) -> pa.ChunkedArray:
     """The column `text` as large_string; a null is a document of which nothing was there: ""."""
     import pyarrow as pa

@@ -155,19 +155,22 @@ def gopher_reasons(signals: pa.Table, options: GopherQualityOptions) -> pa.Array
 
     frame = pl.from_arrow(signals)
     assert isinstance(frame, pl.DataFrame)
-    words = pl.col("words").cast(pl.Float64)
-    lines = pl.col("lines").cast(pl.Float64)
-    # Comparisons are multiplied out: no division, so no text without words or lines makes a NaN.
+    # A quotient is rounded correctly, so that a share written 0.8 in the options equals 4 of 5 exactly; a product
+    # is not always. Without words or lines there is no share: null, which breaks no rule.
+    words, lines, solid = (
+        pl.when(pl.col(name) > 0).then(pl.col(name).cast(pl.Float64)) for name in ("words", "lines", "solid_words")
+    )
+    mean_length = pl.col("solid_chars") / solid
     broken = (
         pl.col("solid_words") < options.min_words,
         pl.col("solid_words") > options.max_words,
-        pl.col("solid_chars") < options.min_mean_word_length * pl.col("solid_words"),
-        pl.col("solid_chars") > options.max_mean_word_length * pl.col("solid_words"),
-        pl.col("hashes") > options.max_hash_ratio * words,
-        pl.col("ellipses") > options.max_ellipsis_ratio * words,
-        pl.col("bullet_lines") > options.max_bullet_lines * lines,
-        pl.col("ellipsis_lines") > options.max_ellipsis_lines * lines,
-        pl.col("alpha_words") < options.min_alpha_words * words,
+        mean_length < options.min_mean_word_length,
+        mean_length > options.max_mean_word_length,
+        pl.col("hashes") / words > options.max_hash_ratio,
+        pl.col("ellipses") / words > options.max_ellipsis_ratio,
+        pl.col("bullet_lines") / lines > options.max_bullet_lines,
+        pl.col("ellipsis_lines") / lines > options.max_ellipsis_lines,
+        pl.col("alpha_words") / words < options.min_alpha_words,
         pl.col("stop_words") < options.min_stop_words,
     )
     reason = pl.coalesce(pl.when(rule).then(pl.lit(name)) for rule, name in zip(broken, REASONS, strict=True))

@@ -60,11 +60,13 @@ def html_to_text(table: pa.Table, keys: Keys, *, options: HtmlToTextOptions) -> 
     # "text/html; charset=utf-8" is text/html
     bare = pc.utf8_lower(pc.utf8_trim_whitespace(pc.replace_substring_regex(kinds, ";.*", "")))
     is_html = pc.fill_null(pc.is_in(bare, pa.array(HTML_TYPES)), False)
+    text = column(table, TEXT, pa.large_string())
     if not pc.any(is_html).as_py():
-        return table
+        # The types are those of a batch with HTML, so that batches concatenate.
+        return set_column(set_column(table, TEXT, text), "media_type", kinds)
     from resiliparse.extract.html2text import extract_plain_text
 
-    texts = column(table, TEXT, pa.large_string()).to_pylist()
+    texts = text.to_pylist()
     dropped: list[str | None] = [None] * len(texts)
     failed: list[str | None] = [None] * len(texts)
     for i in pc.indices_nonzero(is_html).to_pylist():

@@ -1,7 +1,8 @@
 r"""unicode: one spelling for each text. `text` enters and leaves; nothing else is touched.
 
 In this order: line ends become "\n"; control characters go (tab and newline stay); NFC; white space at the end of
-lines and at both ends of the text goes. Removal comes before NFC, because "e", NUL, U+0301 is in NFC only until the NUL goes.
+lines and at both ends of the text goes. Removal comes before NFC, because "e", NUL, U+0301 is in NFC only until the NUL
+goes.
 
 Invariant: the result is NFC, has no control character but tab and newline, and running the step again changes nothing.
 A row of which nothing remains is dropped as "empty".

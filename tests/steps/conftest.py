@@ -1,0 +1,126 @@
+"""What the step tests share: awkward strings, a small tokenizer, and a good input table for every step."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from datapipe.steps import REGISTRY, Keys, bind, run_steps
+
+PROSE = "The cat sat with the dog and that was the end of it, to be sure. "
+
+AWKWARD = (
+    "",
+    " ",
+    "\n\n\n",
+    "a",
+    "\0",
+    "nul\0in\0side",
+    "\x01\x02\x1f\x7f\x85\x9f",
+    "tab\tand\r\nCRLF\rand CR",
+    "cafe\u0301 \u212b \ufb01",  # NFC composes the first two and leaves the ligature
+    "e\0\u0301",  # composes only once the NUL is gone
+    "👩\u200d👩\u200d👧\u200d👦 🇩🇪 🏳\ufe0f\u200d🌈",
+    "中文没有空格的一句话。第二句。",
+    "שלום עולם مرحبا بالعالم",
+    "\u202eright to left override\u202c",
+    "\ufeffmark",
+    "\ufffd\ufffd",
+    "\U0010ffff\uffff\ufdd0",
+    "a\u0300\u0301\u0302\u0303" * 50,
+    "<|endoftext|> text that spells it <|endoftext|>",
+    "<html><body><p>markup</p></body></html>",
+    "# " * 200,
+    "..." * 200,
+    "• a\n- b\n" * 100,
+    PROSE * 10,
+    PROSE * 3000,
+    "x" * (1 << 20),
+)
+
+
+def documents(texts, media_type="text/plain"):
+    """A table as the corpus gives it: row_id, media_type, text, bad_bytes."""
+    n = len(texts)
+    return pa.table(
+        {
+            "row_id": pa.array([f"src/file.jsonl:{i * 7}" for i in range(n)], pa.string()),
+            "media_type": pa.array([media_type] * n, pa.string()),
+            "text": pa.array(texts, pa.large_string()),
+            "bad_bytes": pa.array([0] * n, pa.int32()),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def awkward():
+    return AWKWARD
+
+
+@pytest.fixture(scope="session")
+def prose():
+    return PROSE
+
+
+@pytest.fixture(scope="session")
+def make_documents():
+    return documents
+
+
+@pytest.fixture(scope="session")
+def tokenizer_path(tmp_path_factory):
+    """A tokenizer of 400 tokens, trained on a few sentences."""
+    from datapipe.steps.vocabulary import VocabularyOptions, train_vocabulary
+
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_bytes(train_vocabulary([PROSE * 20, "other words entirely " * 20], VocabularyOptions(size=400)))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def bound(tokenizer_path):
+    """Bind a step by name, with what it cannot do without."""
+
+    def of(name, **options):
+        if name == "tokenize":
+            options.setdefault("tokenizer", tokenizer_path)
+        if name == "pack":
+            options.setdefault("seq_len", 64)
+        return bind(name, options)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def input_of(bound):
+    """A table of `texts` as the step `name` would meet it; half of the rows are HTML for html_to_text."""
+
+    def of(name, texts):
+        table = documents(texts)
+        if name == "decode":
+            raw = pa.array([text.encode() for text in texts], pa.large_binary())
+            return table.drop_columns(["text", "bad_bytes"]).append_column("raw", raw)
+        if name == "html_to_text":
+            kinds = ["text/html" if i % 2 else "text/plain" for i in range(len(texts))]
+            return table.set_column(1, "media_type", pa.array(kinds, pa.string()))
+        if name == "pack":
+            return run_steps(table, [bound("tokenize")], Keys()).table
+        return table
+
+    return of
+
+
+@pytest.fixture(params=list(REGISTRY))
+def step_name(request):
+    return request.param
+
+
+@pytest.fixture
+def signals_of():
+    """The signals of one text, as a dict."""
+    from datapipe.steps.gopher_quality import gopher_signals
+
+    def of(text):
+        return gopher_signals(pa.chunked_array([pa.array([text], pa.large_string())])).to_pylist()[0]
+
+    return of

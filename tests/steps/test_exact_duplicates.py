@@ -1,0 +1,72 @@
+"""exact_duplicates: equal texts have equal hashes, others do not, and the hash is xxh3_128 everywhere."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datapipe.errors import ConfigError
+from datapipe.steps import Keys, bind, run_steps
+from datapipe.steps.exact_duplicates import hash_texts
+
+
+def chunked(texts):
+    return pa.chunked_array([pa.array(texts, pa.large_string())])
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=10), st.integers(0, 10), st.integers(0, 10))
+def test_is_xxh3_128(texts, offset, size):
+    """Each hash is xxh3_128 of the text's UTF-8 bytes, also in a slice and over several chunks."""
+    expected = [xxhash.xxh3_128_digest(text.encode()) for text in texts]
+    column = chunked(texts)
+    assert hash_texts(column).to_pylist() == expected
+    assert hash_texts(column.slice(offset, size)).to_pylist() == expected[offset : offset + size]
+    pieces = pa.chunked_array([pa.array([text], pa.large_string()) for text in texts], pa.large_string())
+    assert hash_texts(pieces).to_pylist() == expected
+
+
+def test_golden_value():
+    """A published test vector: xxh3_128 of nothing. The bytes on disk must never change silently."""
+    assert hash_texts(chunked([""]))[0].as_py().hex() == "99aa06d3014798d86001c324468d497f"
+
+
+@pytest.mark.parametrize(
+    ("normalise", "same", "different"),
+    [
+        ("none", [("a b", "a b")], [("a b", "a  b"), ("a", "a "), ("a", "A"), ("", " ")]),
+        (
+            "whitespace",
+            [("a b", " a\t\n\u00a0b "), ("", " \n")],
+            [("ab", "a b"), ("a", "A"), ("a\u200bb", "ab")],
+        ),
+        (
+            "casefold",
+            [("Straße  X", "STRASSE x"), ("ΣΑΣ", "σας"), ("", "\n")],
+            [("a", "b"), ("ı", "i")],
+        ),
+    ],
+)
+def test_what_counts_as_equal(normalise, same, different):
+    """Each normalisation makes equal what it says, and no more."""
+    for a, b in same:
+        assert len(set(hash_texts(chunked([a, b]), normalise).to_pylist())) == 1, (a, b)
+    for a, b in different:
+        assert len(set(hash_texts(chunked([a, b]), normalise).to_pylist())) == 2, (a, b)
+
+
+def test_marks_nothing():
+    """The row half adds a column of 16 bytes and marks no row: which copy stays is decided over all of them."""
+    table = pa.table({"row_id": ["a", "b"], "text": ["same", "same"]})
+    ran = run_steps(table, [bind("exact_duplicates")], Keys())
+    assert ran.marked.num_rows == 0
+    assert ran.table.schema.field("content_hash").type == pa.binary(16)
+    assert ran.table["text"].to_pylist() == ["same", "same"]
+
+
+def test_unknown_normalisation():
+    """A wrong choice names the nearest one."""
+    with pytest.raises(ConfigError, match="did you mean 'casefold'"):
+        bind("exact_duplicates", {"normalise": "case_fold"})

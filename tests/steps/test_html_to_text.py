@@ -1,0 +1,109 @@
+"""html_to_text: HTML rows become text, others pass untouched, failures are counted."""
+
+from __future__ import annotations
+
+import sys
+
+import pyarrow as pa
+import pytest
+
+from datapipe.steps import Keys, bind, run_steps
+
+PAGE = (
+    "<html><head><title>T</title><style>p{color:red}</style></head><body><nav><a href='/'>Home</a></nav>"
+    "<main><h1>Title</h1><p>First &amp; foremost.</p><p>Second.</p><script>alert(1)</script></main></body></html>"
+)
+
+
+def run(texts, kinds, **options):
+    table = pa.table(
+        {"row_id": [str(i) for i in range(len(texts))], "media_type": pa.array(kinds, pa.string()), "text": texts}
+    )
+    return run_steps(table, [bind("html_to_text", options)], Keys())
+
+
+def test_golden():
+    """Markup, scripts, styles and navigation go; entities are resolved; the media type says what it is now."""
+    ran = run([PAGE], ["text/html"])
+    assert ran.table["text"].to_pylist() == ["Title\n\nFirst & foremost.\n\nSecond."]
+    assert ran.table["media_type"].to_pylist() == ["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "converted"),
+    [
+        ("text/html", True),
+        ("TEXT/HTML", True),
+        ("text/html; charset=utf-8", True),
+        (" text/html ;x", True),
+        ("application/xhtml+xml", True),
+        ("text/plain", False),
+        ("text/htmlx", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_media_types(kind, converted):
+    """HTML by its media type, whatever its case and parameters; anything else passes byte for byte."""
+    ran = run(["<p>x</p>", "<p>y</p>"], [kind, "text/markdown"])
+    assert ran.table["text"].to_pylist() == ["x" if converted else "<p>x</p>", "<p>y</p>"]
+    assert ran.table["media_type"].to_pylist() == ["text/plain" if converted else kind, "text/markdown"]
+
+
+@pytest.mark.parametrize("page", ["", " \n", "<html></html>", "<script>var x = 1</script>", "<!-- only a comment -->"])
+def test_nothing_left_is_dropped(page):
+    """A page with no text is dropped as html_empty; an empty row that is not HTML is not this step's business."""
+    ran = run([page, ""], ["text/html", "text/plain"])
+    assert ran.marked.to_pylist() == [{"row_id": "0", "step": "html_to_text", "kind": "drop", "reason": "html_empty"}]
+    assert ran.table["row_id"].to_pylist() == ["1"]
+
+
+def test_main_content_option():
+    """Without main_content the navigation stays."""
+    assert "Home" in run([PAGE], ["text/html"], main_content=False).table["text"][0].as_py()
+
+
+def test_parser_failure_is_quarantined(monkeypatch):
+    """A page that the parser refuses is quarantined as html_failed; the page after it comes through."""
+    import resiliparse.extract.html2text as module
+
+    real = module.extract_plain_text
+
+    def refuse(html, **options):
+        if "refuse me" in html:
+            raise ValueError("no")
+        return real(html, **options)
+
+    monkeypatch.setattr(module, "extract_plain_text", refuse)
+    ran = run(["<p>refuse me</p>", "<p>take me</p>"], ["text/html"] * 2)
+    assert ran.table["text"].to_pylist() == ["take me"]
+    assert ran.marked.to_pylist() == [
+        {"row_id": "0", "step": "html_to_text", "kind": "quarantine", "reason": "html_failed"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<div>" * 20_000 + "deep",
+        "<p>a\0b</p>",
+        "<p>&#xD800; &#0; &#x110000; &nosuch;</p>",
+        "<" * 10_000,
+        "<p " + "a=b " * 10_000 + ">x",
+        "<table>" * 500 + "cell",
+        "]]><![CDATA[ <svg><math><p>t</p>",
+        "\ufeff<p>\u202ertl</p>",
+    ],
+    ids=["deep", "nul", "entities", "brackets", "attributes", "tables", "cdata", "bom"],
+)
+def test_hostile_pages(page):
+    """Nesting, broken markup and impossible entities give valid text or a counted mark; never a crash."""
+    ran = run([page], ["text/html"])
+    assert ran.table.num_rows + ran.marked.num_rows == 1
+    ran.table.validate(full=True)
+
+
+def test_plain_tables_need_no_parser(monkeypatch):
+    """Without HTML rows the parser is not even imported."""
+    monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
+    assert run(["a < b"], ["text/plain"]).table["text"].to_pylist() == ["a < b"]
