@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -139,7 +139,7 @@ def size(n: float) -> str:
     return f"{n:.1f} TB"
 
 
-def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...] | None = None, right: tuple[int, ...] = ()) -> str:
+def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] | None = None, right: tuple[int, ...] = ()) -> str:
     """Columns of text, aligned; the columns numbered in `right` to the right."""
     lines = [header, *rows] if header else rows
     widths = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))] if lines else []

@@ -44,14 +44,13 @@ def report(folder: Folder, json: JsonOption = False) -> None:
 
 
 def _show(folder: Path, *, json: bool, code: int = 0) -> None:
-    from datapipe.profiling import load_profile, terminal
+    from datapipe.profiling import load_profile, render
 
     loaded = load_profile(folder)
     if json:
         console.emit({"ok": code == 0, "exit_code": code, **loaded.as_dict()})
         return
-    for line in terminal(loaded, width=min(console.out().width, 100)):
-        console.show(line)
+    console.out().print(render(loaded))
     console.show(f"\n{folder / 'report.html'}")
 
 

@@ -147,7 +147,7 @@ def _arrow_footer(file: object) -> Footer:
     for b in range(reader.num_record_batches):
         batch = reader.get_batch(b)
         rows.append(batch.num_rows)
-        sizes.append(batch.get_total_buffer_size())
+        sizes.append(batch.nbytes)
         digest.update(f"{batch.num_rows}:{sizes[-1]};".encode())
     return Footer(schema=reader.schema, rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
 

@@ -112,7 +112,9 @@ def sweep(store: Store, manifest: Manifest, folder: str = "data") -> list[str]:
 
 def _regroup(tables: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
     """The same rows as tables of exactly `rows` rows (the last may have fewer), whatever the cut they came in."""
-    held: list[pa.Table] = []
+    # The empty table makes Arrow copy even a single slice: else an IPC file would show where its rows were cut.
+    empty = schema.empty_table()
+    held: list[pa.Table] = [empty]
     count = 0
     for table in tables:
         rest = table.cast(schema) if table.schema != schema else table
@@ -123,8 +125,8 @@ def _regroup(tables: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterat
             count += part.num_rows
             if count == rows:
                 yield pa.concat_tables(held).combine_chunks()
-                held, count = [], 0
-    if held:
+                held, count = [empty], 0
+    if count:
         yield pa.concat_tables(held).combine_chunks()
 
 
@@ -157,7 +159,7 @@ def _write_arrow(path: str, groups: Iterable[pa.Table], schema: pa.Schema, compr
             start = sink.tell()
             writer.write_batch(table.to_batches()[0])
             tokens = _token_sum(table) if TOKENS_COLUMN in schema.names else 0
-            counted.append((table.num_rows, start, sink.tell() - start, table.get_total_buffer_size(), tokens))
+            counted.append((table.num_rows, start, sink.tell() - start, table.nbytes, tokens))
     rows, offset, stored, uncompressed, tokens_ = zip(*counted, strict=True) if counted else ((),) * 5
     return RowGroups(
         rows=rows,

@@ -57,7 +57,7 @@ def test_other_tools_open_the_shards(made):
     paths = [str(folder / s.path) for s in manifest.shards]
     ids = [f"doc:{i}" for i in range(17)]
     if manifest.shards[0].format == "arrow":
-        assert pl.concat([pl.read_ipc(p, memory_map=False) for p in paths])["row_id"].to_list() == ids
+        assert pl.concat([pl.read_ipc(p) for p in paths])["row_id"].to_list() == ids
         return
     import datasets
     import duckdb

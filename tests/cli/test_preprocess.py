@@ -1,0 +1,69 @@
+"""`datapipe preprocess` as it is typed."""
+
+SMALL = ["--set", "vocabulary.size=300", "--set", "pack.seq_len=64", "--workers", "0"]
+
+
+def test_the_result_is_one_json_object_and_the_ledger_adds_up(small):
+    folder, ran = small
+    assert ran.code == 0, ran.err
+    facts = ran.json
+    assert facts["ok"]
+    assert facts["documents_in"] == 62
+    gone = sum(facts["dropped"].values()) + facts["duplicates"] + sum(facts["quarantined"].values())
+    assert facts["documents_in"] == facts["documents_out"] + gone
+    assert facts["duplicates"] == 1
+    assert (folder / "manifest.json").is_file()
+
+
+def test_run_again_it_finds_everything_done(datapipe, docs, small):
+    from_first = small[1].json
+    ran = datapipe("preprocess", docs, small[0], *SMALL)
+    assert ran.code == 0, ran.err
+    assert "0 tasks run" in ran.out
+    assert from_first["fingerprint"] in ran.out
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(datapipe, docs, tmp_path):
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert "exact_duplicates" in ran.out
+    assert not (tmp_path / "out").exists()
+    assert datapipe("preprocess", docs, tmp_path / "out", "--dry-run", "--json").json["plan"]
+
+
+def test_one_path_is_wrong_usage(datapipe, docs):
+    ran = datapipe("preprocess", docs)
+    assert ran.code == 2
+    assert "INPUT... OUTPUT" in ran.err
+
+
+def test_an_unknown_step_option_names_the_nearest(datapipe, docs, tmp_path):
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--set", "pack.seq_length=64")
+    assert ran.code == 2
+    assert "seq_len" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_with_an_unknown_step_names_line_and_step(datapipe, docs, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: mine\nsteps:\n  - decode\n  - unicod\n")
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--recipe", recipe)
+    assert ran.code == 2
+    assert "mine.yaml:4" in ran.err
+    assert "unicode" in ran.err
+
+
+def test_an_output_folder_that_holds_something_else_is_left_alone(datapipe, docs, tmp_path):
+    (tmp_path / "thesis.doc").write_text("mine")
+    ran = datapipe("preprocess", docs, tmp_path, "--workers", "0")
+    assert ran.code == 1
+    assert (tmp_path / "thesis.doc").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.doc"]
+
+
+def test_an_empty_folder_says_what_to_do(datapipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    ran = datapipe("preprocess", tmp_path / "empty", tmp_path / "out")
+    assert ran.code == 1
+    assert "empty" in ran.err
+    assert "to do" in ran.err
