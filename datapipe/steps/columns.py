@@ -56,7 +56,7 @@ def column(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
 def classic(table: pa.Table) -> pa.Table:
     """The table with string_view and binary_view columns as large_string and large_binary.
 
-    Arrow cannot filter or take view columns (no such kernel up to pyarrow 26), and rows that are marked must be taken out.
+    Arrow cannot filter or take view columns (no such kernel up to pyarrow 26), and marked rows must be taken out.
     """
     import pyarrow as pa
 

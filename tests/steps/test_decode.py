@@ -6,7 +6,7 @@ import codecs
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
@@ -122,12 +122,14 @@ def test_neither_column():
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@settings(deadline=None)
 def test_utf8_round_trip(text):
     """Whatever is encoded as UTF-8 comes back, less one leading mark; nothing is bad."""
     assert decode_bytes(text.encode()) == (text.removeprefix("\ufeff"), 0)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
+@settings(deadline=None)
 def test_bytes_accounted(rows):
     """For any bytes: the fast and the slow path agree, bad bytes lie in 0..len, and the text is valid."""
     result = bind("decode")(raw_table(rows), KEYS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
@@ -18,6 +18,7 @@ def chunked(texts):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=10), st.integers(0, 10), st.integers(0, 10))
+@settings(deadline=None)
 def test_is_xxh3_128(texts, offset, size):
     """Each hash is xxh3_128 of the text's UTF-8 bytes, also in a slice and over several chunks."""
     expected = [xxhash.xxh3_128_digest(text.encode()) for text in texts]
@@ -45,7 +46,7 @@ def test_golden_value():
         (
             "casefold",
             [("Straße  X", "STRASSE x"), ("ΣΑΣ", "σας"), ("", "\n")],
-            [("a", "b"), ("ı", "i")],
+            [("a", "b"), ("\u0131", "i")],
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""gopher_quality@whitespace: each rule at, below and above its threshold, by hand and beside a plain reading in Python."""
+"""gopher_quality@whitespace: each rule at its threshold and beyond, by hand, and beside a plain reading."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reason(text, **options):
 
 
 def words(n, *, extra=()):
-    """n words: 'the', 'of', then four-letter ones, with `extra` in place of the last ones."""
+    """Make n words: 'the', 'of', then four-letter ones, with `extra` in place of the last ones."""
     base = ["the", "of"] + ["word"] * (n - 2)
     return " ".join([*base[: n - len(extra)], *extra])
 
@@ -65,7 +65,7 @@ def test_anchor_thresholds():
         (words(49), "gopher_too_few_words"),
         (words(50), None),
         (words(49) + " --", "gopher_too_few_words"),
-        (words(50) + " -- ?! …", None),
+        (words(50) + " -- ?! =", None),
         (words(49) + " 7", None),
         ("", "gopher_too_few_words"),
         (words(100_000), None),
@@ -82,16 +82,16 @@ def test_anchor_thresholds():
         (words(100, extra=["a#b#"] * 5), None),
         (words(100, extra=["a#b#"] * 5 + ["c#"]), "gopher_too_many_hashes"),
         # ellipses per word: 10 of 100; "..." and "…" alike; four dots are one ellipsis, six are two
-        (words(100, extra=["a...b…"] * 5), None),
-        (words(100, extra=["a...b…"] * 5 + ["c…x"]), "gopher_too_many_ellipses"),
+        (words(100, extra=["a...b…c"] * 5), None),
+        (words(100, extra=["a...b…c"] * 5 + ["c…x"]), "gopher_too_many_ellipses"),
         (words(100, extra=["a....b"] * 10), None),
         (words(100, extra=["a......b"] * 5), None),
         (words(100, extra=["a......b"] * 5 + ["a...b"]), "gopher_too_many_ellipses"),
         # bullet lines: 9 of 10, then 10 of 10; "-" and "•", indented or not; "*" is Dolma's
         ("\n".join(["- the of a word longer"] * 5 + ["  •with the of words too"] * 4 + [words(40)]), None),
-        ("\n".join(["- the of a word longer"] * 5 + ["\t•with the of words too"] * 5), "gopher_too_few_words"),
+        ("\n".join(["- the of a word longer"] * 5 + ["\t•with the of words too"] * 5), "gopher_too_many_bullet_lines"),
         ("\n".join(["-the of word word word word word"] * 10), "gopher_too_many_bullet_lines"),
-        ("\n".join(["*the of word word word word word"] * 10), None),
+        ("\n".join(["*x the of word word word word"] * 10), None),
         # lines that end in an ellipsis: 3 of 10, then 4 of 10; white space after it does not matter
         ("\n".join(["the of " + "word " * 18 + "end…  "] * 2 + [words(20) + "..."] + [words(20)] * 7), None),
         ("\n".join([words(20) + "…"] * 4 + [words(20)] * 6), "gopher_too_many_ellipsis_lines"),
@@ -145,17 +145,17 @@ def test_signals_golden(signals_of):
     """Every signal of one small text, counted by hand."""
     text = "# The end of it...\n\n  - to be… \n• 3 -- #7\nwith 中文 x_1"
     assert signals_of(text) == {
-        "words": 16,  # # The end of it... | - to be… | • 3 -- #7 | with 中文 x_1: 5 + 3 + 4 + 3 = 15, see below
-        "solid_words": 11,
+        "words": 15,  # 5 + 3 + 4 + 3
+        "solid_words": 11,  # less "#", "-", "•" and "--"
         "alpha_words": 9,
-        "solid_chars": 33,
+        "solid_chars": 30,  # 3 + 3 + 2 + 5, 2 + 3, 1 + 2, 4 + 2 + 3
         "hashes": 2,
         "ellipses": 2,
         "lines": 5,
         "bullet_lines": 2,
         "ellipsis_lines": 2,
         "stop_words": 3,
-    } | {"words": 15}
+    }
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,11 @@ def plain_reading(text, stop_words=STOP_WORDS):
             st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"])),
             st.lists(
                 st.sampled_from(
-                    [*STOP_WORDS, "The", "with,", "#", "##a", "...", "…", "....", "•", "-", "--", "12", "é", "中文"]
-                    + ["\n", "\n\n", " ", "\t", "\u00a0", "\u2003", "a-b", "•x", "=" * 9, "$5", "word"]
+                    [
+                        *STOP_WORDS,
+                        *("The", "with,", "#", "##a", "...", "…", "....", "•", "-", "--", "12", "é", "中文"),
+                        *("\n", "\n\n", " ", "\t", "\u00a0", "\u2003", "a-b", "•x", "=" * 9, "$5", "word"),
+                    ]
                 )
             ).map("".join),
             st.lists(st.sampled_from(["the", "of", "#", "…", "•", "-", "x1", "9", "\n", "end..."])).map(" ".join),

@@ -58,6 +58,27 @@ def test_nothing_left_is_dropped(page):
     assert ran.table["row_id"].to_pylist() == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("page", "deep"),
+    [
+        ("<div>" * 1000 + "x" + "</div>" * 1000, False),
+        ("<div>" * 1001 + "x", True),
+        ("<DIV class='a'>" * 1001 + "x", True),
+        ("<div>x</div>" * 3000, False),
+        ("</div>" * 5000 + "<div>" * 1000 + "x", False),
+        ("<divider>" * 3000 + "x", False),
+    ],
+)
+def test_deep_nesting_is_not_searched_for_main_content(monkeypatch, page, deep):
+    """Past 1,000 open <div> the heuristic, whose time is the square of the depth, is off and all text is kept."""
+    import resiliparse.extract.html2text as module
+
+    seen = []
+    monkeypatch.setattr(module, "extract_plain_text", lambda html, **options: seen.append(options) or "x")
+    run([page], ["text/html"])
+    assert seen[0]["main_content"] is not deep
+
+
 def test_main_content_option():
     """Without main_content the navigation stays."""
     assert "Home" in run([PAGE], ["text/html"], main_content=False).table["text"][0].as_py()

@@ -6,7 +6,7 @@ import unicodedata
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datapipe.steps import Keys, bind, run_steps
@@ -78,6 +78,7 @@ def test_strip_off():
     st.booleans(),
     st.booleans(),
 )
+@settings(deadline=None)
 @example(["e\u200b\u0301", "a\u0327\u200d\u0301"], True, True)
 def test_invariant(texts, zero_width, strip):
     """NFC, no control character but tab and newline, no white space at a line's end, and idempotent."""
@@ -91,6 +92,7 @@ def test_invariant(texts, zero_width, strip):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"])), max_size=6))
+@settings(deadline=None)
 def test_nfc_is_pythons(texts):
     """The columnar NFC is unicodedata's, for every string of characters that this Python knows."""
     expected = [unicodedata.normalize("NFC", text) for text in texts]
