@@ -15,7 +15,7 @@ from datapipe.profiling.precedence import Precedence, loader_spans, match_batche
 from datapipe.profiling.stages import stage_rows
 from datapipe.profiling.summary import STEP_CAP, Part, RecorderCost, StepSeries, Summary
 from datapipe.profiling.verdict import judge
-from datapipe.profiling.waits import UNSEEN, split_waits
+from datapipe.profiling.waits import UNSEEN, WaitSplit, split_waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ def summarise(run: RawRun) -> Summary:
             spans=len(spans), lost=run.lost, ns_per_span=run.ns_per_span,
             share=run.ns_per_span * len(spans) / (run.wall * recorded) if run.wall else 0.0, threads=run.threads,
         ),
-        unmeasured=_unmeasured(run, ledger, split.names, bool(mask.any())),
+        unmeasured=_unmeasured(run, ledger, split, bool(mask.any())),
         environment=dict(run.environment), notes=dict(run.notes),
     )  # fmt: skip
 
@@ -142,15 +142,17 @@ def _series(ledger: Ledger, wait_names: Sequence[str], wait_ns: Ints, began: int
     )
 
 
-def _unmeasured(run: RawRun, ledger: Ledger, wait_names: Sequence[str], loader_seen: bool) -> tuple[str, ...]:
+def _unmeasured(run: RawRun, ledger: Ledger, split: WaitSplit, loader_seen: bool) -> tuple[str, ...]:
     """What this profile cannot see, said rather than left to be found out."""
     lines = []
     if len(ledger.start):
+        waited = split.ns.sum()
+        unseen = split.ns[:, split.names.index(UNSEEN)].sum() / waited if UNSEEN in split.names and waited else 0.0
         steady = ledger.steady
         if not loader_seen and ledger.part("wait").any():
             lines.append("The loader's inside: it records no spans, so its wait is one closed box.")
-        elif UNSEEN in wait_names:
-            lines.append("Some of the wait: the loader's spans do not explain it (shown as “loader”).")
+        elif unseen >= 0.01:
+            lines.append(f"{unseen:.0%} of the wait: the loader's spans do not explain it (shown as “loader”).")
         other = ledger.part("other")[steady].sum() / max(1, ledger.ns[steady].sum())
         if other >= 0.02:
             lines.append(f"{other:.0%} of the steady step runs under no phase (shown as “other”).")

@@ -132,7 +132,7 @@ def memory_chart(memory: Sequence[tuple[float, int]]) -> Mapping[str, object] | 
         "line": line,
         "area": f"M{points[0][0]:g},{HEIGHT:g} L" + line.replace(" ", " L") + f" L{points[-1][0]:g},{HEIGHT:g} Z",
         "ticks": [(round(HEIGHT - t / top * HEIGHT, 1), f"{t:,.0f}") for t in ticks],
-        "x_ticks": [(p, f"{memory[0][0] + span * p / 100:.3g} s") for p in (0, 25, 50, 75)],
+        "x_ticks": [(p, f"{span * p / 100:.3g} s") for p in (0, 25, 50, 75)],
         "peak": max(mib),
         "first": mib[0],
         "last": mib[-1],

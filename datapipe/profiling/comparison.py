@@ -11,8 +11,8 @@ two-sided; parts are corrected for their number by Holm's method.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ProfileError
 from datapipe.profiling.profile_file import load_profile
@@ -85,6 +85,22 @@ class Comparison:
     def regressed(self, threshold: float = 0.05) -> bool:
         """Whether B's step is slower than A's by more than `threshold` (a fraction) and by more than noise."""
         return self.step.significant and self.step.relative is not None and self.step.relative > threshold
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison as one plain JSON object."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        width = max(len(change.name) for change in (self.step, *self.parts, *self.waits)) + 2
+        lines = [self.sentence, "", f"{'':{width}}{'before':>12}{'after':>12}{'difference':>13}{'of step':>10}{'p':>9}"]
+        for change in self.parts:
+            lines.append(_line(change, change.name, width))
+            if change.name == "wait":
+                lines += [_line(stage, f"  {stage.name}", width) for stage in self.waits]
+        lines.append(_line(self.step, "step", width))
+        if self.differs:
+            lines += ["", "not the same in both runs:", *(f"  {line}" for line in self.differs)]
+        return "\n".join(lines)
 
 
 def compare(a: Summary | str | os.PathLike[str], b: Summary | str | os.PathLike[str]) -> Comparison:
@@ -181,7 +197,7 @@ def _changes(names: list[str], before: Floats, after: Floats, p: list[float | No
                 after=new,
                 difference=moved,
                 relative=moved / old if old else None,
-                of_step=moved / before[0] if before[0] else 0.0,
+                of_step=moved / float(before[0]) if before[0] else 0.0,
                 p=chance,
                 significant=chance is not None and chance < ALPHA and moved != 0,
             )
@@ -197,6 +213,13 @@ def _holm(p: list[float | None]) -> list[float | None]:
         floor = max(floor, min(1.0, value * (len(known) - rank)))
         out[i] = floor
     return out
+
+
+def _line(change: Change, name: str, width: int) -> str:
+    chance = "-" if change.p is None else f"{change.p:.4f}"
+    mark = " *" if change.significant else ""
+    times = f"{ms(change.before):>12}{ms(change.after):>12}{change.difference / 1e6:>+10.3f} ms"
+    return f"{name:{width}}{times}{change.of_step:>+10.1%}{chance:>9}{mark}"
 
 
 def _sentence(step: Change, parts: list[Change]) -> str:

@@ -29,9 +29,7 @@ def save_profile(summary: Summary, folder: str | os.PathLike[str]) -> Path:
         ProfileError: the folder cannot be made or written.
         NoSpaceError: the disk is full.
     """
-    from dataclasses import asdict
-
-    text = json.dumps(asdict(summary), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(summary.as_dict(), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return write_whole(Path(folder) / NAME, text.encode("utf-8", "replace"))
 
 

@@ -157,9 +157,7 @@ class Profile:
                 got = clock()
                 number, self._step = self._step, self._step + 1
                 write(wait, number, asked, asked, got, got)
-                if self._samples is not None:
-                    rows = rows_in(batch)
-                    self._samples = None if rows is None else self._samples + rows
+                self.count_rows(rows_in(batch))
                 yield batch
                 del batch  # the loop must not hold a batch while the next is made
                 now = clock()
@@ -178,6 +176,11 @@ class Profile:
     def phase(self, name: str) -> Phase:
         """Name a part of the step (or of the time between steps): `with prof.phase("forward"): ...`."""
         return Phase(self.recorder, self._number(name))
+
+    def count_rows(self, rows: int | None) -> None:
+        """Add a batch's rows to the samples delivered; one batch that does not say (None) makes the count unknown."""
+        if self._samples is not None:
+            self._samples = None if rows is None else self._samples + rows
 
     def note(self, name: str, value: object) -> None:
         """A fact for the report: batch size, model, device. Credentials in URLs are masked."""

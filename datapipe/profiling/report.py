@@ -79,9 +79,7 @@ def report_html(summary: Summary) -> str:
         facts=_headline(summary),
         started=datetime.fromtimestamp(summary.started_unix_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
         spoken=spoken,
-        icon={"not input-bound": "✓", "moderately input-bound": "!", "input-bound": "!!"}.get(
-            summary.verdict.kind, "?"
-        ),
+        remainder=signed(summary.remainder_ns, summary.wall_ns),
         tone={"not input-bound": "good", "moderately input-bound": "warn", "input-bound": "bad"}.get(
             summary.verdict.kind, "none"
         ),
@@ -94,7 +92,6 @@ def _by_size(parts: tuple[Part, ...]) -> list[Part]:
 
 def _headline(summary: Summary) -> list[tuple[str, str, str]]:
     """The four figures at the top: (label, figure, remark)."""
-    remainder = summary.remainder_ns / summary.wall_ns if summary.wall_ns else 0.0
     facts = []
     if summary.step is not None:
         facts += [
@@ -102,8 +99,16 @@ def _headline(summary: Summary) -> list[tuple[str, str, str]]:
             ("Input", f"{summary.verdict.input_share:.1%}", "of the step waits for or copies data"),
             ("Speed", f"{summary.steps_per_second:,.1f}", "steady steps a second"),
         ]
-    facts.append(("Ledger", f"{remainder:+.2%}", f"unexplained of {in_seconds(summary.wall_ns)}"))
+    facts.append(
+        ("Ledger", signed(summary.remainder_ns, summary.wall_ns), f"unexplained of {in_seconds(summary.wall_ns)}")
+    )
     return facts
+
+
+def signed(part: float, whole: float) -> str:
+    """A signed share, '+0.12%'; one that rounds to nothing has no sign, '±0.00%'."""
+    text = f"{part / whole if whole else 0.0:+.2%}"
+    return text if text.strip("+-0.%") else "±0.00%"
 
 
 def _hash(text: str) -> str:
@@ -132,7 +137,7 @@ def in_seconds(ns: float) -> str:
     if seconds < 1:
         return ms(ns)
     if seconds < 120:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -6,8 +6,8 @@ recorder, so every renderer works from a file as well as from a run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, final
 
 from datapipe.profiling.stages import StageRow  # noqa: TC001  (pydantic resolves the fields when a file is read)
 
@@ -164,3 +164,7 @@ class Summary:
     def part(self, name: str) -> Part | None:
         """The part of the steady step by that name."""
         return next((part for part in self.parts if part.name == name), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as the JSON object that `profile.json` holds."""
+        return asdict(self)

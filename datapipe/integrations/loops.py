@@ -1,0 +1,149 @@
+"""Steps made out of `next()` calls alone: from one batch of a loader to the next.
+
+What enters: each `next()` on a loader's iterator, and what ran meanwhile (forward, backward). What leaves: "wait",
+"step", "epoch" and "evaluate" spans.
+Invariant: a loop that is left, exhausted, broken out of or dropped ends its last step, once.
+
+A loop inside another's step (a second loader, a validation every hundred steps) makes no steps of its own. A pass that
+ran a model without gradients and without a backward is "evaluate".
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, final
+
+from datapipe.profiling.recording import rows_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from datapipe.profiling import Profile
+
+
+@final
+class _Pass:
+    """One loop over one iterator: its open step, and what has been seen in it."""
+
+    __slots__ = ("asked", "began", "begun", "got", "learned", "looked", "nested", "rows", "stepped")
+
+    def __init__(self, began: int) -> None:
+        self.began = began
+        self.asked = -1  # when the open step's batch was asked for; -1: no step is open
+        self.got = -1
+        self.begun = False  # it has given a batch
+        self.rows: int | None = None
+        self.nested = False
+        self.learned = False  # a backward, an optimizer's step or a forward with gradients
+        self.looked = False  # a forward without gradients
+        self.stepped = False  # any step of this pass was a training step
+
+
+@final
+class Loops:
+    """Every loop over a loader in this process, per thread.
+
+    Args:
+        prof: where the spans go.
+        without_gradients: whether gradients are switched off right now.
+    """
+
+    def __init__(self, prof: Profile, *, without_gradients: Callable[[], bool]) -> None:
+        self._prof = prof
+        self._without_gradients = without_gradients
+        recorder = prof.recorder
+        self._stage = {name: recorder.stage(name) for name in ("step", "wait", "epoch", "evaluate")}
+        self._local = threading.local()
+        self._steps = 0
+        self._epochs = 0
+        self._everywhere: list[dict[int, _Pass]] = []
+
+    def _passes(self) -> dict[int, _Pass]:
+        """This thread's loops, by the iterator's id."""
+        passes: dict[int, _Pass] | None = getattr(self._local, "passes", None)
+        if passes is None:
+            passes = self._local.passes = {}
+            self._everywhere.append(passes)
+        return passes
+
+    def began(self, iterator: Any, asked: int) -> None:
+        """A loop over `iterator` begins; making it (starting workers) is wait for its first batch, from `asked` on."""
+        passes = self._passes()
+        key = id(iterator)
+        if key in passes:  # persistent workers: the same iterator goes round again
+            self._end(passes, key, time.perf_counter_ns())
+        passes[key] = _Pass(asked)
+        weakref.finalize(iterator, self._dropped, passes, key).atexit = False
+
+    def next(self, iterator: Any, advance: Callable[[], Any]) -> Any:
+        """Get the next batch by `advance`, recording the wait and ending the step before."""
+        passes = self._passes()
+        key = id(iterator)
+        now = time.perf_counter_ns()
+        one = passes.get(key)
+        if one is None:  # an iterator from before the profile, or after its end
+            one = passes[key] = _Pass(now)
+        asked = now
+        if one.asked >= 0:
+            self._end_step(one, now)
+        elif not one.begun:
+            asked = one.began  # the first batch: the loader's start is part of its wait
+        one.nested = any(other.asked >= 0 and not other.nested for other in passes.values() if other is not one)
+        try:
+            batch = advance()
+        except BaseException:
+            # Exhausted, or failed: either way this loop has no further step.
+            self._end(passes, key, time.perf_counter_ns())
+            raise
+        one.got = time.perf_counter_ns()
+        one.asked, one.learned, one.looked, one.begun = asked, False, False, True
+        one.rows = rows_in(batch)
+        return batch
+
+    def forward(self) -> None:
+        """An outermost module was called."""
+        without = self._without_gradients()
+        for one in self._passes().values():
+            one.looked |= without
+            one.learned |= not without
+
+    def backward(self) -> None:
+        """A backward, or an optimizer's step, ran."""
+        for one in self._passes().values():
+            one.learned = True
+
+    def close(self) -> None:
+        """End every loop that is still open."""
+        now = time.perf_counter_ns()
+        for passes in self._everywhere:
+            for key in list(passes):
+                self._end(passes, key, now)
+
+    def _end_step(self, one: _Pass, now: int) -> None:
+        write = self._prof.recorder.ring().write
+        asked, got, one.asked = one.asked, one.got, -1
+        if one.looked and not one.learned:
+            write(self._stage["evaluate"], -1, asked, asked, now, now)
+            return
+        write(self._stage["wait"], self._steps, asked, asked, got, got)
+        if not one.nested:
+            one.stepped = True
+            write(self._stage["step"], self._steps, asked, asked, now, now)
+            self._steps += 1
+            self._prof.count_rows(one.rows)
+
+    def _end(self, passes: dict[int, _Pass], key: int, now: int) -> None:
+        one = passes.pop(key, None)
+        if one is None:
+            return
+        if one.asked >= 0:
+            self._end_step(one, now)
+        if one.stepped:
+            self._prof.recorder.ring().write(self._stage["epoch"], self._epochs, one.began, one.began, now, now)
+            self._epochs += 1
+
+    def _dropped(self, passes: dict[int, _Pass], key: int) -> None:
+        """The iterator is gone: its loop was left early."""
+        self._end(passes, key, time.perf_counter_ns())

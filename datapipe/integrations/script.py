@@ -1,0 +1,126 @@
+"""Any PyTorch training script, unmodified, under a profile.
+
+What enters: a script's path or a module's name, and its arguments. What leaves: its exit code, and the profile.
+Invariant: the script sees what it would see alone: `sys.argv`, `__main__`, its standard streams, exit codes and
+exceptions; every patch is undone when it ends, however it ends.
+
+A step runs from one `next()` of a data loader to the next. Named inside it: "forward" (the outermost module's call),
+"backward", "optimizer"; a pass over a loader without gradients is "evaluate".
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from datapipe.errors import ConfigError
+from datapipe.profiling import profile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datapipe.profiling import Profile
+
+_INTERRUPTED: Final = 130
+"""What a shell reports for a process that Ctrl-C ended (128 + SIGINT)."""
+
+
+def profile_script(argv: Sequence[str], out: str | os.PathLike[str], module: bool = False) -> int:
+    """Run a script under a profile and write the profile into `out`.
+
+    Args:
+        argv: the script and its arguments, as on a command line without `python`.
+        out: folder for `profile.json`, `report.html` and `trace.json.gz`.
+        module: `argv[0]` is a module to run as with `python -m`.
+
+    Returns:
+        The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C.
+
+    Raises:
+        ConfigError: there is no such script or module.
+        Exception: whatever the script raised, after the profile was written.
+    """
+    if not argv:
+        raise ConfigError("no script was named", expected="a script and its arguments", fix="datapipe profile train.py")
+    target = str(argv[0])
+    _check(target, module=module)
+    from datapipe.integrations.torch_hooks import torch_hooks
+
+    title = target if module else Path(target).name
+    with _as_main(list(argv), module=module):
+        try:
+            with profile(out, title=title) as prof, torch_hooks(prof):
+                _run(target, prof, module=module)
+        except SystemExit as ended:
+            return exit_code(ended)
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+    return 0
+
+
+def _run(target: str, prof: Profile, *, module: bool) -> None:
+    """Run it as `__main__`. `sys.exit(0)` ends a whole run, so it must not pass through the profile as an error."""
+    try:
+        if module:
+            runpy.run_module(target, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(target, run_name="__main__")
+    except SystemExit as ended:
+        code = exit_code(ended)
+        if code:
+            prof.note("exit code", code)
+            raise SystemExit(code) from None
+
+
+def exit_code(ended: SystemExit) -> int:
+    """The process exit code of a `SystemExit`; a message in place of a code is said on standard error, and means 1."""
+    if ended.code is None:
+        return 0
+    if isinstance(ended.code, int):
+        return ended.code & 0xFF
+    sys.stderr.write(f"{ended.code}\n")
+    return 1
+
+
+def _check(target: str, *, module: bool) -> None:
+    if module:
+        import importlib.util
+
+        try:
+            found = importlib.util.find_spec(target)
+        except (ImportError, ValueError):
+            found = None
+        if found is None and not (Path.cwd() / Path(*target.split("."))).with_suffix(".py").exists():
+            raise ConfigError(
+                f"there is no module {target!r}",
+                expected="a module that `python -m` would run",
+                fix="name it as you import it, from the folder that holds it",
+            )
+    elif not Path(target).is_file():
+        raise ConfigError(
+            f"there is no script at {target}",
+            expected="a Python file",
+            fix="check the path; for a module use module=True",
+        )
+
+
+class _as_main:  # noqa: N801  (a context manager, used as one)
+    """`sys.argv` and `sys.path` as Python sets them for a script, put back afterwards."""
+
+    def __init__(self, argv: list[str], *, module: bool) -> None:
+        self._argv = argv
+        # `python script.py` puts the script's folder first, `python -m` the working folder.
+        self._first = os.getcwd() if module else str(Path(argv[0]).resolve().parent)  # noqa: PTH109  (sys.path: str)
+
+    def __enter__(self) -> None:
+        self._before = (sys.argv, sys.path, sys.modules.get("__main__"))
+        sys.argv = self._argv
+        sys.path = [self._first, *sys.path]
+
+    def __exit__(self, *_: object) -> None:
+        sys.argv, sys.path = self._before[:2]
+        if self._before[2] is not None:
+            sys.modules["__main__"] = self._before[2]

@@ -1,0 +1,178 @@
+"""What makes a PyTorch script record itself: patches and hooks that are there only while a profile is open.
+
+What enters: a `Profile`. What leaves: "step", "wait", "epoch", "forward", "backward", "optimizer", "checkpoint" and
+"evaluate" spans on the threads that run the script.
+Invariant: a patched function returns, raises and warns what the original does; leaving the context puts every original
+back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from datapipe.integrations.loops import Loops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from datapipe.profiling import Profile
+
+
+@contextlib.contextmanager
+def torch_hooks(prof: Profile) -> Iterator[None]:
+    """Record whatever PyTorch training loop runs inside the block; where there is no torch, nothing."""
+    try:
+        import torch
+    except ImportError:
+        prof.note("torch", "not installed: no loader was watched")
+        yield
+        return
+    from torch.utils.data import DataLoader
+    from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+    loops = Loops(prof, without_gradients=lambda: not torch.is_grad_enabled())
+    with contextlib.ExitStack() as undo:
+        undo.callback(loops.close)
+        _patch(undo, _BaseDataLoaderIter, "__next__", lambda original: functools.partial(_next, loops, original))
+        _patch(undo, DataLoader, "__iter__", lambda original: functools.partial(_iter, loops, original))
+        _patch(undo, torch.autograd, "backward", lambda original: _timed(prof, "backward", original, loops.backward))
+        _patch(undo, torch, "save", lambda original: _timed(prof, "checkpoint", original, lambda: None))
+        _watch_forward(undo, prof, loops)
+        _watch_optimizers(undo, prof, loops)
+        _watch_datapipe(undo, loops)
+        yield
+
+
+def _patch(undo: contextlib.ExitStack, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace `owner.name` by a function made from the original, until `undo` unwinds."""
+    original = getattr(owner, name)
+    made = make(original)
+
+    @functools.wraps(original)
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        return made(*args, **kwargs)
+
+    setattr(owner, name, patched)
+    undo.callback(setattr, owner, name, original)
+
+
+def _next(loops: Loops, original: Callable[[Any], Any], iterator: Any) -> Any:
+    return loops.next(iterator, lambda: original(iterator))
+
+
+def _iter(loops: Loops, original: Callable[[Any], Any], loader: Any) -> Any:
+    asked = time.perf_counter_ns()
+    iterator = original(loader)
+    loops.began(iterator, asked)
+    return iterator
+
+
+def _timed(prof: Profile, name: str, original: Callable[..., Any], before: Callable[[], None]) -> Callable[..., Any]:
+    """The original, timed as a phase; a call inside itself is part of the outer one."""
+    phase = threading.local()
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        if getattr(phase, "inside", False):
+            return original(*args, **kwargs)
+        before()
+        phase.inside = True
+        try:
+            with prof.phase(name):
+                return original(*args, **kwargs)
+        finally:
+            phase.inside = False
+
+    return timed
+
+
+def _watch_forward(undo: contextlib.ExitStack, prof: Profile, loops: Loops) -> None:
+    """The outermost module's call is "forward"; a call during backward (a recomputation) is part of that."""
+    from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+    here = threading.local()
+
+    def enter(_module: Any, _inputs: Any) -> None:
+        depth = getattr(here, "depth", 0)
+        here.depth = depth + 1
+        if depth == 0:
+            loops.forward()
+            here.phase = prof.phase("forward")
+            here.phase.__enter__()
+
+    def leave(_module: Any, _inputs: Any, _output: Any) -> None:
+        # A forward that began before the hooks were there has nothing to close.
+        here.depth = max(0, getattr(here, "depth", 0) - 1)
+        if here.depth == 0 and getattr(here, "phase", None) is not None:
+            here.phase.__exit__(None, None, None)
+            here.phase = None
+
+    undo.callback(register_module_forward_pre_hook(enter).remove)
+    # always_call: a forward that raises is left too, or every later one would look nested.
+    undo.callback(register_module_forward_hook(leave, always_call=True).remove)
+
+
+def _watch_optimizers(undo: contextlib.ExitStack, prof: Profile, loops: Loops) -> None:
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    here = threading.local()
+
+    def enter(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        loops.backward()
+        here.phase = prof.phase("optimizer")
+        here.phase.__enter__()
+
+    def leave(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if getattr(here, "phase", None) is not None:
+            here.phase.__exit__(None, None, None)
+            here.phase = None
+
+    undo.callback(register_optimizer_step_pre_hook(enter).remove)
+    undo.callback(register_optimizer_step_post_hook(leave).remove)
+
+
+def _watch_datapipe(undo: contextlib.ExitStack, loops: Loops) -> None:
+    """Our own loader: its threads record themselves, so only the consumer's waits are added here."""
+    try:
+        loader = importlib.import_module("datapipe.loader").DataLoader
+    except (ImportError, AttributeError):
+        return
+    if not isinstance(loader, type):
+        return
+
+    def make(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def watched(self: Any) -> Any:
+            # Whoever owns the loop records its waits: our own training loop and `Profile.steps` do.
+            frame = sys._getframe(2)  # noqa: SLF001  (the caller of the patched __iter__)
+            if str(frame.f_globals.get("__name__", "")).startswith("datapipe."):
+                return original(self)
+            asked = time.perf_counter_ns()
+            iterator = WatchedIterator(original(self), loops)
+            loops.began(iterator, asked)
+            return iterator
+
+        return watched
+
+    _patch(undo, loader, "__iter__", make)
+
+
+class WatchedIterator:
+    """An iterator whose waits are recorded; everything else is the inner one's."""
+
+    def __init__(self, inner: Any, loops: Loops) -> None:
+        self._inner = inner
+        self._loops = loops
+
+    def __iter__(self) -> WatchedIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self._loops.next(self, lambda: next(self._inner))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

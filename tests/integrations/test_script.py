@@ -1,0 +1,201 @@
+"""Scripts run unmodified under a profile: what they print and return is theirs, what they did is in the profile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import datapipe
+from datapipe import events
+from datapipe.errors import ConfigError
+from datapipe.integrations.script import profile_script
+from datapipe.profiling import load_profile
+
+torch = pytest.importorskip("torch")
+
+
+def names(summary):
+    return {part.name for part in summary.parts}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_mlp_on_tensors(scripts, tmp_path, capsys, workers):
+    """Steps, phases, epochs and the evaluation pass are found; every training batch is one step, no other is."""
+    code = profile_script([scripts("mlp"), "--epochs", "2", "--workers", str(workers)], tmp_path / "out")
+    assert code == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [["epoch", "0"], ["epoch", "1"]]
+    summary = load_profile(tmp_path / "out")
+    assert summary.series.count == 60
+    assert summary.epochs == 2
+    assert summary.samples == 960
+    assert {"wait", "forward", "backward", "optimizer"} <= names(summary)
+    assert any(part.name.startswith("evaluate") and part.total > 0 for part in summary.run)
+    assert summary.complete
+    assert abs(summary.remainder_ns) <= 0.005 * summary.wall_ns
+
+
+def test_a_heavy_cnn_is_not_input_bound(scripts, tmp_path, capsys):
+    """A run whose batches cost nothing and whose convolutions cost a lot is bound by its compute; saving is named."""
+    assert profile_script([scripts("cnn")], tmp_path / "out") == 0
+    summary = load_profile(tmp_path / "out")
+    assert capsys.readouterr().out == "trained\n"
+    assert summary.verdict.kind == "not input-bound"
+    assert summary.verdict.bottleneck in ("forward", "backward", "optimizer")
+    assert any(part.name.startswith("checkpoint") for part in summary.run)
+    assert summary.series.count == 24
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_slow_stream_is_input_bound(scripts, tmp_path, capsys, workers):
+    """A dataset that sleeps 20 ms a sample is what bounds the run, and every sample still arrives."""
+    assert profile_script([scripts("stream"), str(workers)], tmp_path / "out") == 0
+    assert capsys.readouterr().out == "seen 64\n"
+    summary = load_profile(tmp_path / "out")
+    assert summary.verdict.kind == "input-bound"
+    assert summary.verdict.bottleneck == "loader"
+    assert summary.part("wait").share > 0.5
+
+
+def test_everything_is_put_back(scripts, tmp_path, capsys):
+    """After the run no patch, hook, path, argument or recorder is left."""
+    from torch.nn.modules import module
+    from torch.optim import optimizer
+    from torch.utils.data import DataLoader
+    from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+    def state():
+        return (
+            _BaseDataLoaderIter.__next__, DataLoader.__iter__, torch.autograd.backward, torch.save,
+            datapipe.DataLoader.__iter__ if "DataLoader" in dir(datapipe) and _has_loader() else None,
+            len(module._global_forward_hooks), len(module._global_forward_pre_hooks),
+            len(optimizer._global_optimizer_pre_hooks), len(optimizer._global_optimizer_post_hooks),
+            list(sys.argv), list(sys.path), sys.modules["__main__"], events.active(),
+        )  # fmt: skip
+
+    before = state()
+    profile_script([scripts("mlp"), "--epochs", "1"], tmp_path / "a")
+    assert state() == before
+    with pytest.raises(ZeroDivisionError):
+        profile_script([scripts("broken", "import torch\n1 / 0\n")], tmp_path / "b")
+    assert state() == before
+
+
+def _has_loader():
+    try:
+        return datapipe.DataLoader is not None
+    except ImportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "complete"),
+    [("pass", 0, True), ("import sys; sys.exit()", 0, True), ("import sys; sys.exit(3)", 3, False),
+     ("import sys; sys.exit('no data')", 1, False), ("raise KeyboardInterrupt", 130, False)],
+)  # fmt: skip
+def test_exit_codes_are_the_scripts(scripts, tmp_path, capsys, text, code, complete):
+    """However a script ends, its code comes back and its profile is written, marked if it was cut short."""
+    assert profile_script([scripts("ends", text)], tmp_path / "out") == code
+    assert load_profile(tmp_path / "out").complete is complete
+    assert ("no data" in capsys.readouterr().err) is ("no data" in text)
+
+
+def test_an_exception_comes_through(scripts, tmp_path):
+    """A script's exception is raised as it was, after the steps before it were written."""
+    text = """
+        import torch
+        from torch.utils.data import DataLoader, TensorDataset
+        for i, batch in enumerate(DataLoader(TensorDataset(torch.zeros(20, 1)))):
+            if i == 12:
+                raise ValueError("bad batch")
+    """
+    with pytest.raises(ValueError, match="bad batch"):
+        profile_script([scripts("fails", text)], tmp_path / "out")
+    summary = load_profile(tmp_path / "out")
+    assert (summary.complete, summary.error, summary.series.count) == (False, "ValueError", 13)
+
+
+def test_the_script_sees_its_own_world(scripts, tmp_path, capsys):
+    """`sys.argv`, `__name__`, `__file__` and imports from beside the script are as without the profile."""
+    scripts("neighbour", "value = 41")
+    text = """
+        import sys
+        import neighbour
+        print(__name__, sys.argv[1:], neighbour.value, __file__ == sys.argv[0])
+    """
+    profile_script([scripts("world", text), "--x", "a b"], tmp_path / "out")
+    assert capsys.readouterr().out == "__main__ ['--x', 'a b'] 41 True\n"
+    sys.modules.pop("neighbour", None)
+
+
+def test_a_module_runs_too(scripts, tmp_path, capsys):
+    """`module=True` runs what `python -m` would."""
+    scripts("chosen_module", "import sys; print('ran', sys.argv[1:])")
+    profile_script(["chosen_module", "7"], tmp_path / "out", module=True)
+    assert capsys.readouterr().out == "ran ['7']\n"
+
+
+@pytest.mark.parametrize(("argv", "module"), [([], False), (["no-such.py"], False), (["no_such_module"], True)])
+def test_nothing_to_run_is_said(tmp_path, argv, module):
+    """A missing script or module is the user's error, and leaves no profile."""
+    with pytest.raises(ConfigError):
+        profile_script(argv, tmp_path / "out", module=module)
+    assert not (tmp_path / "out").exists()
+
+
+def test_loops_inside_loops(scripts, tmp_path):
+    """Two loaders zipped are one loop's steps; a loop that is broken out of ends its step; validation is apart."""
+    text = """
+        import torch
+        from torch import nn
+        from torch.utils.data import DataLoader, TensorDataset
+        def loader(n):
+            return DataLoader(TensorDataset(torch.zeros(n, 4)))
+        model = nn.Linear(4, 1)
+        for (a,), (b,) in zip(loader(15), loader(15)):
+            model(a + b).sum().backward()
+        for i, (a,) in enumerate(loader(30)):
+            model(a).sum().backward()
+            if i % 5 == 0:
+                with torch.no_grad():
+                    for (v,) in loader(3):
+                        model(v)
+            if i == 9:
+                break
+        for (a,) in loader(5):
+            model(a).sum().backward()
+    """
+    profile_script([scripts("nested", text)], tmp_path / "out")
+    summary = load_profile(tmp_path / "out")
+    assert summary.series.count == 15 + 10 + 5
+    assert summary.epochs == 3
+    assert sum(summary.series.parts_ns["evaluate"]) > 0
+    assert abs(summary.remainder_ns) <= 0.005 * summary.wall_ns
+
+
+def test_a_forward_that_raises_does_not_hide_later_ones(scripts, tmp_path):
+    """The depth of nested modules survives an exception in one of them."""
+    text = """
+        import torch
+        from torch import nn
+        from torch.utils.data import DataLoader, TensorDataset
+        model = nn.Sequential(nn.Linear(4, 4))
+        for i, (a,) in enumerate(DataLoader(TensorDataset(torch.zeros(20, 4)))):
+            try:
+                model(a if i else a[:, :3])
+            except RuntimeError:
+                pass
+    """
+    profile_script([scripts("raises", text)], tmp_path / "out")
+    forward = load_profile(tmp_path / "out").series.parts_ns["forward"]
+    assert all(ns > 0 for ns in forward)
+
+
+def test_standard_output_is_the_scripts_alone(scripts, tmp_path):
+    """In a process of its own too, nothing but the script writes to standard output."""
+    path = scripts("speaks", "print('{\"a\": 1}')")
+    call = f"from datapipe.integrations.script import profile_script; profile_script([{path!r}], 'out')"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(done.stdout) == {"a": 1}
