@@ -1,199 +1,177 @@
-"""Files on this machine as a Store.
+"""Files of this machine, as a Store.
 
-What enters: a folder. What leaves: its bytes by name and range. Invariant: a put is on the disk, whole and under its final name, or
-nowhere: it is written beside, synced, renamed, and the folder synced. Symbolic links are listed only where they lead to a file
-inside the root, so that a hostile link cannot reach out of it.
+What enters: a folder and paths relative to it. What leaves: bytes, and files that are there whole or not at all.
+Invariant: a put writes beside its target, syncs and renames (`durable`), so no reader and no crash ever sees a part. A
+writer that is killed leaves a file named ".datapipe-tmp-…", which no listing shows and `sweep` removes.
+
+Links: a path that is named is followed, as the operating system does. A listing passes over links that lead out of the
+folder (`walking`), unless storage_options={"follow_symlinks": True}; `survey` names what was passed over.
 """
 
+# Paths are text here: Path would normalise the names it is given, and half of these calls go with descriptors.
+# ruff: noqa: PTH
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import shutil
-import tempfile
-from typing import TYPE_CHECKING, BinaryIO, Final, final
+import stat
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, final
 
-from datapipe.errors import AccessError, IntegrityError, NoSpaceError, NotFoundError, StorageError
-from datapipe.storage.paths import check_path
+from datapipe.errors import ConfigError, IntegrityError, NotFoundError, StorageError
+from datapipe.storage.durable import delete_durably, move_durably, write_durably
+from datapipe.storage.os_faults import os_fault
+from datapipe.storage.paths import checked_path, checked_prefix, local_root
 from datapipe.storage.store import Entry, Store
+from datapipe.storage.walking import TEMPORARY, Found, walk
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator
 
-TEMPORARY: Final = ".datapipe-tmp-"
-"""Names that begin so are files being written; no listing shows them."""
-_NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
-_MISSING: Final = {errno.ENOENT, errno.ENOTDIR}
-_DENIED: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+    from datapipe.storage.store import Survey
+
+_MOST_AT_ONCE: Final = 1 << 30  # Linux reads at most 0x7ffff000 bytes in one call
+_BUFFER: Final = 1 << 18
 
 
 @final
 class LocalStore(Store):
-    """A folder of this machine; it need not exist before the first put."""
+    """A folder of this machine. It need not exist before the first put; an absent one lists nothing.
 
-    def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111  (plain strings, hot path)
-        self.url = self.root
+    Args:
+        url: a path or a file:// URL; made absolute, '~' expanded.
+        follow_symlinks: list what links lead to, also outside the folder.
+    """
+
+    def __init__(self, url: str, *, follow_symlinks: bool = False) -> None:
+        self.url = local_root(url)
+        self._follow = follow_symlinks
 
     def __repr__(self) -> str:
-        return f"LocalStore({self.root!r})"
+        return f"LocalStore({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.url, self._follow)
 
     def local_path(self, path: str) -> str:
-        """The file's path; whether it exists or not."""
-        return os.path.join(self.root, *check_path(path).split("/"))  # noqa: PTH118
+        """The absolute path, whether or not anything is there."""
+        return os.path.join(self.url, checked_path(path))
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """See `Store.list`; symbolic links to folders are not followed, temporary files not shown."""
-        top = self.local_path(prefix.rstrip("/")) if prefix.strip("/") else self.root
-        yield from sorted(self._walk(top), key=lambda entry: entry.path)
+        """Every file below `prefix`, sorted by path; none where there is no such folder."""
+        for item in walk(self.url, checked_prefix(prefix), follow=self._follow):
+            if isinstance(item, Found):
+                yield _entry(item.path, item.status)
+            elif item.fault is not None:
+                raise item.fault
 
-    def _walk(self, top: str) -> Iterator[Entry]:
-        inside = os.path.realpath(self.root) + os.sep
-        for folder, _, names in os.walk(top, followlinks=False, onerror=self._raise):
-            for name in names:
-                full = os.path.join(folder, name)  # noqa: PTH118
-                if name.startswith(TEMPORARY):
-                    continue
-                if os.path.islink(full) and not os.path.realpath(full).startswith(inside):  # noqa: PTH114
-                    continue
-                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                    if os.path.isfile(full):  # noqa: PTH113
-                        yield self._entry(os.path.relpath(full, self.root).replace(os.sep, "/"), os.stat(full))  # noqa: PTH116
-
-    def _raise(self, error: OSError) -> None:
-        if error.errno not in _MISSING:
-            raise _ours(error, str(error.filename)) from None
-
-    @staticmethod
-    def _entry(path: str, info: os.stat_result) -> Entry:
-        return Entry(path, info.st_size, f"{info.st_size:x}-{info.st_mtime_ns:x}-{info.st_ino:x}")
+    def survey(self, prefix: str = "") -> Survey:
+        """What `list` gives, and (path, reason) of what it passes over; an unreadable folder is one of those."""
+        entries: builtins.list[Entry] = []
+        passed_over: builtins.list[tuple[str, str]] = []
+        for item in walk(self.url, checked_prefix(prefix), follow=self._follow):
+            if isinstance(item, Found):
+                entries.append(_entry(item.path, item.status))
+            else:
+                passed_over.append((item.path, item.reason))
+        return entries, passed_over
 
     def info(self, path: str) -> Entry:
-        """See `Store.info`."""
-        full = self.local_path(path)
+        """Size and etag (size, modification time in ns, inode) of one file."""
+        where = self.local_path(path)
         try:
-            info = os.stat(full)  # noqa: PTH116
+            status = os.stat(where)
         except OSError as error:
-            raise _ours(error, full) from None
-        if os.path.isdir(full):  # noqa: PTH112
-            raise NotFoundError(f"{full} is a folder", expected="a file")
-        return self._entry(path, info)
+            raise os_fault(error, f"looking for {where}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_a_file(where)
+        return _entry(path, status)
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        """See `Store.read`."""
-        full = self.local_path(path)
+        """The bytes [start, end) of a file."""
+        if start < 0 or (end is not None and end < start):
+            raise ConfigError(f"byte range [{start}, {end})", expected="0 ≤ start ≤ end")
+        where = self.local_path(path)
+        fd = _open_file(where)
         try:
-            with open(full, "rb", buffering=0) as file:  # noqa: PTH123
-                if end is None:
-                    end = os.fstat(file.fileno()).st_size
-                data = b""
-                while len(data) < end - start:
-                    part = os.pread(file.fileno(), end - start - len(data), start + len(data))
-                    if not part:
-                        raise IntegrityError(
-                            f"{full}: {len(data):,} bytes at {start:,}",
-                            expected=f"{end - start:,} bytes",
-                            fix="the file is cut short: copy it again, or run `datapipe verify`",
-                        )
-                    data = data + part if data else part
-                return data
+            size = os.fstat(fd).st_size
+            stop = size if end is None else end
+            # Checked before anything is allocated: an end taken from a damaged footer may be any number.
+            if max(start, stop) > size:
+                raise _short(where, start, stop, size)
+            parts: builtins.list[bytes] = []
+            at = start
+            while at < stop:
+                part = os.pread(fd, min(stop - at, _MOST_AT_ONCE), at)
+                if not part:  # shortened since
+                    raise _short(where, start, stop, at)
+                parts.append(part)
+                at += len(part)
         except OSError as error:
-            raise _ours(error, full) from None
+            raise os_fault(error, f"reading {where}") from error
+        finally:
+            os.close(fd)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def open(self, path: str) -> BinaryIO:
-        """See `Store.open`."""
-        full = self.local_path(path)
-        try:
-            return open(full, "rb")  # noqa: PTH123, SIM115  (the caller closes it)
-        except OSError as error:
-            raise _ours(error, full) from None
+        """A buffered, seekable reader."""
+        return open(_open_file(self.local_path(path)), "rb", buffering=_BUFFER)
 
     def put(self, path: str, data: bytes | memoryview) -> Entry:
-        """See `Store.put`."""
-        with self._beside(path) as (temporary, handle):
-            view = memoryview(data).cast("B")
-            while len(view):
-                view = view[os.write(handle, view) :]
-            del temporary
+        """Write a file atomically and durably."""
+        write_durably(self.local_path(path), data)
         return self.info(path)
 
     def put_file(self, path: str, source: str) -> Entry:
-        """See `Store.put_file`: renamed where both are on one file system, else copied."""
-        full = self.local_path(path)
-        try:
-            os.makedirs(os.path.dirname(full), exist_ok=True)  # noqa: PTH103, PTH120
-            if os.stat(source).st_dev == os.stat(os.path.dirname(full)).st_dev:  # noqa: PTH116, PTH120
-                with open(source, "rb") as file:  # noqa: PTH123
-                    os.fsync(file.fileno())
-                os.replace(source, full)  # noqa: PTH105
-                _sync_folder(os.path.dirname(full))  # noqa: PTH120
-                return self.info(path)
-        except OSError as error:
-            raise _ours(error, full) from None
-        with self._beside(path) as (temporary, _):
-            shutil.copyfile(source, temporary)
+        """The same from a local file: moved within a file system, copied across."""
+        move_durably(self.local_path(path), source)
         return self.info(path)
 
-    @contextlib.contextmanager
-    def _beside(self, path: str) -> Iterator[tuple[str, int]]:
-        """A new file beside `path`, synced and renamed to it at the end, or removed."""
-        full = self.local_path(path)
-        folder = os.path.dirname(full)  # noqa: PTH120
-        temporary = None
-        try:
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-            handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
-            try:
-                yield temporary, handle
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
-            os.replace(temporary, full)  # noqa: PTH105
-            temporary = None
-            _sync_folder(folder)
-        except OSError as error:
-            raise _ours(error, full) from None
-        finally:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)  # noqa: PTH108
-
     def delete(self, path: str) -> None:
-        """See `Store.delete`."""
-        full = self.local_path(path)
-        try:
-            os.unlink(full)  # noqa: PTH108
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _ours(error, full) from None
+        """Remove one file; folders are left, empty or not."""
+        delete_durably(self.local_path(path))
+
+    def sweep(self, prefix: str = "") -> int:
+        """Remove what killed writers left below `prefix`; returns how many files. Nobody else may be writing there."""
+        top = os.path.join(self.url, checked_prefix(prefix))
+        left = [
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(top)
+            for name in names
+            if name.startswith(TEMPORARY)
+        ]
+        for where in left:
+            delete_durably(where)
+        return len(left)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _rebuild(root: str, follow: bool) -> LocalStore:
+    return LocalStore(root, follow_symlinks=follow)
 
 
-def _sync_folder(folder: str) -> None:
-    """Make a rename durable; file systems that cannot sync a folder have nothing to sync."""
-    handle = os.open(folder, os.O_RDONLY)
+def _open_file(where: str) -> int:
     try:
-        with contextlib.suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)
+        # O_NONBLOCK: a named pipe would else wait for its writer; regular files ignore it.
+        fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise os_fault(error, f"opening {where}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _not_a_file(where)
+    return fd
 
 
-def _ours(error: OSError, full: str) -> Exception:
-    if isinstance(error, StorageError):
-        return error
-    if error.errno in _NO_SPACE:
-        return NoSpaceError(f"no space left to write {full}", fix="free some, or write elsewhere; what was there is intact")
-    if error.errno in _MISSING:
-        return NotFoundError(f"{full} is not there", fix="check the path")
-    if error.errno in _DENIED:
-        return AccessError(f"{full}: {os.strerror(error.errno)}", fix="check its owner and permissions")
-    return StorageError(f"{full}: {error.strerror or error}")
+def _not_a_file(where: str) -> StorageError:
+    return NotFoundError(f"{where} is not a file", expected="a regular file", fix="name a file, not a folder")
+
+
+def _short(where: str, start: int, stop: int, had: int) -> StorageError:
+    return IntegrityError(
+        f"{where}: bytes [{start:,}, {stop:,}) were asked for and it ends at {had:,}",
+        expected="a file as long as its index says",
+        fix="the file was cut short or replaced: copy it again",
+    )
+
+
+def _entry(path: str, status: os.stat_result) -> Entry:
+    etag = f"{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ino:x}"
+    return Entry(path=path, size=status.st_size, etag=etag)

@@ -27,10 +27,14 @@ class Entry:
     etag: str
 
 
+Survey = tuple[list[Entry], list[tuple[str, str]]]
+"""The objects that a listing gives, and (path, reason) of what it passes over."""
+
+
 class Store(abc.ABC):
     """A folder of bytes, local or remote. Implementations are final, picklable, and safe to share by threads.
 
-    Every error is a `StorageError`: NotFoundError, AccessError, IntegrityError or NoSpaceError where it is one of those.
+    Every error is a `StorageError`: NotFoundError, AccessError, IntegrityError or NoSpaceError where it is one.
     Paths that leave the root ('..', absolute, a drive, NUL) are refused with `ConfigError`.
     """
 
@@ -69,6 +73,15 @@ class Store(abc.ABC):
         """The object's path on this machine's file system, where it has one (for mmap); else None."""
         del path
         return None
+
+    def survey(self, prefix: str = "") -> Survey:
+        """What `list` gives, and (path, reason) of what it passes over, for those who must account for everything."""
+        return list(self.list(prefix)), []
+
+    def sweep(self, prefix: str = "") -> int:
+        """Remove what writers that were killed left below `prefix`; returns how many. Nobody else may be writing."""
+        del prefix
+        return 0
 
     def exists(self, path: str) -> bool:
         """Whether the object is there."""
