@@ -25,8 +25,8 @@ HTML_FAILED: Final = "html_failed"
 HTML_TYPES: Final = ("text/html", "application/xhtml+xml")
 
 MAX_DIV_DEPTH: Final = 1000
-"""Beyond this depth of <div> in <div>, main content is not looked for: the parser's heuristic looks at every ancestor of
-every <div>, so 20,000 of them in 100 kB take 4 s and time grows with the square. Browsers stop at 512 elements."""
+"""Beyond this depth of <div> in <div>, main content is not looked for: the parser's heuristic looks at every ancestor
+of every <div>, so 20,000 of them in 100 kB take 4 s and time grows with the square. Browsers stop at 512 elements."""
 
 _DIV_TAG: Final = re.compile(r"<(/?)div\b", re.IGNORECASE)
 

@@ -7,17 +7,19 @@ its own end. A tokenizer file's truncation and padding are switched off, so no t
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, StepError
 from datapipe.steps.columns import TEXT, set_column, text_of
+from datapipe.steps.long_text import cuts_are_exact, pieces
 from datapipe.steps.options import in_range, nearest
 from datapipe.steps.step import StepSpec
 from datapipe.steps.vocabulary import END_OF_TEXT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from datapipe.steps.step import Keys, Step
@@ -34,16 +36,17 @@ class TokenizeOptions:
         tokenizer: local path of a `tokenizer.json`; a recipe with the step `vocabulary` fills it in.
         end_of_text: the special token after each document; null for none.
         keep_text: keep the column `text`.
-        batch_bytes: UTF-8 bytes handed to the tokenizer at a time (bounds memory; the result does not depend on it).
+        batch_chars: characters handed to the tokenizer at a time, about; it holds some 90 bytes for each. The result
+            does not depend on it.
     """
 
     tokenizer: str = ""
     end_of_text: str | None = END_OF_TEXT
     keep_text: bool = False
-    batch_bytes: int = 4 << 20
+    batch_chars: int = 1 << 20
 
     def __post_init__(self) -> None:
-        in_range("tokenize.batch_bytes", self.batch_bytes, 1)
+        in_range("tokenize.batch_chars", self.batch_chars, 1)
 
 
 @final
@@ -52,7 +55,7 @@ class Tokenize:
 
     def __init__(self, options: TokenizeOptions) -> None:
         self.options = options
-        self._loaded: tuple[Any, Any, Any] | None = None
+        self._loaded: tuple[Any, Any, Any, bool] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"options": self.options, "_loaded": None}
@@ -75,27 +78,23 @@ class Tokenize:
         del keys
         import numpy as np
         import pyarrow as pa
-        import pyarrow.compute as pc
 
-        tokenizer, end, dtype = self._load()
-        text = text_of(table)
-        sizes = pc.binary_length(text).to_numpy()
+        tokenizer, end, dtype, cut = self._load()
         extra = 0 if end is None else 1
         parts: list[Any] = []
-        lengths = np.zeros(table.num_rows, np.int64)
-        # Cut where the running size passes a multiple of the budget: at least one document a batch.
-        cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // self.options.batch_bytes)) + 1
-        bounds = [0, *cuts.tolist(), table.num_rows]
-        for start, stop in itertools.pairwise(bounds):
-            if start == stop:
-                continue
-            encodings = tokenizer.encode_batch_fast(text[start:stop].to_pylist(), add_special_tokens=False)
-            for i, encoding in enumerate(encodings, start):
-                ids = np.array(encoding.ids, dtype)
-                lengths[i] = len(ids) + extra
-                parts.append(ids)
+        lengths = np.full(table.num_rows, extra, np.int64)
+        done = 0  # rows whose end-of-text token is in `parts`
+        for rows, texts in _batches(text_of(table), self.options.batch_chars, cut=cut):
+            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            for row, encoding in zip(rows, encodings, strict=True):
                 if end is not None:
-                    parts.append(end)
+                    parts += [end] * (row - done)
+                done = row
+                ids = np.array(encoding.ids, dtype)
+                lengths[row] += len(ids)
+                parts.append(ids)
+        if end is not None:
+            parts += [end] * (table.num_rows - done)
         offsets = np.zeros(table.num_rows + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         if offsets[-1] >= 1 << 31:
@@ -110,8 +109,11 @@ class Tokenize:
         table = set_column(table, N_TOKENS, pa.array(lengths.astype(np.int32)))
         return table if self.options.keep_text else table.drop_columns([TEXT])
 
-    def _load(self) -> tuple[Any, Any, Any]:
-        """(tokenizer, end-of-text as an array of one token or None, dtype); two threads may both load, harmlessly."""
+    def _load(self) -> tuple[Any, Any, Any, bool]:
+        """(tokenizer, end-of-text as an array of one token or None, dtype, whether long texts may be cut).
+
+        Two threads may both load, harmlessly.
+        """
         if self._loaded is None:
             import numpy as np
 
@@ -128,8 +130,26 @@ class Tokenize:
                         fix=nearest(self.options.end_of_text, special) or "set tokenize.end_of_text, or null for none",
                     )
                 end = np.array([number], dtype)
-            self._loaded = (tokenizer, end, dtype)
+            self._loaded = (tokenizer, end, dtype, cuts_are_exact(tokenizer))
         return self._loaded
+
+
+def _batches(text: pa.ChunkedArray, budget: int, *, cut: bool) -> Iterator[tuple[list[int], list[str]]]:
+    """Row numbers and texts, in order, about `budget` characters at a time; a long text comes in pieces if `cut`."""
+    rows: list[int] = []
+    texts: list[str] = []
+    size = 0
+    for row, value in enumerate(text):
+        whole = value.as_py()
+        for piece in pieces(whole) if cut else (whole,):
+            rows.append(row)
+            texts.append(piece)
+            size += len(piece)
+            if size >= budget:
+                yield rows, texts
+                rows, texts, size = [], [], 0
+    if rows:
+        yield rows, texts
 
 
 def load_tokenizer(path: str) -> Any:

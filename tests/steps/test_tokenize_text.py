@@ -52,21 +52,21 @@ def test_special_tokens_in_text_are_text(tokenizer_path):
 
 @given(
     texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=10),
-    batch_bytes=st.integers(1, 60),
+    batch_chars=st.integers(1, 60),
 )
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_rows_are_independent(texts, batch_bytes, tokenizer_path):
+def test_rows_are_independent(texts, batch_chars, tokenizer_path):
     """A row's ids are those of its text encoded alone, for any size of batch."""
     tokenizer = Tokenizer.from_file(tokenizer_path)
     tokenizer.encode_special_tokens = True
     expected = [[*tokenizer.encode(text, add_special_tokens=False).ids, 0] for text in texts]
-    assert run(texts, tokenizer_path, batch_bytes=batch_bytes)["tokens"].to_pylist() == expected
+    assert run(texts, tokenizer_path, batch_chars=batch_chars)["tokens"].to_pylist() == expected
 
 
 def test_long_document_is_not_cut(tokenizer_path):
     """2 MB in one row, over many batch budgets: it decodes back to itself."""
     text = "A long line of words, é and 中文. " * 50_000
-    row = run(["a", text, "b"], tokenizer_path, batch_bytes=1024)["tokens"][1].as_py()
+    row = run(["a", text, "b"], tokenizer_path, batch_chars=1024)["tokens"][1].as_py()
     assert Tokenizer.from_file(tokenizer_path).decode(row[:-1]) == text
 
 
