@@ -5,8 +5,9 @@ row of which block stands where. Invariant: a pure function. Ranks, threads, tim
 is computed where it is asked for: memory is O(blocks), whatever the number of rows.
 
 - Blocks that hold rows are cut into L contiguous *lanes* of about equal rows.
-- In each epoch each lane's blocks are permuted by a keyed bijection and taken in *windows* of W; the rows of a window are
-  permuted by another. Lane l's first window has only ⌈W·(l+1)/L⌉ blocks, so that the lanes do not all turn over at once.
+- In each epoch each lane's blocks are permuted by a keyed bijection and taken in *windows* of W; the rows of a window
+  are permuted by another. Lane l's first window has only ⌈W·(l+1)/L⌉ blocks, so that the lanes do not all turn over at
+  once.
 - *Positions* of the global sequence take one row from each lane in turn; a lane that has run out is passed over.
 - Global batch t is the set of rows at positions [t·G, (t+1)·G), written lane by lane.
 """
@@ -154,7 +155,7 @@ class EpochOrder:
         return self.blocks[lane][self.first[lane][window] : self.first[lane][window + 1]]
 
     def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
-        """The rows of a lane at its positions [start, end): (block number, row within the block), int64 each."""
+        """The rows of a lane at its positions [start, end): (place in `blocks[lane]`, row within the block), int64."""
         blocks, rows = [], []
         while start < end:
             window, low, high, block, row = self._piece(lane, start)
@@ -169,7 +170,7 @@ class EpochOrder:
         return np.concatenate([none, *blocks]), np.concatenate([none, *rows])
 
     def _piece(self, lane: int, position: int) -> tuple[int, int, int, Ints, Ints]:
-        """The piece of a window that holds a lane position: (window, its rows [low, high), blocks, rows)."""
+        """The piece of a window that holds a lane position: (window, its rows [low, high), places, rows)."""
         window, low, high, _, _ = self._held[lane]
         windows = self.windows[lane]
         if window >= 0 and int(windows[window]) + low <= position < int(windows[window]) + high:
@@ -184,6 +185,6 @@ class EpochOrder:
         first, last = self.first[lane][window], self.first[lane][window + 1]
         starts = self._starts[lane][first : last + 1] - base
         which = np.searchsorted(starts[1:], place, side="right")
-        held = (window, low, high, self.blocks[lane][first + which], place - starts[which])
+        held = (window, low, high, first + which, place - starts[which])
         self._held[lane] = held
         return held

@@ -1,8 +1,9 @@
 """The schedule of one rank: which rows its batches hold, and which windows must be in memory for them, in read order.
 
-What enters: an epoch's order, (rank, world size), the batch to begin with. What leaves: *stretches*: consecutive batches that
-read the same windows, with every row's place, computed from metadata before any payload is read. Invariant: the ranks'
-shares of a global batch are disjoint and make it up; the same global batch comes out for every world size.
+What enters: an epoch's order, (rank, world size), the batch to begin with. What leaves: *stretches*: consecutive
+batches that read the same windows, with every row's place, computed from metadata before any payload is read.
+Invariant: the ranks' shares of a global batch are disjoint and make it up; the same global batch comes out for every
+world size.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Window = tuple[int, int]
 """(lane, number of the window within the lane)."""
 _PAGE_ROWS: Final = 1 << 16
-"""Rows whose batches are cut together: the arithmetic over batches × lanes is vectorised over a page."""
+"""Rows whose batches are cut together: the arithmetic over batches by lanes is vectorised over a page."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,8 +32,9 @@ class Stretch:
 
     Attributes:
         first: number of its first batch in the epoch.
-        cuts: batch i holds rows [cuts[i], cuts[i + 1]) of the arrays below.
-        block, row: int64[n]: where each row lies, in delivered order.
+        cuts: batch i holds rows [cuts[i], cuts[i + 1]) of `slot` and `row`.
+        blocks: int64[b], numbers of the blocks that are read.
+        slot, row: int64[n]: where each row lies, in delivered order: in block `blocks[slot]`, at `row`.
         real: rows per batch that are not padding.
         reads: windows that must be read for it, each with its blocks, in read order.
         drops: windows that no later stretch needs.
@@ -40,7 +42,8 @@ class Stretch:
 
     first: int
     cuts: list[int]
-    block: Ints
+    blocks: Ints
+    slot: Ints
     row: Ints
     real: list[int]
     reads: list[tuple[Window, Ints]]
@@ -138,22 +141,25 @@ class Schedule:
     def _build(self, low: int, high: int) -> Stretch:
         starts, ends = self._starts[low:high], self._ends[low:high]
         size = ends - starts
-        blocks, rows, windows = [], [], []
+        numbers, slots, rows, windows = [], [], [], []
         shift = np.zeros(len(self._lane), np.int64)
-        held = 0
+        held = slots_held = 0
         for column, lane in enumerate(self._lane.tolist()):
             used = np.flatnonzero(size[:, column])
             if not len(used):
                 continue
             begin, end = int(starts[used[0], column]), int(ends[used[-1], column])
-            block, row = self._epoch.rows(lane, begin, end)
-            blocks.append(block)
+            place, row = self._epoch.rows(lane, begin, end)
+            edges = self._epoch.windows[lane]
+            one, last = (int(w) - 1 for w in np.searchsorted(edges, [begin, end - 1], side="right"))
+            windows += [(lane, window, int(edges[window + 1])) for window in range(one, last + 1)]
+            first_block, last_block = self._epoch.first[lane][[one, last + 1]].tolist()
+            numbers.append(self._epoch.blocks[lane][first_block:last_block])
+            slots.append(place + (slots_held - first_block))
             rows.append(row)
+            slots_held += last_block - first_block
             shift[column] = held - begin
             held += end - begin
-            edges = self._epoch.windows[lane]
-            one, last = np.searchsorted(edges, [begin, end - 1], side="right").tolist()
-            windows += [(lane, window, int(edges[window + 1])) for window in range(one - 1, last)]
         flat = size.ravel()
         total = int(flat.sum())
         # Row i of segment s stands at lane position starts[s] + i, which the tables above hold at that + shift.
@@ -164,7 +170,8 @@ class Schedule:
         return Stretch(
             first=first,
             cuts=[0, *np.cumsum(size.sum(axis=1)).tolist()],
-            block=np.concatenate([none, *blocks])[at],
+            blocks=np.concatenate([none, *numbers]),
+            slot=np.concatenate([none, *slots])[at],
             row=np.concatenate([none, *rows])[at],
             real=self._real_rows(first, size),
             reads=self._admit(windows),

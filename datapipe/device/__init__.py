@@ -1,0 +1,25 @@
+"""Buffers and transfers: recycled host memory, page-locked where there is a GPU, and copies on a stream of their own.
+
+BufferPool     arrays whose memory is used again once nobody holds them
+feed           batches on the host → batches on a device, the copy beside the compute
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datapipe.device.pool import BufferPool
+
+_HOME: Final = {"BufferPool": "pool"}
+
+__all__ = ["BufferPool"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'datapipe.device' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"datapipe.device.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

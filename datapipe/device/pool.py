@@ -1,0 +1,95 @@
+"""Recycled buffers: large arrays whose memory is used again once nobody holds them.
+
+What enters: a shape and a dtype. What leaves: an uninitialised array over recycled memory. Invariant: memory is handed
+out again only after the array, and every view, slice and tensor over it, is gone; so a consumer may keep a batch for
+as long as it likes, and then simply costs a further buffer.
+
+How that is known: the array is made over a memoryview, so every view of it keeps the *array* alive (numpy cuts the
+chain of bases short only between arrays), and a weak reference to the array tells when the last one went. No
+reference counts are read, and nothing has to be given back by hand.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+SMALL: Final = 1 << 15
+"""Below this many bytes the allocator is as fast, and nothing is recycled."""
+_IDLE_BYTES: Final = 256 << 20
+
+
+def plain_memory(nbytes: int) -> memoryview:
+    """Pageable memory."""
+    return memoryview(np.empty(nbytes, np.uint8).data)
+
+
+@final
+class BufferPool:
+    """Hands out arrays over recycled memory; safe to share by threads.
+
+    Args:
+        allocate: bytes → writable memory; `plain_memory`, or page-locked memory where a GPU is fed.
+        idle_bytes: unused memory kept at most; beyond it, freed.
+        recycle_all: recycle small arrays too (page-locked memory is dear to allocate whatever its size).
+    """
+
+    def __init__(
+        self,
+        allocate: Callable[[int], memoryview] = plain_memory,
+        *,
+        idle_bytes: int = _IDLE_BYTES,
+        recycle_all: bool = False,
+    ) -> None:
+        self._allocate = allocate
+        self._idle_bytes = idle_bytes
+        self._smallest = 1 if recycle_all else SMALL
+        # deque and dict operations are atomic: a weak reference's callback may run in any thread, at any moment, even
+        # inside `empty`, so a lock here could wait for itself.
+        self._free: dict[int, deque[memoryview]] = {}
+        self._lent: dict[int, tuple[Any, memoryview]] = {}
+        self.allocated = 0
+
+    @property
+    def lent(self) -> int:
+        """Buffers that somebody holds."""
+        return len(self._lent)
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An uninitialised, C-contiguous, writable array."""
+        kind = np.dtype(dtype)
+        nbytes = math.prod(shape) * kind.itemsize
+        if nbytes < self._smallest:
+            return np.empty(shape, kind)
+        size = _size_class(nbytes)
+        try:
+            memory = self._free[size].popleft()
+        except (KeyError, IndexError):
+            memory = self._allocate(size)
+            self.allocated += 1
+        array: npt.NDArray[Any] = np.ndarray(shape, kind, memory)
+        watch = weakref.ref(array, self._returned)
+        self._lent[id(watch)] = (watch, memory)
+        return array
+
+    def _returned(self, watch: Any) -> None:
+        _, memory = self._lent.pop(id(watch))
+        size = memory.nbytes
+        if size + sum(each * len(free) for each, free in list(self._free.items())) <= self._idle_bytes:
+            # Last in, first out: what was just released is likeliest to lie in the cache.
+            self._free.setdefault(size, deque()).appendleft(memory)
+
+
+def _size_class(nbytes: int) -> int:
+    """The next of eight sizes per doubling: batches of varying length share buffers and waste at most 1/8."""
+    step = 1 << max(9, nbytes.bit_length() - 4)
+    return -(-nbytes // step) * step

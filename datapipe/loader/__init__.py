@@ -1,0 +1,31 @@
+"""The loader: a dataset → batches, in an order that is a pure function, with exact resume.
+
+DataLoader     what a user holds
+order          (fingerprint, seed, epoch, lanes, window, batch geometry) → the global sequence of batches
+schedule       one rank's share of it, and the reads it takes
+stages         load → prepare → assemble, run by `inline` or by `executor`'s threads
+state          which batch comes next, in a few numbers
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datapipe.loader.dataloader import DataLoader
+    from datapipe.loader.geometry import Geometry
+    from datapipe.loader.order import Order
+    from datapipe.loader.transform import RowKeys
+
+_HOME: Final = {"DataLoader": "dataloader", "Geometry": "geometry", "Order": "order", "RowKeys": "transform"}
+
+__all__ = ["DataLoader", "Geometry", "Order", "RowKeys"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'datapipe.loader' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"datapipe.loader.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

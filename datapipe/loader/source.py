@@ -1,0 +1,64 @@
+"""The contract between making batches and iterating over them, and the counters that both keep.
+
+What enters: nothing. What leaves: one batch per call of `next`. Invariant: batches come in order; after StopIteration, an
+error or `close` no thread and no block is left, and `next` raises.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, final
+
+
+class BatchSource(abc.ABC):
+    """Makes the batches of one rank's epoch."""
+
+    @abc.abstractmethod
+    def next(self) -> Any:
+        """The next batch.
+
+        Raises:
+            StopIteration: the epoch is over. ClosedError: it was closed. Exception: what a stage raised.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End it, from any thread and any state, within a second; more than once does no harm."""
+
+    @abc.abstractmethod
+    def abandon(self) -> bool:
+        """Begin to end it without waiting: what the garbage collector calls. False if it had been ended before."""
+
+
+@final
+@dataclass(kw_only=True)
+class Counters:
+    """What a loader has done since it was made. Counting reads no clock.
+
+    Attributes:
+        batches: delivered. blocks: fetched and decoded. decoded_bytes: of those blocks.
+        held_bytes: blocks and finished batches in memory now; peak_bytes: at most so far.
+        ready: finished batches that wait for the consumer. threads: of the loader, alive.
+        waits: how often the consumer asked for a batch that was not ready (never, inline).
+    """
+
+    batches: int = 0
+    blocks: int = 0
+    decoded_bytes: int = 0
+    held_bytes: int = 0
+    peak_bytes: int = 0
+    ready: int = 0
+    threads: int = 0
+    waits: int = 0
+
+    def block_loaded(self, nbytes: int) -> None:
+        """Count a block and the memory it now takes."""
+        self.blocks += 1
+        self.decoded_bytes += nbytes
+        self.hold(nbytes)
+
+    def hold(self, nbytes: int) -> None:
+        """Count memory taken (or, negative, given back)."""
+        self.held_bytes += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.held_bytes)

@@ -1,0 +1,188 @@
+"""The stages of the loader as plain functions of their input: load a block, prepare a stretch, assemble a batch.
+
+What enters: block numbers, stretches, batch numbers. What leaves: blocks, prepared stretches, batches. Invariant: each is
+free of shared mutable state, so that any thread may run any of them; who runs them, and when, is `inline` and
+`executor`. With a recorder active each leaves spans; without one no clock is read.
+
+    fetch → decode → prepare → gather → transform (tables) → collate → transform (batches)
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from datapipe import events
+from datapipe.errors import DatapipeError
+from datapipe.loader.block import Block
+from datapipe.loader.columns import Column, plan_columns
+from datapipe.loader.gather import Prepared, batch_of_table
+from datapipe.loader.transform import RowKeys, Transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from datapipe.dataset import Dataset
+    from datapipe.device import BufferPool
+    from datapipe.loader.schedule import Stretch
+
+MASK = "mask"
+"""The column that tells real rows from padding, with tail="pad"."""
+
+
+@final
+class Stages:
+    """What the stages need to know, for one epoch.
+
+    Args:
+        columns: the plan of the dataset's columns; None: rows stay Arrow until a transform or the user has them.
+        collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables.
+        steps: batches per epoch, for the numbers in spans.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        columns: tuple[Column, ...] | None,
+        dtypes: Mapping[str, Any] | None,
+        pool: BufferPool,
+        transform: Transform | None,
+        collate: Callable[[dict[str, Any]], Any] | None,
+        padded: bool,
+        seed: int,
+        epoch: int,
+        steps: int,
+    ) -> None:
+        self._dataset = dataset
+        self._columns = columns
+        self._dtypes = dict(dtypes or {})
+        self._pool = pool
+        self._transform = transform
+        self._collate = collate
+        self._padded = padded
+        self._seed = seed
+        self._epoch = epoch
+        self._first_item = epoch * steps
+        self._planned: tuple[pa.Schema, tuple[Column, ...]] | None = None
+
+    def load(self, number: int, item: int, idle_since: int = 0) -> Block:
+        """Fetch and decode one block.
+
+        Args:
+            item: its number in the spans. idle_since: when this thread began to wait for work (ns).
+        """
+        recorder = events.active()
+        span = None if recorder is None else _Span(recorder, idle_since)
+        fetched = self._dataset.fetch(number)
+        if span is not None:
+            span.end("fetch", item, nbytes=fetched.nbytes)
+        table = fetched.decode()
+        try:
+            block = Block(table, self._columns)
+        except DatapipeError as error:
+            group = self._dataset.row_groups[number]
+            error.add_note(f"shard {group.path}, row group {group.group}")
+            raise
+        if span is not None:
+            span.end("decode", item, nbytes=block.nbytes, cause=item)
+        return block
+
+    def prepare(self, stretch: Stretch, blocks: Sequence[Block], cause: int, idle_since: int = 0) -> Prepared:
+        """Find the rows of a stretch in its blocks (in the order of `stretch.blocks`)."""
+        recorder = events.active()
+        span = None if recorder is None else _Span(recorder, idle_since)
+        prepared = Prepared(stretch, blocks, self._columns)
+        if span is not None:
+            span.end("prepare", self._first_item + stretch.first, cause=cause)
+        return prepared
+
+    def assemble(self, prepared: Prepared, at: int, cause: int = -1, idle_since: int = 0) -> tuple[Any, int]:
+        """Batch `at` of a prepared stretch, and the bytes it holds."""
+        recorder = events.active()
+        span = None if recorder is None else _Span(recorder, idle_since)
+        stretch, transform = prepared.stretch, self._transform
+        item = self._first_item + stretch.first + at
+        value: Any
+        if self._columns is None:
+            value = prepared.table(at)
+            if not value.num_columns:
+                value = self._dataset.schema.empty_table()
+            size = value.nbytes
+        else:
+            value = prepared.batch(at, self._pool)
+            size = 0 if span is None else _size(value)
+        if span is not None:
+            span.end("gather", item, nbytes=size, cause=cause)
+        if transform is not None and transform.takes == "table":
+            value = transform(value, self._keys(stretch, at))
+            if span is not None:
+                span.end("transform", item, nbytes=value.nbytes, cause=item)
+        if self._collate is not None:
+            if self._columns is None:
+                value = batch_of_table(value, self._plan(value.schema), self._pool)
+            size = _size(value)
+            if self._padded:
+                rows = stretch.cuts[at + 1] - stretch.cuts[at]
+                value[MASK] = np.arange(rows) < stretch.real[at]
+            value = self._collate(value)
+        elif self._padded:
+            rows = stretch.cuts[at + 1] - stretch.cuts[at]
+            value = value.append_column(MASK, [np.arange(rows) < stretch.real[at]])
+        if span is not None:
+            span.end("collate", item, nbytes=size, cause=item)
+        if transform is not None and transform.takes == "batch":
+            value = transform(value, self._keys(stretch, at))
+            if span is not None:
+                span.end("transform", item, nbytes=size, cause=item)
+        return value, size
+
+    def _keys(self, stretch: Stretch, at: int) -> RowKeys:
+        part = slice(stretch.cuts[at], stretch.cuts[at + 1])
+        rows = self._dataset.index.first[stretch.blocks[stretch.slot[part]]] + stretch.row[part]
+        return RowKeys(seed=self._seed, epoch=self._epoch, rows=rows)
+
+    def _plan(self, schema: pa.Schema) -> tuple[Column, ...]:
+        """The plan of a transformed table: its columns are known when the first one comes out."""
+        planned = self._planned
+        if planned is None or not planned[0].equals(schema):
+            dtypes = {name: dtype for name, dtype in self._dtypes.items() if name in schema.names}
+            planned = self._planned = (schema, plan_columns(schema, dtypes))
+        return planned[1]
+
+
+def _size(batch: dict[str, Any]) -> int:
+    """Bytes of a batch: exact for arrays; a Python string or bytes object as its length and its header."""
+    total = 0
+    for value in batch.values():
+        if isinstance(value, np.ndarray):
+            total += value.nbytes
+        else:
+            total += 50 * len(value) + sum(map(len, filter(None, value)))
+    return total
+
+
+@final
+class _Span:
+    """Consecutive spans of one thread: each begins where the one before it ended."""
+
+    __slots__ = ("_cpu", "_get", "_recorder", "_ring", "_start")
+
+    def __init__(self, recorder: events.Recorder, idle_since: int) -> None:
+        self._recorder = recorder
+        self._ring = recorder.ring()
+        self._cpu = time.thread_time_ns()
+        self._start = time.perf_counter_ns()
+        self._get = min(idle_since, self._start) or self._start
+
+    def end(self, stage: str, item: int, *, nbytes: int = 0, cause: int = -1) -> None:
+        now, cpu = time.perf_counter_ns(), time.thread_time_ns()
+        self._ring.write(
+            self._recorder.stage(stage), item, self._get, self._start, now, now, nbytes, cpu - self._cpu, cause
+        )
+        self._get = self._start = now
+        self._cpu = cpu
