@@ -1,0 +1,177 @@
+"""A dry run of an epoch: what reading a dataset will cost and how well it is shuffled, from metadata alone.
+
+What enters: a dataset's index and the loader's settings. What leaves: an `EpochPlan`, printable. Invariant: no row is read; the order
+looked at is the very order the loader will deliver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+
+from datapipe.errors import ConfigError
+from datapipe.loader.geometry import choose_geometry
+from datapipe.loader.order import Order, Tail
+
+if TYPE_CHECKING:
+    from datapipe.dataset import Dataset
+
+_SAMPLED_ROWS: Final = 1 << 16
+_TAILS: Final = ("drop", "pad", "partial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochPlan:
+    """What one epoch comes to. Bytes are uncompressed, all columns of the row groups, as the index knows them.
+
+    Attributes:
+        steps_per_rank: batches each rank delivers; the same on every rank.
+        rows_left_out, rows_padded: what `tail` does to the last batch.
+        reads_per_block: how often a row group is read in an epoch, over all ranks: 1.0 where each rank has whole lanes.
+        bytes_per_rank: what one rank reads in an epoch, on average.
+        window_bytes: what one rank holds of the current windows at once; read-ahead comes on top, within its budget.
+        cache_bytes: the least cache that lets a second epoch on one node (all ranks) read nothing again.
+        displacement: mean distance of a row from its place in file order, relative to that of a uniform shuffle (1.0).
+        neighbours: share of rows that directly follow their neighbour in the file (1.0 unshuffled, near 0 shuffled).
+    """
+
+    rows: int
+    row_groups: int
+    batch_size: int
+    world_size: int
+    global_batch: int
+    steps_per_rank: int
+    rows_left_out: int
+    rows_padded: int
+    lanes: int
+    window: int
+    bytes_per_epoch: int
+    reads_per_block: float
+    bytes_per_rank: int
+    window_bytes: int
+    cache_bytes: int
+    displacement: float
+    neighbours: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        tail = f", {self.rows_left_out:,} rows left out" if self.rows_left_out else ""
+        tail += f", {self.rows_padded:,} rows of padding" if self.rows_padded else ""
+        again = "each row group is read once"
+        if self.reads_per_block > 1:
+            again = (
+                f"each row group is read {self.reads_per_block:.2f} times: lanes ({self.lanes}) do not divide by ranks"
+            )
+        return "\n".join(
+            [
+                f"{self.rows:,} rows in {self.row_groups:,} row groups",
+                f"  steps      {self.steps_per_rank:,} per rank, {self.batch_size} rows × {self.world_size} ranks{tail}",
+                f"  reads      {_mb(self.bytes_per_epoch)} an epoch, {_mb(self.bytes_per_rank)} a rank; {again}",
+                f"  memory     {_mb(self.window_bytes)} of windows a rank ({self.lanes} lanes × {self.window} row groups)",
+                f"  cache      {_mb(self.cache_bytes)} hold a node's whole epoch",
+                f"  shuffle    rows move {self.displacement:.0%} as far as in a uniform shuffle; "
+                f"{self.neighbours:.2%} still follow their neighbour",
+            ]
+        )
+
+
+def plan_epoch(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    world_size: int = 1,
+    tail: str = "drop",
+    shuffle: bool = True,
+    seed: int = 0,
+    lanes: int | None = None,
+    window: int | None = None,
+) -> EpochPlan:
+    """Plan epoch 0 of `DataLoader(dataset, batch_size=…, …)` on `world_size` ranks.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    if tail not in _TAILS:
+        raise ConfigError(f"tail={tail!r}", expected=" or ".join(_TAILS))
+    if batch_size < 1 or world_size < 1:
+        raise ConfigError(f"batch_size={batch_size}, world_size={world_size}", expected="both at least 1")
+    index = dataset.index
+    geometry = choose_geometry(index.rows, index.bytes, shuffle=shuffle, lanes=lanes, window=window)
+    order = Order(
+        fingerprint=dataset.fingerprint,
+        seed=seed,
+        rows=index.rows,
+        geometry=geometry,
+        global_batch=batch_size * world_size,
+        tail=cast("Tail", tail),
+        shuffle=shuffle,
+    )
+    total = int(index.bytes.sum())
+    shares = max(1.0, _readers(order.lanes, world_size))
+    mean_block = total / max(1, len(order.blocks))
+    left = order.num_rows - order.steps * order.global_batch
+    displacement, neighbours = shuffle_quality(order)
+    held = -(-order.lanes // world_size) * geometry.window * mean_block
+    return EpochPlan(
+        rows=order.num_rows,
+        row_groups=len(index),
+        batch_size=batch_size,
+        world_size=world_size,
+        global_batch=order.global_batch,
+        steps_per_rank=order.steps,
+        rows_left_out=max(0, left) if tail == "drop" else 0,
+        rows_padded=max(0, -left) if tail == "pad" else 0,
+        lanes=order.lanes,
+        window=geometry.window,
+        bytes_per_epoch=total,
+        reads_per_block=shares,
+        bytes_per_rank=int(total * shares / world_size),
+        window_bytes=int(min(held, total)),
+        cache_bytes=total,
+        displacement=displacement,
+        neighbours=neighbours,
+    )
+
+
+def _readers(lanes: int, ranks: int) -> float:
+    """How many ranks read a lane, on average: rank r takes the r-th of R equal parts of the lanes laid end to end."""
+    touched = sum(-(-(rank + 1) * lanes // ranks) - rank * lanes // ranks for rank in range(ranks))
+    return touched / lanes
+
+
+def shuffle_quality(order: Order, *, epoch: int = 0) -> tuple[float, float]:
+    """(displacement, neighbours) as `EpochPlan` defines them, over batches spread evenly through the epoch.
+
+    In a uniform shuffle of n rows the mean distance of a row from its place is n/3, and 1/n of them follow their
+    neighbour.
+    """
+    n = order.num_rows
+    steps = max(1, n // order.global_batch)
+    if n < 2:
+        return 0.0, 0.0
+    sampled = np.unique(np.linspace(0, steps - 1, max(1, min(steps, _SAMPLED_ROWS // order.global_batch))).astype(int))
+    first = np.concatenate([np.zeros(1, np.int64), np.cumsum(order.rows)])
+    where = order.epoch(epoch)
+    moved, follow, pairs, seen = 0.0, 0, 0, 0
+    for step in sampled.tolist():
+        start, end = step * order.global_batch, min((step + 1) * order.global_batch, n)
+        given = order.counts([start, end])
+        natural = []
+        for lane in range(order.lanes):
+            place, row = where.rows(lane, int(given[0, lane]), int(given[1, lane]))
+            natural.append(first[where.blocks[lane][place]] + row)
+        rows = np.concatenate(natural)
+        moved += float(np.abs(rows - np.arange(start, end)).sum())
+        seen += len(rows)
+        follow += int((np.diff(rows) == 1).sum())
+        pairs += max(0, len(rows) - 1)
+    return moved / seen / (n / 3), follow / max(1, pairs)
+
+
+def _mb(n: float) -> str:
+    return f"{n / 1e9:.2f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"
