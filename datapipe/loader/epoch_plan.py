@@ -1,7 +1,7 @@
 """A dry run of an epoch: what reading a dataset will cost and how well it is shuffled, from metadata alone.
 
-What enters: a dataset's index and the loader's settings. What leaves: an `EpochPlan`, printable. Invariant: no row is read; the order
-looked at is the very order the loader will deliver.
+What enters: a dataset's index and the loader's settings. What leaves: an `EpochPlan`, printable.
+Invariant: no row is read; the order looked at is the very order the loader will deliver.
 """
 
 from __future__ import annotations
@@ -64,20 +64,17 @@ class EpochPlan:
         tail += f", {self.rows_padded:,} rows of padding" if self.rows_padded else ""
         again = "each row group is read once"
         if self.reads_per_block > 1:
-            again = (
-                f"each row group is read {self.reads_per_block:.2f} times: lanes ({self.lanes}) do not divide by ranks"
-            )
-        return "\n".join(
-            [
-                f"{self.rows:,} rows in {self.row_groups:,} row groups",
-                f"  steps      {self.steps_per_rank:,} per rank, {self.batch_size} rows × {self.world_size} ranks{tail}",
-                f"  reads      {_mb(self.bytes_per_epoch)} an epoch, {_mb(self.bytes_per_rank)} a rank; {again}",
-                f"  memory     {_mb(self.window_bytes)} of windows a rank ({self.lanes} lanes × {self.window} row groups)",
-                f"  cache      {_mb(self.cache_bytes)} hold a node's whole epoch",
-                f"  shuffle    rows move {self.displacement:.0%} as far as in a uniform shuffle; "
-                f"{self.neighbours:.2%} still follow their neighbour",
-            ]
+            again = f"row groups are read {self.reads_per_block:.2f} times: {self.lanes} lanes do not divide by the ranks"
+        lines = (
+            f"{self.rows:,} rows in {self.row_groups:,} row groups",
+            f"steps      {self.steps_per_rank:,} per rank, {self.batch_size} rows × {self.world_size} ranks{tail}",
+            f"reads      {_mb(self.bytes_per_epoch)} an epoch, {_mb(self.bytes_per_rank)} a rank; {again}",
+            f"memory     {_mb(self.window_bytes)} of windows a rank: {self.lanes} lanes × {self.window} row groups",
+            f"cache      {_mb(self.cache_bytes)} hold a node's whole epoch",
+            f"shuffle    rows move {self.displacement:.0%} as far as in a uniform shuffle",
+            f"           {self.neighbours:.2%} still follow their neighbour",
         )
+        return "\n  ".join(lines)
 
 
 def plan_epoch(
