@@ -64,7 +64,7 @@ class EpochPlan:
         tail += f", {self.rows_padded:,} rows of padding" if self.rows_padded else ""
         again = "each row group is read once"
         if self.reads_per_block > 1:
-            again = f"row groups are read {self.reads_per_block:.2f} times: {self.lanes} lanes do not divide by the ranks"
+            again = f"row groups are read {self.reads_per_block:.2f} times: {self.lanes} lanes do not divide by ranks"
         lines = (
             f"{self.rows:,} rows in {self.row_groups:,} row groups",
             f"steps      {self.steps_per_rank:,} per rank, {self.batch_size} rows × {self.world_size} ranks{tail}",
