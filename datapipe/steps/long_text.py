@@ -6,9 +6,9 @@ one after the other, are the ids of the whole. That holds only for tokenizers kn
 
 Why: the library holds some 90 bytes for each byte of a text while it encodes, so a document of 64 MB would take 6 GB.
 
-Why it is exact: GPT-2's pattern (ByteLevel) reads from left to right and never looks back. No alternative but the leading
-" ?" joins white space with what follows it, and none joins it with what comes before. So before a single space or
-newline between two characters that are not white space, one match ends and another begins, whatever follows.
+Why it is exact: GPT-2's pattern (ByteLevel) reads from left to right and never looks back. No alternative but the
+leading " ?" joins white space with what follows it, and none joins it with what comes before. So before a single space
+or newline between two characters that are not white space, one match ends and another begins, whatever follows.
 """
 
 from __future__ import annotations

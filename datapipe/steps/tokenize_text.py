@@ -83,18 +83,18 @@ class Tokenize:
         extra = 0 if end is None else 1
         parts: list[Any] = []
         lengths = np.full(table.num_rows, extra, np.int64)
-        done = 0  # rows whose end-of-text token is in `parts`
+        last = 0
         for rows, texts in _batches(text_of(table), self.options.batch_chars, cut=cut):
             encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             for row, encoding in zip(rows, encodings, strict=True):
-                if end is not None:
-                    parts += [end] * (row - done)
-                done = row
+                if row != last and end is not None:
+                    parts.append(end)
+                last = row
                 ids = np.array(encoding.ids, dtype)
                 lengths[row] += len(ids)
                 parts.append(ids)
-        if end is not None:
-            parts += [end] * (table.num_rows - done)
+        if table.num_rows and end is not None:
+            parts.append(end)
         offsets = np.zeros(table.num_rows + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         if offsets[-1] >= 1 << 31:

@@ -85,6 +85,12 @@ class TestBestFit:
             "n_documents": [1, 2, 2, 1],
         }
 
+    def test_the_fullest_row_that_fits(self):
+        """3 tokens go where 3 are free, not where 4 are: that is what makes it best fit."""
+        table = run(numbered([6, 7, 3]), seq_len=10, mode="best_fit")
+        assert table["n_tokens"].to_pylist() == [6, 10]
+        assert table["row_id"].to_pylist() == ["d0", "d1"]
+
     @given(LENGTHS, st.integers(1, 12), st.integers(1, 12))
     @settings(deadline=None)
     def test_short_documents_stay_whole(self, lengths, seq_len, window):
