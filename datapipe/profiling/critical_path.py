@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _READY_NS: Final = 100_000
 """A wait shorter than this found its batch ready: thread wake-ups and lock hand-overs take tens of microseconds."""
+_PATIENCE: Final = 8
+"""Hops without progress before ties are broken."""
 
 
 def critical_path(ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64]) -> Mapping[str, int]:
@@ -116,23 +118,30 @@ class _Walk:
     def _through_loader(self, i: int, step: int) -> int:
         """Walk over the loader's work from span `i` until the consumer is met; the step to go on from."""
         work = self._work
+        idle = 0
         while self.t > self._floor:
+            before = self.t
             self._charge(QUEUE, work.end[i])
             self._charge(work.stage[i], work.start[i])
+            idle = 0 if self.t < before else idle + 1
             j, served = work.enabling(i)
             ready = -1 if j < 0 else (min(work.put[j], work.start[i]) if served else work.end[j])
-            k = bisect.bisect_right(self._freed, self.t) - 1
-            k = min(k, step - 1)
-            # The consumer let the loader go on if it freed a slot after everything else was ready, or if the
-            # thread's last output was held up until then.
-            held = j >= 0 and served and work.put[j] - work.end[j] >= _READY_NS
-            if k >= 0 and (self._freed[k] > ready or held):
-                self._charge(QUEUE, self._freed[k])
+            k = min(bisect.bisect_right(self._freed, self.t) - 1, step - 1)
+            freed = self._freed[k] if k >= 0 else -1
+            # The thread's last output was held up: whoever took an item just then let it go on, be it the consumer or a
+            # later stage. (Times may tie; a walk that gets nowhere follows the plain order.)
+            held = j >= 0 and served and work.put[j] - work.end[j] >= _READY_NS and idle < _PATIENCE
+            taker = work.began_within(work.end[j], ready, not_stage=work.stage[j]) if held else -1
+            if taker >= 0 and work.start[taker] > freed:
+                self._charge(QUEUE, work.start[taker])
+                i = taker
+            elif k >= 0 and (freed > ready or held):
+                self._charge(QUEUE, freed)
                 return self._resume(k)
-            if j < 0:
+            elif j < 0:
                 self._charge(UNSEEN, self._floor)
-                return -1
-            i = j
+            else:
+                i = j
         return -1
 
     def _resume(self, step: int) -> int:

@@ -12,6 +12,7 @@ A span can begin when the last of these has happened:
 
 from __future__ import annotations
 
+import bisect
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ class Precedence:
         """The span that finished a batch no later than `by` (ns), or -1."""
         i = self._last.get(batch * 2, -1)
         return i if i >= 0 and self.end[i] <= by else -1
+
+    def began_within(self, after: int, by: int, *, not_stage: str) -> int:
+        """The last span of another stage that began in `(after, by]` (ns), or -1: it took an item, so it made room."""
+        i = bisect.bisect_right(self.start, by) - 1
+        while i >= 0 and self.start[i] > after:
+            if self.stage[i] != not_stage:
+                return i
+            i -= 1
+        return -1
 
     def enabling(self, i: int) -> tuple[int, bool]:
         """The span that let span `i` begin last (-1: none known), and whether it did as the thread's previous work."""

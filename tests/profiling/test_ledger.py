@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datapipe.events import DEVICE
+from datapipe.profiling.ledger import EPOCH, FIRST, STEADY, build_ledger
+
+MS = 1_000_000
+
+
+def ledger_of(spans, **more):
+    run = spans.run(**more)
+    return build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
+
+
+def test_a_phase_inside_a_phase_takes_its_time_from_the_outer_one(spans):
+    """Exclusive times: 10 ms of forward holding 4 ms of attention count 6 and 4; what no phase covers is other."""
+    spans.add("step", 0, 20).add("wait", 0, 3).add("forward", 3, 13).add("attention", 5, 9)
+    ledger = ledger_of(spans)
+    assert dict(zip(ledger.names, ledger.ns[0].tolist(), strict=True)) == {
+        "wait": 3, "forward": 6, "attention": 4, "other": 7,
+    }  # fmt: skip
+
+
+@given(data=st.data())
+def test_every_row_sums_to_its_step(new_spans, data):
+    """Whatever phases a step holds, nested or overlapping or sticking out of it, its parts sum to its wall."""
+    spans = new_spans()
+    t = 0
+    for i in range(data.draw(st.integers(1, 6))):
+        end = t + data.draw(st.integers(0, 30))
+        spans.add("step", t, end, item=i)
+        for _ in range(data.draw(st.integers(0, 4))):
+            a, b = sorted(data.draw(st.tuples(st.integers(t, end + 3), st.integers(t, end + 3))))
+            spans.add(data.draw(st.sampled_from(["wait", "forward", "backward", "mine"])), a, b)
+        t = end + data.draw(st.integers(0, 5))
+    ledger = ledger_of(spans, ended=t + 10)
+    assert ledger.ns.sum(axis=1).tolist() == (ledger.end - ledger.start).tolist()
+    assert (ledger.ns >= 0).all()
+    assert sum(ledger.run.values()) + ledger.remainder == t + 10
+
+
+def test_the_run_is_told_apart_by_phase(spans):
+    """Start-up, first step, steady steps, epoch starts, named time between steps and teardown each have their part."""
+    spans.add("epoch", 100, 140, item=0).add("step", 100, 110).add("step", 110, 120).add("step", 120, 138)
+    spans.add("evaluate", 150, 170)
+    spans.add("epoch", 180, 200, item=1).add("step", 180, 190).add("step", 190, 200)
+    spans.add("checkpoint", 205, 209)
+    ledger = ledger_of(spans, ended=230)
+    assert ledger.kind.tolist() == [FIRST, STEADY, STEADY, EPOCH, STEADY]
+    assert {name: ns for name, ns in ledger.run.items() if ns} == {
+        "startup": 100, "first step": 10, "steady steps": 38, "first steps of epochs": 10,
+        "evaluate (between steps)": 20, "between steps": 22, "checkpoint (after)": 4, "teardown": 26,
+    }  # fmt: skip
+    assert ledger.remainder == 0
+
+
+def test_the_remainder_is_signed(spans):
+    """A wall that is longer or shorter than the parts shows as such; nothing is clamped."""
+    spans.add("step", 0, 50).add("step", 50, 100)
+    assert ledger_of(spans, ended=100, wall=103).remainder == 3
+    assert ledger_of(spans, ended=100, wall=96).remainder == -4
+
+
+def test_steps_of_a_second_loop_inside_a_step_are_not_counted_twice(spans):
+    """Steps that overlap an earlier one are left out: the outer step holds their time."""
+    spans.add("step", 0, 50, item=0).add("step", 10, 60, item=1).add("step", 50, 90, item=2)
+    ledger = ledger_of(spans)
+    assert ledger.number.tolist() == [0, 2]
+
+
+def test_an_evaluation_is_whole(spans):
+    """Waits, forwards and steps inside an evaluation count as evaluation."""
+    spans.add("step", 0, 100).add("wait", 0, 10).add("evaluate", 20, 90)
+    spans.add("step", 20, 50).add("wait", 20, 40).add("forward", 40, 50)
+    ledger = ledger_of(spans)
+    assert dict(zip(ledger.names, ledger.ns[0].tolist(), strict=True)) == {"wait": 10, "evaluate": 70, "other": 20}
+
+
+def test_the_loaders_work_inside_a_wait_belongs_to_the_wait(spans):
+    """A loader that runs on the consumer's thread does not turn its wait into other parts."""
+    spans.add("step", 0, 100).add("wait", 0, 60).add("fetch", 5, 30, item=0).add("h2d", 40, 55, item=0)
+    spans.add("h2d", 60, 70)
+    ledger = ledger_of(spans)
+    assert dict(zip(ledger.names, ledger.ns[0].tolist(), strict=True)) == {"wait": 60, "h2d": 10, "other": 30}
+    assert ledger.inline.sum() == 2
+
+
+def test_wait_under_a_busy_device_is_hidden(spans):
+    """Device spans are on another clock's time line: they fill no step, but they hide waits."""
+    spans.add("step", 0, 100).add("wait", 0, 60).add("forward", 60, 70)
+    spans.add("forward", 0, 45, thread=0, flags=DEVICE)
+    ledger = ledger_of(spans)
+    assert ledger.hidden.tolist() == [45]
+    assert dict(zip(ledger.names, ledger.ns[0].tolist(), strict=True)) == {"wait": 60, "forward": 10, "other": 30}
+
+
+def test_lost_spans_are_not_called_startup(spans):
+    """Where the consumer's oldest spans were overwritten, the time before the first that is left is not recorded."""
+    spans.add("step", 500, 600).add("step", 600, 700)
+    run = spans.run()
+    ledger = build_ledger(run.spans, run.stages, began=0, ended=700, wall=700, lost=True)
+    assert ledger.run["not recorded"] == 500
+    assert "startup" not in ledger.run
+    assert ledger.kind.tolist() == [STEADY, STEADY]
+
+
+def test_the_consumer_is_the_thread_with_the_steps(spans):
+    """Phases of other threads do not enter the step."""
+    spans.add("step", 0, 100, thread=3).add("forward", 10, 20, thread=3).add("forward", 0, 90, thread=1)
+    ledger = ledger_of(spans)
+    assert ledger.thread == 3
+    assert ledger.part("forward").tolist() == [10]
+
+
+def test_no_steps_is_an_empty_ledger(spans):
+    spans.add("fetch", 0, 10, item=0)
+    ledger = ledger_of(spans, ended=40)
+    assert (len(ledger.start), dict(ledger.run), ledger.remainder) == (0, {"startup": 40}, 0)
+
+
+@pytest.mark.parametrize("n", [100_000])
+def test_a_hundred_thousand_steps_are_one_table(spans, n):
+    """A long run is analysed whole: every step with its exclusive parts."""
+    run = spans.add("attention", 0, 1).run()
+    dtype = run.spans.dtype
+    rows = np.zeros(4 * n, dtype=dtype)
+    t = np.arange(n) * 1_000
+    for k, (stage, a, b) in enumerate(
+        (("step", 0, 1_000), ("wait", 0, 100), ("forward", 100, 900), ("attention", 200, 300))
+    ):
+        part = rows[k * n : (k + 1) * n]
+        part["stage"], part["start"], part["end"], part["item"] = run.stages.index(stage), t + a, t + b, np.arange(n)
+    ledger = build_ledger(rows, run.stages, began=0, ended=n * 1_000, wall=n * 1_000)
+    assert ledger.names == ("wait", "forward", "attention", "other")
+    assert (ledger.ns == [100, 700, 100, 100]).all()
+    assert ledger.remainder == 0
