@@ -4,7 +4,7 @@ Not cryptographic: it finds damage, not forgery. Some 10 GB/s in memory: the dis
 """
 
 # Paths are text here: Path would normalise the names it is given, and half of these calls go with descriptors.
-# ruff: noqa: PTH
+# ruff: noqa: PTH123
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final

@@ -6,7 +6,7 @@ before the rename, and is removed if anything fails; the folder is synced after 
 """
 
 # Paths are text here: Path would normalise the names it is given, and half of these calls go with descriptors.
-# ruff: noqa: PTH
+# ruff: noqa: PTH102, PTH105, PTH108, PTH110, PTH112, PTH118, PTH120, PTH121, PTH123
 from __future__ import annotations
 
 import contextlib

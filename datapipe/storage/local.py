@@ -9,7 +9,7 @@ folder (`walking`), unless storage_options={"follow_symlinks": True}; `survey` n
 """
 
 # Paths are text here: Path would normalise the names it is given, and half of these calls go with descriptors.
-# ruff: noqa: PTH
+# ruff: noqa: PTH116, PTH118
 from __future__ import annotations
 
 import os

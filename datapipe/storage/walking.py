@@ -7,7 +7,7 @@ to folders are passed over unless `follow` is set, and then only a link back to 
 """
 
 # Paths are text here: Path would normalise the names it is given, and half of these calls go with descriptors.
-# ruff: noqa: PTH
+# ruff: noqa: PTH116, PTH118
 from __future__ import annotations
 
 import os

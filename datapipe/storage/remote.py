@@ -1,0 +1,345 @@
+"""Any fsspec URL as a Store: s3://, gs://, abfs://, http(s)://, hf://, sftp://, memory://. Only here fsspec is imported.
+
+What enters: a root URL, the file system's own options, and paths. What leaves: bytes, checked for their length, and
+errors of our tree. Invariants: no message, repr or `url` holds a credential, and no error carries the library's own
+exception, whose text might; a transient fault is tried again until a deadline, 403 and 404 never; nothing is served
+from fsspec's cache of listings.
+
+Object stores put atomically by themselves. Elsewhere (sftp, smb, webdav) a put writes beside and renames, which is as
+atomic as that server's rename. On http(s) paths are kept unquoted, and a query of the root (a signature) goes with
+every request.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
+
+from datapipe.errors import ConfigError, IntegrityError, NotFoundError, StorageError
+from datapipe.storage.masking import mask, mask_values, secrets_in
+from datapipe.storage.paths import checked_path, checked_prefix, scheme_of, split_query
+from datapipe.storage.range_reader import RangeReader
+from datapipe.storage.remote_faults import is_transient, remote_fault
+from datapipe.storage.retry import Retry
+from datapipe.storage.store import Entry, Store
+from datapipe.storage.walking import TEMPORARY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+Result = TypeVar("Result")
+
+_EXTRAS: Final = {
+    "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure",
+    "adl": "azure", "http": "http", "https": "http", "hf": "hf",
+}  # fmt: skip
+_BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+_PUT_IS_ATOMIC: Final = _BUCKETS | {"memory", "hf", "oss", "adl"}
+# What tells one version of an object from the next, the strongest first.
+_MARKS: Final = (
+    "ETag", "etag", "md5Hash", "md5", "Content-MD5", "content_md5", "Digest", "generation", "VersionId", "blob_id",
+    "checksum", "Last-Modified", "LastModified", "last_modified", "mtime", "updated", "modified", "created",
+)  # fmt: skip
+_URL_SAFE: Final = "/~!$&'()*+,;=:@"
+
+
+@final
+class RemoteStore(Store):
+    """A bucket, a prefix in one, or a folder of a server. Connects at its first use, in each process anew.
+
+    Args:
+        url: the root.
+        storage_options: what the file system's constructor takes.
+        retry: how long transient faults are tried again.
+    """
+
+    def __init__(
+        self, url: str, *, storage_options: Mapping[str, Any] | None = None, retry: Retry | None = None
+    ) -> None:
+        self._scheme = scheme_of(url) or ""
+        self._base, self._query = split_query(url)
+        self._base = self._base.rstrip("/") if not self._base.endswith("://") else self._base
+        self._options = dict(storage_options or {})
+        self._retry = retry or Retry()
+        self._secrets = _user_part(url) + secrets_in(self._options)
+        self.url = mask_values(self._base + self._query, self._secrets)
+        if self._scheme in _BUCKETS and self._base.endswith("://"):
+            raise ConfigError(f"{self.url!r} names no bucket", expected=f"{self._scheme}://bucket/prefix")
+        self._lock = threading.Lock()
+        self._connected: Any = None
+
+    def __repr__(self) -> str:
+        return f"RemoteStore({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._base + self._query, self._options, self._retry)
+
+    @property
+    def _fs(self) -> Any:
+        with self._lock:
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
+
+    def _connect(self) -> Any:
+        import fsspec
+
+        try:
+            kind = fsspec.get_filesystem_class(self._scheme.rpartition("::")[2] or self._scheme)
+        except ImportError:
+            extra = _EXTRAS.get(self._scheme)
+            name = f"'datapipe-toolkit[{extra}]'" if extra else f"what fsspec needs for {self._scheme}://"
+            fault = ConfigError(f"{self.url}: the library for {self._scheme}:// is missing", fix=f"pip install {name}")
+        except ValueError:
+            fault = ConfigError(
+                f"{self.url}: unknown scheme {self._scheme!r}",
+                expected="a path, or a URL that fsspec knows: s3://, gs://, abfs://, https://, hf://, memory://",
+            )
+        else:
+            return self._construct(fsspec, kind)
+        raise fault
+
+    def _construct(self, fsspec: Any, kind: Any) -> Any:
+        options = dict(self._options)
+        if self._scheme != "hf":  # its file system reads back what it has cached; `_fresh` empties that instead
+            options.setdefault("use_listings_cache", False)
+        if self._scheme in ("s3", "s3a"):
+            # botocore's retries times s3fs's times ours would be minutes on an endpoint that is down.
+            config = dict(options.get("config_kwargs") or {})
+            config.setdefault("retries", {"total_max_attempts": 1})
+            options["config_kwargs"] = config
+        del kind
+        try:
+            return fsspec.core.url_to_fs(self._base, **options)[0]
+        except Exception as error:
+            fault = ConfigError(
+                f"{self.url}: {self._words(error)}", expected="storage_options that this file system takes"
+            )
+        raise fault
+
+    # Names
+
+    def _where(self, path: str) -> str:
+        """What fsspec calls the object."""
+        checked_path(path)
+        if self._scheme in ("http", "https"):
+            from urllib.parse import quote
+
+            return f"{self._base}/{quote(path, safe=_URL_SAFE)}{self._query}"
+        return f"{self._base.rstrip('/') if not self._base.endswith('://') else self._base}{self._slash}{path}"
+
+    @property
+    def _slash(self) -> str:
+        return "" if self._base.endswith("://") else "/"
+
+    def _shown(self, path: str) -> str:
+        return f"{self.url.partition('?')[0]}{self._slash}{path}"
+
+    # Faults
+
+    def _words(self, error: BaseException) -> str:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return mask_values(text, self._secrets)[:300]
+
+    def _try(self, doing: str, action: Callable[[], Result]) -> Result:
+        try:
+            return self._retry.call(action, is_transient)
+        except (StorageError, ConfigError):
+            raise
+        except Exception as error:
+            fault = remote_fault(error, doing, self._words(error))
+        # Outside the handler: the library's error, which may hold a signed URL, is not even the context of ours.
+        raise fault
+
+    # Reading
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Every object below `prefix`, sorted by path. On http(s): what the index pages link to."""
+        prefix = checked_prefix(prefix)
+        top = f"{self._base}{self._slash}{prefix}" if prefix else self._base
+        if self._scheme in ("http", "https"):
+            top += "/" + self._query
+        found = self._try(f"listing {self._shown(prefix)}", lambda: self._fresh().find(top, detail=True))
+        base = self._strip(self._base).rstrip("/") + "/"
+        below = base + prefix + "/" if prefix else base
+        names: dict[str, dict[str, Any]] = {}
+        for name, info in found.items():
+            if info.get("type") == "directory" or not name.startswith(below) or name.endswith("/"):
+                continue  # folder markers, and index pages' links to elsewhere
+            path = self._unquoted(name[len(base) :])
+            if not path.rpartition("/")[2].startswith(TEMPORARY):
+                names[path] = info
+        for path in sorted(names):
+            entry = _entry(path, names[path])
+            yield entry if entry is not None and entry.etag else self.info(path)
+
+    def _strip(self, url: str) -> str:
+        stripped = self._fs._strip_protocol(url)  # noqa: SLF001  (fsspec offers no public name for it)
+        return str(stripped)
+
+    def _unquoted(self, name: str) -> str:
+        if self._scheme not in ("http", "https"):
+            return name
+        from urllib.parse import unquote
+
+        return unquote(name.partition("?")[0])
+
+    def _fresh(self) -> Any:
+        if self._scheme == "hf":
+            self._fs.invalidate_cache()
+        return self._fs
+
+    def info(self, path: str) -> Entry:
+        """Size and etag of one object, as the service has it now."""
+        where = self._where(path)
+        found = self._try(f"looking for {self._shown(path)}", lambda: self._fresh().info(where))
+        if found.get("type") == "directory":
+            raise NotFoundError(f"{self._shown(path)} is a folder", expected="an object", fix="check the path")
+        entry = _entry(path, found)
+        if entry is None:
+            raise StorageError(
+                f"{self._shown(path)}: the server does not say how long it is",
+                fix="download it and read the local copy",
+            )
+        return entry
+
+    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes [start, end) of an object."""
+        if start < 0 or (end is not None and end < start):
+            raise ConfigError(f"byte range [{start}, {end})", expected="0 ≤ start ≤ end")
+        where = self._where(path)
+        whole = start == 0 and end is None
+        if end is None or end == start:
+            size = self.info(path).size
+            end = size if end is None else end
+            if max(start, end) > size:
+                raise self._short(path, start, end, size)
+            if end == start:
+                return b""
+        stop = end
+        data: bytes = self._try(
+            f"reading {self._shown(path)}",
+            lambda: self._fs.cat_file(where) if whole else self._fs.cat_file(where, start=start, end=stop),
+        )
+        if len(data) > stop - start and len(data) == self.info(path).size:
+            data = data[start:stop]  # a server that ignores ranges sent everything
+        if len(data) != stop - start:
+            raise self._short(path, start, stop, start + len(data))
+        return data
+
+    def _short(self, path: str, start: int, end: int, had: int) -> IntegrityError:
+        return IntegrityError(
+            f"{self._shown(path)}: bytes [{start:,}, {end:,}) were asked for and it ends at {had:,}",
+            expected="an object as long as its index says",
+            fix="it was cut short or replaced: upload it again",
+        )
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader over ranged requests; a server without ranges is copied to a temporary file first."""
+        size = self.info(path).size
+        if self._scheme in ("http", "https") and size > 1 and not self._has_ranges(path, size):
+            return self._copied(path, size)
+        return io.BufferedReader(RangeReader(lambda start, end: self.read(path, start, end), size), 64 << 10)
+
+    def _has_ranges(self, path: str, size: int) -> bool:
+        def probe() -> bool:
+            try:
+                with self._fs.open(self._where(path), block_size=1, cache_type="none", size=size) as file:
+                    file.seek(size - 1)
+                    return len(file.read(1)) == 1
+            except ValueError:  # fsspec's word for a server that answers a range with everything
+                return False
+
+        return self._try(f"reading {self._shown(path)}", probe)
+
+    def _copied(self, path: str, size: int) -> BinaryIO:
+        import tempfile
+
+        file = tempfile.NamedTemporaryFile(prefix="datapipe-")  # noqa: SIM115  (closed by the reader)
+        self._try(f"reading {self._shown(path)}", lambda: self._fs.get_file(self._where(path), file.name))
+        copy = open(file.name, "rb")  # noqa: SIM115, PTH123  (the same)
+        file.close()
+        if (had := copy.seek(0, io.SEEK_END)) != size:
+            copy.close()
+            raise self._short(path, 0, size, had)
+        copy.seek(0)
+        return copy
+
+    # Writing
+
+    def put(self, path: str, data: bytes | memoryview) -> Entry:
+        """Write an object atomically."""
+        whole = data if isinstance(data, bytes) else bytes(data)
+        return self._written(path, len(whole), lambda where: self._fs.pipe_file(where, whole))
+
+    def put_file(self, path: str, source: str) -> Entry:
+        """The same from a local file, which stays."""
+        from datapipe.storage.local import LocalStore
+        from datapipe.storage.paths import split_url
+
+        root, name = split_url(source)
+        size = LocalStore(root).info(name).size  # a source that is not there is told as such, not as remote trouble
+        return self._written(path, size, lambda where: self._fs.put_file(source, where))
+
+    def _written(self, path: str, size: int, write: Callable[[str], Any]) -> Entry:
+        where = self._where(path)
+
+        def beside() -> None:
+            import uuid
+
+            folder = where.rpartition("/")[0]
+            temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
+            self._fs.makedirs(folder, exist_ok=True)
+            try:
+                write(temporary)
+                self._fs.mv(temporary, where)
+            except BaseException:
+                if self._fs.exists(temporary):
+                    self._fs.rm_file(temporary)
+                raise
+
+        if self._scheme in ("http", "https"):
+            raise StorageError(
+                f"writing {self._shown(path)}: http(s) is read-only", fix="write to a folder or a bucket"
+            )
+        self._try(f"writing {self._shown(path)}", (lambda: write(where)) if self._scheme in _PUT_IS_ATOMIC else beside)
+        entry = self.info(path)
+        if entry.size != size:
+            raise IntegrityError(
+                f"{self._shown(path)}: {size:,} bytes were written and {entry.size:,} are there",
+                fix="check that nothing else writes there, then run again",
+            )
+        return entry
+
+    def delete(self, path: str) -> None:
+        """Remove one object."""
+        where = self._where(path)
+        try:
+            self._try(f"deleting {self._shown(path)}", lambda: self._fs.rm_file(where))
+        except NotFoundError:
+            return
+
+
+def _rebuild(url: str, options: dict[str, Any], retry: Retry) -> RemoteStore:
+    return RemoteStore(url, storage_options=options, retry=retry)
+
+
+def _user_part(url: str) -> tuple[str, ...]:
+    """The user name and password in a URL, which libraries may repeat without the '://' they are told by."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    if not at or mask(url) == url:
+        return ()
+    return tuple(part for part in (user, user.partition(":")[2]) if len(part) >= 3)
+
+
+def _entry(path: str, info: Mapping[str, Any]) -> Entry | None:
+    size = info.get("size")
+    if not isinstance(size, int):
+        return None
+    mark = next((info[name] for name in _MARKS if info.get(name)), "")
+    # A listing may give the seconds of the time that `info` gives as a datetime.
+    seconds = mark.timestamp() if isinstance(mark, datetime) else mark
+    text = f"{seconds:.6f}" if isinstance(seconds, float) else str(seconds).removeprefix("W/").strip('"')
+    return Entry(path=path, size=size, etag=f"{size:x}-{text}" if text else "")
