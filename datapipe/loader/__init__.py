@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from datapipe.loader.dataloader import DataLoader
+    from datapipe.loader.epoch_plan import EpochPlan, plan_epoch
     from datapipe.loader.geometry import Geometry
     from datapipe.loader.order import Order
     from datapipe.loader.transform import RowKeys
 
-_HOME: Final = {"DataLoader": "dataloader", "Geometry": "geometry", "Order": "order", "RowKeys": "transform"}
+_HOME: Final = {
+    "DataLoader": "dataloader",
+    "EpochPlan": "epoch_plan",
+    "Geometry": "geometry",
+    "Order": "order",
+    "RowKeys": "transform",
+    "plan_epoch": "epoch_plan",
+}
 
-__all__ = ["DataLoader", "Geometry", "Order", "RowKeys"]
+__all__ = ["DataLoader", "EpochPlan", "Geometry", "Order", "RowKeys", "plan_epoch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -52,6 +52,12 @@ class Column:
     shape: tuple[int, ...] = ()
     bounds: tuple[int, int] | None = None
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """`out`, for a column of numbers."""
+        assert self.out is not None
+        return self.out
+
 
 _TIME: Final = (pt.is_timestamp, pt.is_date, pt.is_time, pt.is_duration)
 

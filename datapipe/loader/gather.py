@@ -1,12 +1,13 @@
-"""From blocks to batches: the rows of a stretch found once, the columns of each batch written straight into its buffers.
+"""From blocks to batches: rows of a stretch are found once, columns of a batch written straight into its buffers.
 
 What enters: a stretch of the schedule, its blocks, the column plan. What leaves: per batch a dict of numpy arrays and
-Python lists, or an Arrow table. Invariant: rows in exactly the scheduled order; no row ever becomes a Python object, a string
-column's values apart.
+Python lists, or an Arrow table. Invariant: rows in exactly the scheduled order; no row ever becomes a Python object, a
+string column's values apart.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -59,7 +60,7 @@ class Prepared:
         fixed = iter(self._scattered)
         for column in self._columns or ():
             if column.kind is Kind.FIXED:
-                out = pool.empty((last - first, *column.shape), column.out)
+                out = pool.empty((last - first, *column.shape), column.dtype)
                 next(fixed).copy_to(out, first, last)
                 batch[column.name] = out
             else:
@@ -88,7 +89,7 @@ def batch_of_table(table: pa.Table, columns: Sequence[Column], pool: BufferPool)
     for column in columns:
         if column.kind is Kind.FIXED:
             assert column.source is not None
-            out = pool.empty((len(rows), *column.shape), column.out)
+            out = pool.empty((len(rows), *column.shape), column.dtype)
             width = int(np.prod(column.shape, dtype=np.int64))
             place = np.array([next(addresses)], np.int64)
             scattered = ScatteredRows(place, np.zeros(len(rows), np.int64), rows, column.source, width)
@@ -107,7 +108,7 @@ def _take(blocks: Sequence[Block], names: Sequence[str], stretch: Stretch) -> li
         return []
     order = np.argsort(stretch.slot, kind="stable")
     edges = np.searchsorted(stretch.slot[order], np.arange(len(blocks) + 1))
-    picks = [pa.array(stretch.row[order[a:b]]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    picks = [pa.array(stretch.row[order[a:b]]) for a, b in itertools.pairwise(edges.tolist())]
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
     place = pa.array(back)
@@ -127,7 +128,7 @@ def _add_arrow(batch: Batch, column: Column, array: pa.Array, pool: BufferPool) 
     if rows:
         lengths = np.diff(array.offsets.to_numpy()).astype(np.int64)
     longest = int(lengths.max(initial=0))
-    out = pool.empty((rows, longest), column.out)
+    out = pool.empty((rows, longest), column.dtype)
     out[...] = 0
     if out.size:
         out[np.arange(longest) < lengths[:, None]] = flat_values(array.flatten(), column)

@@ -1,7 +1,7 @@
 """The contract between making batches and iterating over them, and the counters that both keep.
 
-What enters: nothing. What leaves: one batch per call of `next`. Invariant: batches come in order; after StopIteration, an
-error or `close` no thread and no block is left, and `next` raises.
+What enters: nothing. What leaves: one batch per call of `next`. Invariant: batches come in order; after StopIteration,
+an error or `close` no thread and no block is left, and `next` raises.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stages of the loader as plain functions of their input: load a block, prepare a stretch, assemble a batch.
 
-What enters: block numbers, stretches, batch numbers. What leaves: blocks, prepared stretches, batches. Invariant: each is
-free of shared mutable state, so that any thread may run any of them; who runs them, and when, is `inline` and
+What enters: block numbers, stretches, batch numbers. What leaves: blocks, prepared stretches, batches. Invariant: each
+is free of shared mutable state, so that any thread may run any of them; who runs them, and when, is `inline` and
 `executor`. With a recorder active each leaves spans; without one no clock is read.
 
     fetch → decode → prepare → gather → transform (tables) → collate → transform (batches)
