@@ -134,7 +134,7 @@ def _flows(spans: Spans, run: RawRun) -> Iterator[dict[str, Any]]:
             if arrival >= source[1] - 1:
                 yield from _arrow(number := number + 1, "batch", source, (arrival, ledger.thread), run.began)
     level = 0
-    for when, change in sorted(ready):
+    for when, change in sorted(ready, key=lambda pair: (pair[0], -pair[1])):  # it comes before it is taken
         level += change
         yield {
             "ph": "C", "name": "batches ready", "ts": (when - run.began) / 1e3, "pid": _PID, "tid": 0,

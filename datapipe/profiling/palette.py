@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 # name: (on light, on dark)
 _KNOWN: Final = {
-    "wait": ("#d9541e", "#ee7a45"), "h2d": ("#e3a02b", "#efb950"), "forward": ("#4d8fd1", "#6ba8e5"),
-    "backward": ("#23578f", "#3f78b8"), "optimizer": ("#7b69b5", "#9a88d4"), "communication": ("#b35a92", "#cf7cb0"),
-    "checkpoint": ("#767d86", "#8f969f"), "evaluate": ("#3f8f63", "#5aae80"), "other": ("#c3c8ce", "#565d66"),
+    "wait": ("#e0602a", "#ee7a45"), "h2d": ("#e3a02b", "#efb950"), "forward": ("#4d8fd1", "#6ba8e5"),
+    "backward": ("#23578f", "#3f78b8"), "optimizer": ("#7b69b5", "#9a88d4"), "communication": ("#a54c84", "#cf7cb0"),
+    "checkpoint": ("#848b94", "#8f969f"), "evaluate": ("#3f8f63", "#5aae80"), "other": ("#c3c8ce", "#565d66"),
     "list": ("#a8623a", "#c07f59"), "footer": ("#b9773d", "#cf925c"), "fetch": ("#b93a1b", "#d95f3d"),
     "decompress": ("#cf7a2e", "#e09450"), "decode": ("#e0912f", "#efab54"), "filter": ("#96702c", "#b58e49"),
     "gather": ("#c4a13a", "#d6b75a"), "transform": ("#9c5a2b", "#bb7a4a"), "collate": ("#8a8440", "#aaa45c"),
-    "pin": ("#7d6a57", "#9c8874"), "queue": ("#a9a39a", "#78736b"), "loader": ("#d9541e", "#ee7a45"),
+    "pin": ("#7d6a57", "#9c8874"), "queue": ("#a9a39a", "#78736b"), "loader": ("#e0602a", "#ee7a45"),
     "startup": ("#8fa3b8", "#62788f"), "first step": ("#6f8aa6", "#7f9ab6"), "steady steps": ("#2b6cab", "#5b9bd8"),
     "first steps of epochs": ("#86a9cc", "#456a91"), "between steps": ("#b7a98c", "#75694f"),
     "teardown": ("#c3c8ce", "#565d66"), "not recorded": ("#dcdfe3", "#454b53"),
 }  # fmt: skip
 _OWN: Final = (
-    ("#2b8a8a", "#4bb0b0"), ("#6d8b2d", "#8fae4c"), ("#a0527f", "#c4749f"), ("#5a74c9", "#8299e6"),
+    ("#33a0a0", "#4bb0b0"), ("#6d8b2d", "#8fae4c"), ("#a0527f", "#c4749f"), ("#5069bd", "#8299e6"),
     ("#2f7f9e", "#55a3c2"),
 )  # fmt: skip
 _DARK_TEXT: Final = "#14171a"

@@ -6,6 +6,7 @@ else that is read is a `ProfileError` that says what is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -109,7 +110,8 @@ def write_whole(path: Path, data: bytes) -> Path:
         beside.write_bytes(data)
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpaceError(
                 f"no space left to write {path}", fix="free some, or profile into another folder"

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from datapipe.profiling import render
+from datapipe.profiling.analysis import summarise
+
+
+def printed(summary, width=100):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(render(summary))
+    return console.file.getvalue()
+
+
+def test_it_says_the_verdict_first_and_the_ledger_to_100_percent(steady_run):
+    """The sentence, then the bar, then parts that sum to 100.0% and a run that ends in its remainder and wall."""
+    summary = summarise(steady_run())
+    text = printed(summary)
+    assert text.startswith(summary.verdict.sentence[:40])
+    rows = dict(re.findall(r"^ ?(?:[█▓▒░] )?(\w+) .* ([\d.]+)%", text.split("the whole run")[0], re.MULTILINE))
+    assert sum(float(rows[part.name]) for part in summary.parts) == pytest.approx(100, abs=0.2)
+    assert float(rows["step"]) == 100.0
+    assert "remainder" in text
+    assert sum(text.count(shade) for shade in "█▓▒░") >= 60
+
+
+def test_markup_in_names_is_text(spans):
+    """A phase named like markup is printed as it is."""
+    for i in range(20):
+        spans.add("step", i * 100, i * 100 + 100, item=i).add("[bold]x[/bold]", i * 100, i * 100 + 50)
+    assert "[bold]x[/bold]" in printed(summarise(spans.run()))
+
+
+def test_runs_without_steps_and_cut_short_are_shown(spans):
+    text = printed(summarise(spans.add("fetch", 0, 10).run(complete=False, error="OSError")))
+    assert "No steps" in text
+    assert "OSError" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_any_width_will_do(steady_run, width):
+    assert all(len(line) <= width for line in printed(summarise(steady_run()), width).splitlines())
