@@ -1,0 +1,82 @@
+r"""Raw files → a sharded dataset, every row accounted for. The module is the function: `datapipe.preprocess(...)`.
+
+    summary = datapipe.preprocess(["docs/", "more/*.jsonl.gz"], "corpus", recipe="text", workers=4)
+    print("\n".join(summary.ledger_lines()))
+
+What enters: raw inputs, a recipe (YAML, shipped or one's own). What leaves: a dataset folder and a `RunSummary`.
+Invariant: kill it at any time and call it again, with any number of workers: the same bytes, nothing twice.
+
+    recipe, recipe_file, yaml_nodes    what to do, as checked data
+    plan, step_order                   the stages, cut at global steps
+    stage_tasks, tasks, execute        tasks: paths in, records out; map_task, duplicates_task, vocabulary_task
+    engine                             where they run: here, or on Dask
+    work, output_folder                what is done, whose folder it is
+    row_ledger, rejects, publishing    what became of every row; the dataset, published last
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datapipe.preprocess.plan import Plan, Stage, build_plan
+    from datapipe.preprocess.recipe import Recipe
+    from datapipe.preprocess.recipe_file import load_recipe, parse_overrides, shipped_recipes
+    from datapipe.preprocess.run import preprocess
+    from datapipe.preprocess.summary import Progress, RunSummary
+    from datapipe.preprocess.survey import plan_run
+
+_HOME: Final = {
+    "Plan": "plan",
+    "Progress": "summary",
+    "Recipe": "recipe",
+    "RunSummary": "summary",
+    "Stage": "plan",
+    "build_plan": "plan",
+    "load_recipe": "recipe_file",
+    "parse_overrides": "recipe_file",
+    "plan_run": "survey",
+    "shipped_recipes": "recipe_file",
+}
+
+__all__ = [
+    "Plan",
+    "Progress",
+    "Recipe",
+    "RunSummary",
+    "Stage",
+    "build_plan",
+    "load_recipe",
+    "parse_overrides",
+    "plan_run",
+    "preprocess",
+    "shipped_recipes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "preprocess":
+        # The module itself, whichever way it is reached: `datapipe.preprocess` is one object.
+        return sys.modules[__name__]
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Callable(types.ModuleType):
+    """A module that is its main function as well."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> RunSummary:
+        from datapipe.preprocess.run import preprocess as run
+
+        return run(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,124 @@
+"""One bucket of hashes over all splits: which rows repeat an earlier one.
+
+What enters: a `DuplicatesTask`, hash files. What leaves: a file of drop lists, one record batch per split that has any,
+and a record that says which batch is whose. Invariant: of the rows that share a hash the first by (split, position)
+survives, whatever the number of buckets; memory is that of one bucket's records.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+from datapipe.preprocess.hashes import read_hashes
+from datapipe.preprocess.map_task import read_drops
+from datapipe.preprocess.rows_file import RowsWriter
+from datapipe.preprocess.tasks import TaskRecord
+from datapipe.preprocess.work import WorkFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.preprocess.tasks import DuplicatesTask
+
+
+def run_duplicates(task: DuplicatesTask) -> TaskRecord:
+    """Do the task; its file is stored, its record is returned (and not yet stored)."""
+    import pyarrow as pa
+    import xxhash
+
+    started, cpu = time.perf_counter(), time.process_time()
+    store = task.output.open()
+    work = WorkFolder(store)
+    records, splits = _gather(task)
+    repeats, firsts = find_repeats(records, splits)
+    lists: dict[str, tuple[int, int, str]] = {}
+    files = {}
+    if len(repeats):
+        with work.scratch_file("drops") as path:
+            with RowsWriter(path) as writer:
+                # By split, and by position within it: `repeats` are in hash order.
+                import numpy as np
+
+                order = np.lexsort((records["position"][repeats], splits[repeats]))
+                repeats, firsts = repeats[order], firsts[order]
+                bounds = np.flatnonzero(np.diff(splits[repeats], prepend=-1, append=-1))
+                for number, (start, end) in enumerate(itertools.pairwise(bounds)):
+                    mine, theirs = repeats[start:end], firsts[start:end]
+                    columns: dict[str, Any] = {
+                        "position": records["position"][mine],
+                        "survivor_split": splits[theirs].astype(np.uint32),
+                        "survivor_position": records["position"][theirs],
+                    }
+                    table = pa.table({name: pa.array(np.ascontiguousarray(c)) for name, c in columns.items()})
+                    writer.write(table)
+                    digest = xxhash.xxh3_64_hexdigest(
+                        b"".join(np.ascontiguousarray(c).tobytes() for c in columns.values())
+                    )
+                    lists[str(int(splits[mine[0]]))] = (number, int(end - start), digest)
+            files["drops"] = work.put_file("drops", task.key, path)
+    from datapipe.preprocess.tasks import StepCost
+
+    return TaskRecord(
+        key=task.key,
+        stage=task.name,
+        split=task.split,
+        seconds=time.perf_counter() - started,
+        files=files,
+        rows_in=len(records),
+        rows_out=len(records) - len(repeats),
+        lists=lists,
+        steps=(
+            StepCost(
+                name=task.name,
+                rows_in=len(records),
+                rows_out=len(records) - len(repeats),
+                bytes_in=records.nbytes,
+                cpu_seconds=time.process_time() - cpu,
+            ),
+        ),
+    )
+
+
+def _gather(task: DuplicatesTask) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
+    """The bucket's records of every split, and the split of each; rows that other drop lists name are left out."""
+    import numpy as np
+
+    from datapipe.preprocess.hashes import record_type
+
+    store = task.output.open()
+    parts, splits = [np.zeros(0, record_type())], [np.zeros(0, np.int64)]
+    for split, path in task.hashes:
+        records = read_hashes(store, path, task.low, task.high)
+        for drops in task.ignore.get(split, ()):
+            records = records[~np.isin(records["position"], read_drops(store, drops)[0])]
+        parts.append(records)
+        splits.append(np.full(len(records), split, np.int64))
+    return np.concatenate(parts), np.concatenate(splits)
+
+
+def find_repeats(
+    records: npt.NDArray[np.void], splits: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which records have the hash of an earlier one.
+
+    Args:
+        records: of `hashes.RECORD`, any order. splits: int64[n], the split of each.
+
+    Returns:
+        Two int64[m] of indices into `records`: the repeats, and for each the first of its hash by (split, position).
+    """
+    import numpy as np
+
+    if not len(records):
+        empty = np.zeros(0, np.int64)
+        return empty, empty
+    order = np.lexsort((records["position"], splits, records["low"], records["high"]))
+    high, low = records["high"][order], records["low"][order]
+    first = np.ones(len(order), bool)
+    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    leader = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    repeat = np.flatnonzero(~first)
+    return order[repeat], order[leader[repeat]]

@@ -1,0 +1,294 @@
+"""One map task: the rows of a split, read, run through steps, written.
+
+What enters: a `MapTask`. What leaves: its record, after its files. Invariant: the files depend on the rows, the steps
+and the seed alone; memory is bounded by a few batches and, where documents are packed, by `PACK_BYTES` of tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import CorpusError
+from datapipe.preprocess.hashes import digests_of, digests_of_ids, encode_hashes
+from datapipe.preprocess.rows_file import RowsWriter, conform, read_rows
+from datapipe.preprocess.step_order import INTERNAL, POSITION
+from datapipe.preprocess.tally import Tally
+from datapipe.preprocess.tasks import OutputFile, TaskRecord
+from datapipe.preprocess.work import WorkFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from datapipe.preprocess.tasks import DropList, MapTask
+    from datapipe.steps import BoundStep
+    from datapipe.storage import Store
+
+PACK_BYTES: Final = 64 << 20
+"""Bytes of documents packed together: a split of ordinary size is packed as a whole, so that only its last row is
+padded."""
+
+
+def run_map(task: MapTask) -> TaskRecord:
+    """Do the task; its files are stored, its record is returned (and not yet stored)."""
+    started = time.perf_counter()
+    store = task.output.open()
+    with contextlib.ExitStack() as stack:
+        run = _Run(task, store, stack)
+        fields = run.shard() if "shard" in task.writes else run.rows()
+    return TaskRecord(
+        key=task.key,
+        stage=task.name,
+        split=task.split,
+        seconds=time.perf_counter() - started,
+        **fields,
+        **run.tally.fields(),
+    )
+
+
+@final
+class _Run:
+    """The state of one task while it runs."""
+
+    def __init__(self, task: MapTask, store: Store, stack: contextlib.ExitStack) -> None:
+        from datapipe.steps import Keys, bind
+
+        self.task = task
+        self.store = store
+        self.work = WorkFolder(store)
+        self.tally = Tally(task.seed)
+        self.keys = Keys(seed=task.seed)
+        self._ids: list[Any] = []
+        self._hashes: list[Any] = []
+        self._positions: list[Any] = []
+        steps = [bind(name, self._with_tokenizer(options, stack)) for name, options in task.steps]
+        self.by_row: list[BoundStep] = [step for step in steps if step.spec.kind != "reshape"]
+        self.reshape: list[BoundStep] = steps[len(self.by_row) :]
+
+    def _with_tokenizer(self, options: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Any]:
+        """Options with the tokenizer's path on this machine."""
+        if "tokenizer" not in options or self.task.tokenizer is None:
+            return options
+        path = self.store.local_path(self.task.tokenizer)
+        if path is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="datapipe-"))
+            path = os.path.join(folder, "tokenizer.json")  # noqa: PTH118
+            with open(path, "wb") as file:  # noqa: PTH123
+                file.write(self.store.read(self.task.tokenizer))
+        return {**options, "tokenizer": path}
+
+    def rows(self) -> dict[str, Any]:
+        """A stage that hands rows, hashes or a sample to later ones."""
+        files: dict[str, OutputFile] = {}
+        kinds: list[str] = [kind for kind in ("rows", "sample") if kind in self.task.writes]
+        with contextlib.ExitStack() as stack:
+            paths = {kind: stack.enter_context(self.work.scratch_file(kind)) for kind in kinds}
+            writers = {kind: RowsWriter(path) for kind, path in paths.items()}
+            with contextlib.ExitStack() as opened:
+                for writer in writers.values():
+                    opened.enter_context(writer)
+                for table in self._documents():
+                    self._hand_on(table, writers)
+            for kind, writer in writers.items():
+                if writer.rows:
+                    files[kind] = self.work.put_file(kind, self.task.key, paths[kind])
+        if self._ids:
+            everywhere = [digests for digests, _ in self._ids]
+            files["ids"] = self._put_hashes("ids", everywhere, [positions for _, positions in self._ids])
+        if self._hashes:
+            files["hashes"] = self._put_hashes("hashes", self._hashes, self._positions)
+        return {"files": files}
+
+    def _hand_on(self, table: pa.Table, writers: dict[str, RowsWriter]) -> None:
+        self.tally.written(table)
+        if "hashes" in self.task.writes:
+            self._hashes.append(digests_of(table.column("content_hash")))
+            self._positions.append(table.column(POSITION).to_numpy())
+        if "rows" in writers:
+            writers["rows"].write(table.drop_columns([c for c in INTERNAL[1:] if c in table.column_names]))
+        if "sample" in writers:
+            writers["sample"].write(self._sampled(table))
+
+    def shard(self) -> dict[str, Any]:
+        """The last stage: rows of the dataset."""
+        from datapipe.dataset import write_shard
+        from datapipe.dataset.manifest import encode_schema
+
+        settings = self.task.shard
+        assert settings is not None
+        tables = self._finished()
+        first = next(tables, None)
+        if first is None:
+            return {}
+        schema = first.schema.remove_metadata()
+        entry = write_shard(
+            self.store,
+            self.task.stem,
+            (conform(table, schema) for table in itertools.chain([first], tables)),
+            schema=schema,
+            row_group_rows=settings.row_group_rows,
+            format=settings.format,
+            compression=settings.compression,
+            scratch=self.work.scratch(),
+        )
+        if entry is None:
+            return {}
+        # Only now is it known how many documents the rows hold.
+        entry = entry.model_copy(update={"documents": self.tally.rows_out})
+        file = OutputFile(path=entry.path, bytes=entry.bytes, checksum=entry.checksum.value)
+        return {
+            "files": {"shard": file},
+            "shard": entry.model_dump(mode="json"),
+            "schema": encode_schema(schema),
+        }
+
+    def _finished(self) -> Iterator[pa.Table]:
+        """Rows as the shard holds them: packed where the recipe packs, without the columns that only stages need."""
+        import pyarrow as pa
+
+        from datapipe.steps import run_steps
+
+        held: list[pa.Table] = []
+        size = 0
+
+        def reshaped() -> pa.Table:
+            ran = run_steps(pa.concat_tables(held).combine_chunks(), self.reshape, self.keys)
+            self.tally.costs(ran.per_step)
+            held.clear()
+            return self._selected(ran.table)
+
+        for table in self._documents():
+            self.tally.written(table)
+            if not self.reshape:
+                yield self._selected(table)
+                continue
+            held.append(conform(table, held[0].schema) if held else table)
+            size += table.nbytes
+            if size >= PACK_BYTES:
+                yield reshaped()
+                size = 0
+        if held:
+            yield reshaped()
+
+    def _selected(self, table: pa.Table) -> pa.Table:
+        assert self.task.shard is not None
+        wanted = self.task.shard.columns
+        if wanted is None:
+            return table.drop_columns([c for c in INTERNAL if c in table.column_names])
+        return table.select(list(wanted))
+
+    def _documents(self) -> Iterator[pa.Table]:
+        """Batches after the row-by-row steps, none of them empty."""
+        from datapipe.steps import run_steps
+
+        for table in self._corpus() if self.task.pieces is not None else self._rows():
+            if "ids" in self.task.writes:
+                digests = digests_of_ids(table.column("row_id").to_pylist())
+                self._ids.append((digests, table.column(POSITION).to_numpy()))
+            ran = run_steps(table, self.by_row, self.keys)
+            self.tally.costs(ran.per_step)
+            self.tally.marked(ran.marked, table)
+            if ran.table.num_rows:
+                yield ran.table
+
+    def _corpus(self) -> Iterator[pa.Table]:
+        """Batches of the corpus, each row with its position in the split."""
+        import pyarrow as pa
+
+        from datapipe.corpus import ReadOptions, read_piece
+
+        task = self.task
+        assert task.pieces is not None
+        assert task.input is not None
+        options = ReadOptions(
+            text_column=task.input.text_column, id_column=task.input.id_column, columns=task.input.columns
+        )
+        position = 0
+        for piece in task.pieces.pieces:
+            batches = read_piece(piece, options=options, storage_options=task.input_options)
+            while True:
+                cpu = time.process_time()
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                self.tally.unreadable(batch.quarantined)
+                n = batch.table.num_rows
+                self.tally.rows_in += n
+                self.tally.cost("read", n + len(batch.quarantined), n, batch.table.nbytes, time.process_time() - cpu)
+                if n:
+                    yield batch.table.append_column(POSITION, pa.array(range(position, position + n), pa.uint32()))
+                    position += n
+            self._check_unchanged(piece.file)
+
+    def _check_unchanged(self, file: Any) -> None:
+        """A file that changed while it was read would be recorded under the digest of what it was."""
+        from datapipe.storage import open_store
+
+        now = open_store(file.root, storage_options=self.task.input_options).info(file.path)
+        if now.etag != file.etag:
+            raise CorpusError(
+                f"{file.name} changed while it was read",
+                expected="input that stays as it is during a run",
+                fix="run the same command again once nothing writes to it",
+            )
+
+    def _rows(self) -> Iterator[pa.Table]:
+        """Batches of an earlier stage, less the rows that drop lists name."""
+        import numpy as np
+        import pyarrow as pa
+
+        assert self.task.rows is not None
+        lists = [(drops.ids, *read_drops(self.store, drops)) for drops in self.task.drops]
+        for table in read_rows(self.store, self.task.rows):
+            self.tally.rows_in += table.num_rows
+            positions = table.column(POSITION).to_numpy()
+            stays = np.ones(table.num_rows, bool)
+            for ids, dropped, survivors in lists:
+                gone = stays & np.isin(positions, dropped)
+                if gone.any():
+                    stays &= ~gone
+                    places = np.searchsorted(dropped, positions[gone])
+                    details = [f"{split}:{position}" for split, position in survivors[places].tolist()]
+                    self.tally.repeated(table.filter(pa.array(gone)), ids=ids, details=details)
+            if not stays.all():
+                table = table.filter(pa.array(stays))  # noqa: PLW2901  (the rows that are left of it)
+            if table.num_rows:
+                yield table
+
+    def _sampled(self, table: pa.Table) -> pa.Table:
+        """The texts that the vocabulary is trained on."""
+        import pyarrow as pa
+
+        from datapipe.steps.vocabulary import sampled
+
+        chosen = sampled(table.column("sample_key").to_numpy(), self.task.rate)
+        return table.select(["text"]).filter(pa.array(chosen))
+
+    def _put_hashes(self, kind: str, digests: list[Any], positions: list[Any]) -> OutputFile:
+        import numpy as np
+
+        data = encode_hashes(np.concatenate(digests), np.concatenate(positions))
+        return self.work.put_bytes(kind, self.task.key, data)
+
+
+def read_drops(store: Store, drops: DropList) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """One split's part of a drop list.
+
+    Returns:
+        Positions uint32[n], ascending, and (split, position) of the survivors int64[n, 2].
+    """
+    import numpy as np
+
+    table = next(read_rows(store, drops.path, first=drops.batch))
+    survivors = np.column_stack(
+        [table.column(name).to_numpy().astype(np.int64) for name in ("survivor_split", "survivor_position")]
+    )
+    return table.column("position").to_numpy(), survivors

@@ -1,0 +1,111 @@
+"""The last act: from finished shards to a published dataset, and away with what no longer belongs to it.
+
+What enters: the records of the last stage, the ledger, the tokenizer. What leaves: a manifest, put in place in one step
+after everything it names. Invariant: until then the dataset that was there before is whole; the manifest holds no time,
+path or name of this machine, so the same input and recipe give the same file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.errors import PreprocessError, SchemaError
+from datapipe.preprocess.work import plain_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datapipe.dataset import FileEntry, Manifest
+    from datapipe.preprocess.plan import Plan
+    from datapipe.preprocess.rejects import RejectSample
+    from datapipe.preprocess.row_ledger import RowLedger
+    from datapipe.preprocess.tasks import TaskRecord
+    from datapipe.storage import Store
+
+REJECTS: Final = "rejects"
+RUN: Final = "run.json"
+_TOKENIZER: Final = re.compile(r"tokenizer-[0-9a-f]{8}\.json")
+
+
+def store_tokenizer(store: Store, data: bytes, size: int) -> FileEntry:
+    """Put the tokenizer beside the shards, under a name that carries its checksum: an older one stays as it is."""
+    from datapipe.dataset import put_file_entry
+    from datapipe.storage import checksum_bytes
+
+    return put_file_entry(store, f"tokenizer-{checksum_bytes(data)[:8]}.json", data, size=size)
+
+
+def publish_run(
+    store: Store,
+    plan: Plan,
+    written: Mapping[int, TaskRecord],
+    ledger: RowLedger,
+    vocabulary: FileEntry | None,
+    rejects: RejectSample,
+) -> Manifest:
+    """Publish, then remove the shards, tokenizers and reject files that the new manifest has no place for.
+
+    Raises:
+        PreprocessError: no row is left. SchemaError: two shards differ in their columns.
+    """
+    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, publish, sweep
+    from datapipe.dataset.manifest import decode_schema
+
+    shards: list[ShardEntry] = []
+    schemas: dict[str, str] = {}  # schema → the first shard that has it
+    for split in sorted(written):
+        record = written[split]
+        if record.shard is None or record.schema is None:
+            continue
+        # JSON turned tuples into lists, and the model is strict: it reads JSON.
+        shards.append(ShardEntry.model_validate_json(plain_json(record.shard)))
+        schemas.setdefault(record.schema, record.shard["path"])
+    if not shards:
+        raise PreprocessError(
+            "no row is left to publish: " + _why(ledger.total()),
+            expected="at least one document to come through",
+            fix="look at what the steps drop (rejects in the run summary), loosen them, or check input.text_column",
+        )
+    found = {path: decode_schema(text) for text, path in schemas.items()}
+    schema = next(iter(found.values()))
+    for path, other in found.items():
+        if not other.equals(schema):
+            odd = sorted(set(map(str, other)) ^ set(map(str, schema)))
+            raise SchemaError(
+                f"{path} has other columns than {next(iter(found))}: {', '.join(odd)}",
+                expected="the same columns and types in every input",
+                fix="convert the column in the input, or leave it out of input.columns",
+            )
+    manifest = build_manifest(
+        schema,
+        tuple(shards),
+        vocabulary=vocabulary,
+        recipe=plan.recipe.as_dict(),
+        recipe_fingerprint=plan.recipe.fingerprint,
+        ledger=ledger.entries(),
+    )
+    data = manifest.to_json()
+    if not store.exists(MANIFEST_NAME) or store.read(MANIFEST_NAME) != data:
+        publish(store, manifest)
+    sweep(store, manifest)
+    _put_rejects(store, rejects)
+    for entry in list(store.list()):
+        if _TOKENIZER.fullmatch(entry.path) and (vocabulary is None or entry.path != vocabulary.path):
+            store.delete(entry.path)
+    return manifest
+
+
+def _put_rejects(store: Store, rejects: RejectSample) -> None:
+    files = {f"{REJECTS}/{name}": data for name, data in rejects.files().items()}
+    for path, data in files.items():
+        store.put(path, data)
+    for entry in list(store.list(REJECTS)):
+        if entry.path not in files:
+            store.delete(entry.path)
+
+
+def _why(total: Mapping[str, Any]) -> str:
+    gone = [f"{n:,} dropped by {reason}" for reason, n in total["dropped"].items()]
+    gone += [f"{n:,} quarantined as {reason}" for reason, n in total["quarantined"].items()]
+    return f"of {total['documents_in']:,} documents, " + (", ".join(gone) if gone else "none had any token")

@@ -1,0 +1,147 @@
+"""What to do with a corpus, as data: where the rows' text is, which steps, what shards to write.
+
+What enters: checked values (recipe_file.py reads them from YAML). What leaves: a frozen `Recipe`.
+Invariant: `Recipe.fingerprint` is a function of everything that shapes the rows, and of nothing else: no path, no line
+number, no order of keys.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Literal
+
+from datapipe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datapipe.steps import StepSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """How rows are read: the column with the text, the one with the row's id (None: its place), columns to carry."""
+
+    text_column: str = "text"
+    id_column: str | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """How shards are written.
+
+    Attributes:
+        format: of the shards.
+        compression: a codec of the format ("zstd", "snappy", "lz4", "none", …).
+        row_group_rows: rows in a row group, the unit that a loader reads.
+        split_bytes: stored input bytes that one task reads; None: chosen from the size of the input.
+        columns: which columns the shards hold; None: all that the steps leave.
+    """
+
+    format: Literal["parquet", "arrow"] = "parquet"
+    compression: str = "zstd"
+    row_group_rows: int = 1024
+    split_bytes: int | None = None
+    columns: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.row_group_rows < 1:
+            raise ConfigError(f"output.row_group_rows = {self.row_group_rows}", expected="at least 1")
+        if self.split_bytes is not None and self.split_bytes < 1:
+            raise ConfigError(f"output.split_bytes = {self.split_bytes}", expected="at least 1, or null")
+        known = (
+            ("none", "snappy", "gzip", "brotli", "lz4", "zstd") if self.format == "parquet" else ("none", "lz4", "zstd")
+        )
+        if self.compression not in known:
+            raise ConfigError(
+                f"output.compression = {self.compression!r}", expected=f"for {self.format}: {', '.join(known)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeStep:
+    """One step of a recipe: its spec and its options, and where it was written (for messages alone)."""
+
+    spec: StepSpec
+    options: Any
+    where: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """As the registry has it."""
+        return self.spec.name
+
+    def plain(self) -> dict[str, Any]:
+        """Options as JSON-able values; of a path to a tokenizer only the file's name, so that no machine shows."""
+        from datapipe.steps import plain_options
+
+        options = plain_options(self.options)
+        if options.get("tokenizer"):
+            options["tokenizer"] = PurePath(options["tokenizer"]).name
+        return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe, checked value by value (that the order of its steps makes sense is `plan`'s to say)."""
+
+    name: str
+    steps: tuple[RecipeStep, ...]
+    seed: int = 0
+    input: InputSettings = field(default_factory=InputSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, complete, with nothing of this machine: what the manifest keeps."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "input": {
+                "text_column": self.input.text_column,
+                "id_column": self.input.id_column,
+                "columns": list(self.input.columns),
+            },
+            "steps": [
+                {"step": step.name, "version": step.spec.version, "options": step.plain()} for step in self.steps
+            ],
+            "output": {
+                "format": self.output.format,
+                "compression": self.output.compression,
+                "row_group_rows": self.output.row_group_rows,
+                "split_bytes": self.output.split_bytes,
+                "columns": None if self.output.columns is None else list(self.output.columns),
+            },
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits: the same for two recipes that ask for the same."""
+        return digest_of(self.as_dict())
+
+    def find(self, name: str) -> list[int]:
+        """Places of the steps called `name`, exactly or without the variant after '@'."""
+        exact = [i for i, step in enumerate(self.steps) if step.name == name]
+        return exact or [i for i, step in enumerate(self.steps) if step.name.split("@")[0] == name]
+
+    def with_step(self, place: int, options: Any) -> Recipe:
+        """The recipe with other options for the step at `place`."""
+        step = replace(self.steps[place], options=options)
+        return replace(self, steps=(*self.steps[:place], step, *self.steps[place + 1 :]))
+
+    def __iter__(self) -> Iterator[RecipeStep]:
+        return iter(self.steps)
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    """xxh3_128 of the canonical JSON: 32 hex digits."""
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(canonical(value))

@@ -1,0 +1,107 @@
+"""The row ledger: every document that came in went out, or was dropped, repeated or quarantined for a counted reason.
+
+What enters: the records of the stages that rows pass through. What leaves: one `LedgerEntry` per split.
+Invariant (contract 7), checked after every stage, per split: in = out + dropped + duplicates + quarantined, and what a
+stage read is what the one before it wrote. A mismatch raises, and nothing is published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+from datapipe.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datapipe.dataset import LedgerEntry
+    from datapipe.preprocess.tasks import TaskRecord
+
+
+@dataclass
+class _Line:
+    documents_in: int = 0
+    out: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    shard: str | None = None
+
+
+@final
+class RowLedger:
+    """The ledger of a run, split by split."""
+
+    def __init__(self, splits: int) -> None:
+        self._lines = [_Line() for _ in range(splits)]
+        self._stages = 0
+
+    def add(self, stage: str, records: Mapping[int, TaskRecord]) -> None:
+        """Take in a stage's records by split; a split without one had no rows left.
+
+        Raises:
+            LedgerError: a split's rows do not add up; the message has its numbers.
+        """
+        for split, line in enumerate(self._lines):
+            record = records.get(split)
+            rows_in = record.rows_in if record is not None else 0
+            if self._stages == 0:
+                line.documents_in = rows_in
+            elif rows_in != line.out:
+                raise LedgerError(
+                    f"stage {stage}, split {split}: read {rows_in} rows",
+                    expected=f"{line.out}, which the stage before it wrote",
+                    fix="run again with --fresh; if it comes back, report it",
+                )
+            line.out = 0
+            if record is None:
+                continue
+            gone = sum(record.dropped.values()) + record.duplicates + sum(record.quarantined.values())
+            if record.rows_in != record.rows_out + gone:
+                raise LedgerError(
+                    f"stage {stage}, split {split}: {record.rows_in} rows in, {record.rows_out} out, {gone} gone",
+                    expected="in = out + dropped + duplicates + quarantined",
+                    fix="run again with --fresh; if it comes back, report it",
+                )
+            line.out = record.rows_out
+            line.duplicates += record.duplicates
+            for into, counts in ((line.dropped, record.dropped), (line.quarantined, record.quarantined)):
+                for reason, n in counts.items():
+                    into[reason] = into.get(reason, 0) + n
+            if record.shard is not None:
+                line.shard = record.shard["path"]
+        self._stages += 1
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """What the manifest keeps."""
+        from datapipe.dataset import LedgerEntry
+
+        return tuple(
+            LedgerEntry(
+                split=split,
+                documents_in=line.documents_in,
+                out=line.out,
+                dropped=dict(sorted(line.dropped.items())),
+                duplicates=line.duplicates,
+                quarantined=dict(sorted(line.quarantined.items())),
+                shard=line.shard,
+            )
+            for split, line in enumerate(self._lines)
+        )
+
+    def total(self) -> dict[str, Any]:
+        """The sums over all splits: documents_in, documents_out, dropped, duplicates, quarantined."""
+        dropped: dict[str, int] = {}
+        quarantined: dict[str, int] = {}
+        for line in self._lines:
+            for into, counts in ((dropped, line.dropped), (quarantined, line.quarantined)):
+                for reason, n in counts.items():
+                    into[reason] = into.get(reason, 0) + n
+        return {
+            "documents_in": sum(line.documents_in for line in self._lines),
+            "documents_out": sum(line.out for line in self._lines),
+            "dropped": dict(sorted(dropped.items())),
+            "duplicates": sum(line.duplicates for line in self._lines),
+            "quarantined": dict(sorted(quarantined.items())),
+        }

@@ -1,0 +1,324 @@
+"""The whole run: recipe and inputs → plan → tasks, stage by stage → ledger → published dataset.
+
+What enters: what the user typed. What leaves: a `RunSummary`, and a dataset at the output. Invariant: the records
+in the work folder are the only memory. Whenever it is killed, whatever the number of workers, the next run does what is
+not recorded, and publishes the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from datapipe.errors import ConfigError, CorpusError, PreprocessError
+from datapipe.preprocess.engine import Engine, open_engine
+from datapipe.preprocess.output_folder import check_ours, claim
+from datapipe.preprocess.publishing import RUN, publish_run, store_tokenizer
+from datapipe.preprocess.recipe_file import load_recipe
+from datapipe.preprocess.rejects import RejectSample
+from datapipe.preprocess.row_ledger import RowLedger
+from datapipe.preprocess.rows_file import read_rows
+from datapipe.preprocess.stage_tasks import TaskMaker
+from datapipe.preprocess.step_order import POSITION
+from datapipe.preprocess.summary import Progress, RunSummary
+from datapipe.preprocess.survey import survey
+from datapipe.preprocess.tasks import OutputFile, Place, StepCost, TaskRecord
+from datapipe.preprocess.warnings_of_run import warnings_of
+from datapipe.preprocess.work import plain_json
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from datapipe.dataset import FileEntry
+    from datapipe.preprocess.plan import Plan, Stage
+    from datapipe.preprocess.tasks import Task
+    from datapipe.preprocess.work import WorkFolder
+    from datapipe.storage import Store
+
+
+def preprocess(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    recipe: Any = "text",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    fresh: bool = False,
+    on_error: Literal["quarantine", "stop"] = "quarantine",
+    on_progress: Callable[[Progress], None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    keep_work: bool = True,
+    **more_overrides: Any,
+) -> RunSummary:
+    """Clean, filter, deduplicate, tokenize and shard raw inputs; every document is accounted for.
+
+    Args:
+        inputs: files, folders, globs or URLs.
+        output: a folder or URL: empty, or written by an earlier run.
+        recipe: a shipped recipe's name, a YAML file, or a mapping of the same shape.
+        workers: processes on this machine; 0: in this process; None: one per core. The bytes that are written do not
+            depend on it.
+        scheduler: address of a Dask scheduler to use instead ("tcp://host:8786").
+        overrides: values by "step.option"; `**{"pack.seq_len": 512}` says the same.
+        fresh: forget what an earlier run has done.
+        on_error: what a document that cannot be read does: "quarantine" counts it, "stop" ends the run.
+        on_progress: called after each task, in this process.
+        storage_options: for remote inputs and outputs, as fsspec takes them.
+        keep_work: keep the rows between stages, so that a change of a late step, or added input, reruns only what it
+            must. Without them the output is smaller, and the next run starts anew.
+
+    Raises:
+        ConfigError: an argument or the recipe is wrong. CorpusError: there is nothing to read.
+        OutputError: the output holds something else, or another run holds it.
+        PreprocessError: the run could not finish. StorageError: bytes could not be read or written.
+        What was published before is left as it was by all of these.
+    """
+    started = time.perf_counter()
+    if on_error not in ("quarantine", "stop"):
+        raise ConfigError(f"on_error={on_error!r}", expected="'quarantine' or 'stop'")
+    from datapipe.storage import open_store
+
+    place = Place(url=str(output), options=storage_options)
+    store = open_store(place.url, storage_options=storage_options)
+    if place.url.startswith("memory:") and workers != 0:
+        raise ConfigError(f"output {place.url} and worker processes", expected="a place they share", fix="workers=0")
+    loaded = load_recipe(recipe, {**(overrides or {}), **more_overrides})
+    check_ours(store)
+    found = survey(inputs, store, loaded, storage_options)
+    with claim(store) as work, contextlib.ExitStack() as stack:
+        if fresh:
+            work.discard()
+        run = _Run(found.plan, place, store, work, storage_options)
+        run.stop, run.report = on_error == "stop", on_progress
+        run.open_engine = lambda: open_engine(workers, scheduler, splits=len(found.plan.splits))
+        stack.callback(run.close)
+        for stage in found.plan.stages:
+            run.stage(stage)
+        return run.finish(started, found.skipped, keep_work=keep_work)
+
+
+@final
+class _Run:
+    """The state of a run in progress."""
+
+    def __init__(
+        self, plan: Plan, place: Place, store: Store, work: WorkFolder, storage_options: Mapping[str, Any] | None
+    ) -> None:
+        self.plan = plan
+        self.store = store
+        self.work = work
+        self.ledger = RowLedger(len(plan.splits))
+        self.rejects = RejectSample(plan.recipe.seed)
+        self.stop = False
+        self.report: Callable[[Progress], None] | None = None
+        self.open_engine: Callable[[], Engine]
+        self.workers = 0
+        self._engine: Engine | None = None
+        self._ran = self._reused = 0
+        self._costs: dict[str, StepCost] = {}
+        self._seconds: dict[str, float] = {}
+        self._text_bytes = 0
+        self._maker = TaskMaker(plan, place, storage_options, self._given_tokenizer())
+
+    def _given_tokenizer(self) -> OutputFile | None:
+        """The tokenizer that the recipe names, copied to where every worker can read it."""
+        for path, checksum in self.plan.resources.items():
+            data = Path(path).read_bytes()
+            return self.work.put_bytes("tokenizer", checksum, data)
+        return None
+
+    def stage(self, stage: Stage) -> None:
+        """Do what is not done of a stage."""
+        began = time.perf_counter()
+        tasks = list(self._maker.tasks(stage))
+        meter = _Meter(stage, len(self.plan.stages), len(tasks), began, self.report, {t.key: t.bytes for t in tasks})
+        records: dict[int, TaskRecord] = {}
+        self._maker.results[stage.number] = records
+        # Two splits of equal rows are one task: what it writes is the same, and it is done once.
+        pending: dict[str, list[Task]] = {}
+        for task in tasks:
+            record = self.work.done(task.key)
+            if record is None:
+                pending.setdefault(task.key, []).append(task)
+                continue
+            self._reused += 1
+            self._take(stage, record, task.split, records)
+            meter.tell(record, reused=True)
+        if pending:
+            if self._engine is None:
+                self._engine = self.open_engine()
+            with contextlib.closing(self._engine.run([same[0] for same in pending.values()])) as running:
+                for record in running:
+                    self._ran += 1
+                    for task in pending[record.key]:
+                        self._take(stage, record, task.split, records)
+                        meter.tell(record, reused=False)
+        if stage.in_ledger:
+            self.ledger.add(stage.name, records)
+            total = self.ledger.total()
+            if not total["documents_in"]:
+                raise CorpusError("the input holds no document", expected="at least one row", fix="check the files")
+            self._text_bytes = self._text_bytes or sum(record.text_bytes for record in records.values())
+        self._seconds[stage.name] = time.perf_counter() - began
+
+    def _take(self, stage: Stage, record: TaskRecord, split: int, records: dict[int, TaskRecord]) -> None:
+        if stage.in_ledger:
+            if self.stop and record.first_bad is not None:
+                self._raise_bad(record)
+            self.rejects.add(record.rejects)
+        for cost in record.steps:
+            before = self._costs.get(cost.name)
+            self._costs[cost.name] = cost if before is None else _added(before, cost)
+        # Samples and costs are summed up: what is kept of a record is small, and there may be 10^5 of them.
+        records[split] = replace(record, rejects=(), steps=())
+
+    @staticmethod
+    def _raise_bad(record: TaskRecord) -> None:
+        bad = record.first_bad
+        assert bad is not None
+        error = PreprocessError(
+            f"{bad.row_id}: {bad.reason}" + (f" ({bad.detail})" if bad.detail else ""),
+            expected="no bad data (on_error is 'stop')",
+            fix="repair or remove the row, or count bad rows instead: --on-error quarantine",
+        )
+        error.add_note(f"step {bad.step}, split {record.split}")
+        raise error
+
+    def finish(self, started: float, skipped: tuple[str, ...], *, keep_work: bool) -> RunSummary:
+        """Publish, tidy up, sum up."""
+        self.close()
+        last = self.plan.stages[-1].number
+        rejects = self._resolved()
+        manifest = publish_run(
+            self.store, self.plan, self._maker.results[last], self.ledger, self._vocabulary(), rejects
+        )
+        if keep_work:
+            given = self._maker.tokenizer
+            records = [record for found in self._maker.results.values() for record in found.values()]
+            self.work.prune(records, files=[given.path] if given is not None else [])
+        else:
+            self.work.discard()
+        seconds = time.perf_counter() - started
+        total = self.ledger.total()
+        summary = RunSummary(
+            output=self.store.url,
+            fingerprint=manifest.fingerprint,
+            recipe=self.plan.recipe.name,
+            documents_in=total["documents_in"],
+            documents_out=total["documents_out"],
+            dropped=total["dropped"],
+            duplicates=total["duplicates"],
+            quarantined=total["quarantined"],
+            rows=manifest.rows,
+            tokens=manifest.tokens,
+            shards=len(manifest.shards),
+            bytes_in=self.plan.bytes,
+            text_bytes=self._text_bytes,
+            seconds=seconds,
+            tasks_run=self._ran,
+            tasks_reused=self._reused,
+            workers=self.workers,
+            steps=tuple(self._costs.values()),
+            stages={name: round(value, 6) for name, value in self._seconds.items()},
+            warnings=warnings_of(self.plan, tuple(self._costs.values()), skipped),
+            rejects=rejects.rows(),
+        )
+        plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
+        self.store.put(RUN, plain_json(plain))
+        return summary
+
+    def _vocabulary(self) -> FileEntry | None:
+        file = self._maker.tokenizer
+        if file is None:
+            return None
+        from tokenizers import Tokenizer
+
+        data = self.store.read(file.path)
+        return store_tokenizer(self.store, data, Tokenizer.from_str(data.decode()).get_vocab_size())
+
+    def _resolved(self) -> RejectSample:
+        """The sample, with the row id of a duplicate's survivor for its place (split:position)."""
+        rows = self.rejects.rows()
+        wanted: dict[int, set[int]] = {}
+        for reject in rows:
+            if reject.reason == "duplicate":
+                place = reject.detail.split(":")
+                wanted.setdefault(int(place[0]), set()).add(int(place[1]))
+        names: dict[str, str] = {}
+        for stage in self.plan.stages:
+            if "rows" not in stage.writes or stage.source is not None:
+                continue
+            for split, positions in wanted.items():
+                record = self._maker.results[stage.number].get(split)
+                if record is None or "rows" not in record.files:
+                    continue
+                for table in read_rows(self.store, record.files["rows"].path, ["row_id", POSITION]):
+                    found = zip(table.column(POSITION).to_pylist(), table.column("row_id").to_pylist(), strict=True)
+                    names |= {f"{split}:{position}": row_id for position, row_id in found if position in positions}
+        sample = RejectSample(self.plan.recipe.seed)
+        sample.add(
+            replace(r, detail=f"equal to {names[r.detail]}" if r.detail in names else "")
+            if r.reason in ("duplicate", "duplicate_id")
+            else r
+            for r in rows
+        )
+        return sample
+
+    def close(self) -> None:
+        """End the engine."""
+        if self._engine is not None:
+            self.workers = self._engine.workers
+            self._engine.close()
+            self._engine = None
+
+
+@dataclass(kw_only=False)
+class _Meter:
+    """Progress of one stage."""
+
+    stage: Stage
+    stages: int
+    total: int
+    began: float
+    report: Callable[[Progress], None] | None
+    sizes: dict[str, int]
+    done: int = 0
+    reused: int = 0
+    documents: int = 0
+    bytes: int = field(default=0)
+
+    def tell(self, record: TaskRecord, *, reused: bool) -> None:
+        """Count a finished task, and report."""
+        self.done += 1
+        self.reused += reused
+        self.documents += record.rows_in
+        self.bytes += self.sizes[record.key]
+        if self.report is not None:
+            self.report(
+                Progress(
+                    stage=self.stage.name,
+                    number=self.stage.number + 1,
+                    stages=self.stages,
+                    done=self.done,
+                    total=self.total,
+                    reused=self.reused,
+                    documents=self.documents,
+                    bytes=self.bytes,
+                    elapsed=time.perf_counter() - self.began,
+                )
+            )
+
+
+def _added(a: StepCost, b: StepCost) -> StepCost:
+    return StepCost(
+        name=a.name,
+        rows_in=a.rows_in + b.rows_in,
+        rows_out=a.rows_out + b.rows_out,
+        bytes_in=a.bytes_in + b.bytes_in,
+        cpu_seconds=a.cpu_seconds + b.cpu_seconds,
+    )

@@ -1,0 +1,108 @@
+"""Whether a recipe's steps work in the order they are written: columns that a step needs come from one before it.
+
+What enters: a recipe whose values are right. What leaves: nothing, or a ConfigError that says which step to move.
+Invariant: a recipe that passes finds every column it needs in every row of every format.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
+
+from datapipe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datapipe.preprocess.recipe import Recipe, RecipeStep
+
+READ: Final = ("row_id", "media_type", "raw")
+"""What the readers of every format give; `text` comes from the step decode, also where a reader decoded it already."""
+POSITION: Final = "__position"
+INTERNAL: Final = (POSITION, "content_hash", "sample_key")
+"""Columns that stages hand to each other; no shard holds them."""
+
+
+def check_order(recipe: Recipe) -> None:
+    """Refuse a recipe that could not run.
+
+    Raises:
+        ConfigError: a step lacks a column or a tokenizer, comes after the rows were reshaped, or comes twice where once
+            is all that makes sense; or the output asks for a column that is not there.
+    """
+    _check_columns(recipe)
+    columns = [*READ, *recipe.input.columns]
+    reshaped: RecipeStep | None = None
+    trained = False
+    for step in recipe.steps:
+        place = f"{step.where}: " if step.where else ""
+        if reshaped is not None:
+            raise ConfigError(
+                f"{place}{step.name} after {reshaped.name}",
+                expected=f"{reshaped.name} last: it makes new rows of several documents",
+                fix=f"move {step.name} before {reshaped.name}",
+            )
+        if missing := [name for name in step.spec.needs if name not in columns]:
+            givers = [other.name for other in recipe.steps if missing[0] in other.spec.gives]
+            raise ConfigError(
+                f"{place}{step.name} needs the column {missing[0]!r}, and nothing before it gives it",
+                expected=f"the columns {', '.join(step.spec.needs)}",
+                fix=f"put {givers[0]} before {step.name}" if givers else _giver(missing[0]),
+            )
+        if step.name == "vocabulary":
+            if trained:
+                raise ConfigError(f"{place}vocabulary comes twice", expected="once", fix="remove one of them")
+            trained = True
+        if step.name == "tokenize":
+            _check_tokenizer(step, place, trained=trained)
+        if step.spec.kind == "reshape":
+            reshaped = step
+            columns = list(step.spec.gives)
+            continue
+        columns += [name for name in step.spec.gives if name not in columns]
+        if step.name == "decode":
+            columns.remove("raw") if "raw" in columns else None
+        if step.name == "tokenize" and not getattr(step.options, "keep_text", True):
+            columns.remove("text")
+    wanted = recipe.output.columns
+    unknown = [name for name in wanted or () if name not in columns or name in INTERNAL]
+    if unknown or wanted == ():
+        raise ConfigError(
+            f"output.columns = {list(wanted or ())}",
+            expected=f"some of {', '.join(name for name in columns if name not in INTERNAL)}",
+            fix=f"remove {unknown[0]}" if unknown else "name a column, or null for all",
+        )
+
+
+def _check_columns(recipe: Recipe) -> None:
+    names = recipe.input.columns
+    taken = [*READ, "text", "bad_bytes", "tokens", "n_tokens", *INTERNAL, "drop_reason", "quarantine_reason"]
+    for name in names:
+        if name in taken or names.count(name) > 1:
+            raise ConfigError(
+                f"input.columns names {name!r}" + (" twice" if names.count(name) > 1 else ""),
+                expected=f"further columns, each once, and none of {', '.join(taken)}",
+                fix=f"remove {name}, or rename the column in the input",
+            )
+
+
+def _check_tokenizer(step: RecipeStep, place: str, *, trained: bool) -> None:
+    given = step.options.tokenizer
+    if trained and given:
+        raise ConfigError(
+            f"{place}tokenize.tokenizer = {PurePath(given).name!r}, and a step vocabulary before it",
+            expected="one of the two",
+            fix="remove the step vocabulary, or the option",
+        )
+    if not trained and not given:
+        raise ConfigError(
+            f"{place}tokenize has no tokenizer",
+            expected="the path of a tokenizer.json, or a step vocabulary before it",
+            fix="add `- vocabulary` before `- tokenize`, or --set tokenize.tokenizer=PATH",
+        )
+
+
+def _giver(column: str) -> str:
+    """Which step of the registry gives a column that no step of the recipe gives."""
+    from datapipe.steps import REGISTRY
+
+    givers = [name for name, spec in REGISTRY.items() if column in spec.gives]
+    return f"add the step {givers[0]}" if givers else f"read it: --set 'input.columns=[{column}]'"

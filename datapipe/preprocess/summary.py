@@ -1,0 +1,107 @@
+"""What a run says of itself: progress while it lasts, a summary at its end.
+
+What enters: counts. What leaves: frozen data and plain text. Invariant: `ledger_lines` adds up on the page: the first
+line is the sum of all others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datapipe.preprocess.tasks import Reject, StepCost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run has come: one is given to `on_progress` after each task.
+
+    Attributes:
+        stage: its name. number, stages: which of how many (from 1).
+        done, total: tasks of the stage; reused: how many of those done were done by an earlier run.
+        documents, bytes: that the stage's finished tasks have read (bytes: of the text, or of the input).
+        elapsed: seconds since the stage began.
+    """
+
+    stage: str
+    number: int
+    stages: int
+    done: int
+    total: int
+    reused: int
+    documents: int
+    bytes: int
+    elapsed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """The outcome of `preprocess`.
+
+    Attributes:
+        output: where the dataset is.
+        documents_in … quarantined: the row ledger's totals.
+        rows, tokens, shards: of the dataset; tokens None where it has none.
+        bytes_in: stored bytes of the input; text_bytes: UTF-8 bytes of text that came through the first stage.
+        seconds: wall time. docs_per_s, mb_per_s: documents and 10^6 input bytes per second of it.
+        tasks_run, tasks_reused: what was done now, and what an earlier run had done.
+        steps: rows, bytes and CPU seconds of each step, summed over tasks.
+        stages: wall seconds of each stage.
+        rejects: a seeded sample of the rows that did not come through.
+    """
+
+    output: str
+    fingerprint: str
+    recipe: str
+    documents_in: int
+    documents_out: int
+    dropped: dict[str, int]
+    duplicates: int
+    quarantined: dict[str, int]
+    rows: int
+    tokens: int | None
+    shards: int
+    bytes_in: int
+    text_bytes: int
+    seconds: float
+    tasks_run: int
+    tasks_reused: int
+    workers: int
+    steps: tuple[StepCost, ...] = ()
+    stages: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    rejects: tuple[Reject, ...] = field(default=(), repr=False)
+
+    @property
+    def docs_per_s(self) -> float:
+        """Documents read per second of wall time."""
+        return self.documents_in / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def mb_per_s(self) -> float:
+        """10^6 stored input bytes per second of wall time."""
+        return self.bytes_in / 1e6 / self.seconds if self.seconds > 0 else 0.0
+
+    def ledger_lines(self) -> list[str]:
+        """The row ledger as a table: in, then out and every reason, which sum to it."""
+        parts = [
+            ("out", self.documents_out),
+            *((f"dropped: {reason}", n) for reason, n in _by_count(self.dropped)),
+            ("duplicates", self.duplicates),
+            *((f"quarantined: {reason}", n) for reason, n in _by_count(self.quarantined)),
+        ]
+        whole = max(self.documents_in, 1)
+        width = max(len(name) for name, _ in parts)
+        return [f"  {'in':<{width + 2}} {self.documents_in:>12,}"] + [
+            f"    {name:<{width}} {n:>12,}  {100 * n / whole:5.1f}%" for name, n in parts
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**dataclasses.asdict(self), "docs_per_s": self.docs_per_s, "mb_per_s": self.mb_per_s}
+
+
+def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

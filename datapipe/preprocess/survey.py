@@ -1,0 +1,79 @@
+"""Before anything is written: find the input, lay out the plan.
+
+What enters: what the user typed. What leaves: a plan, and the files that were passed over. Invariant: nothing is
+written, and the same input and recipe give the same plan wherever they lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datapipe.errors import ConfigError, CorpusError
+from datapipe.preprocess.output_folder import check_ours, refuse_overlap
+from datapipe.preprocess.plan import Plan, build_plan, split_size
+from datapipe.preprocess.recipe_file import load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from datapipe.preprocess.recipe import Recipe
+    from datapipe.storage import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What discovery found: the plan of the run, and what was passed over."""
+
+    plan: Plan
+    skipped: tuple[str, ...]
+
+
+def plan_run(
+    inputs: str | Sequence[str],
+    output: str,
+    recipe: Any = "text",
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What `preprocess` would do with the same arguments; nothing is written.
+
+    Raises:
+        ConfigError, CorpusError, OutputError: as `preprocess`.
+    """
+    from datapipe.storage import open_store
+
+    store = open_store(output, storage_options=storage_options)
+    check_ours(store)
+    return survey(inputs, store, load_recipe(recipe, overrides), storage_options).plan
+
+
+def survey(
+    inputs: Any, store: Store, recipe: Recipe, storage_options: Mapping[str, Any] | None
+) -> Inputs:  # fmt: skip
+    """Find the input and plan the run."""
+    from datapipe.corpus import discover, plan_splits
+    from datapipe.storage import checksum_file
+
+    names = [str(each) for each in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+    refuse_overlap(names, store)
+    discovery = discover(names, storage_options=storage_options)
+    files = list(discovery.files)
+    if not files:
+        raise CorpusError(
+            f"{', '.join(names)}: no file that can be read",
+            expected="jsonl, json, csv, Parquet, Arrow, text or HTML files",
+            fix="check the path",
+        )
+    refuse_overlap((), store, files)
+    size = recipe.output.split_bytes or split_size(sum(file.size for file in files))
+    resources = {}
+    for step in recipe.steps:
+        if path := getattr(step.options, "tokenizer", ""):
+            if not Path(path).is_file():
+                raise ConfigError(f"tokenize.tokenizer: there is no file {path}", expected="a tokenizer.json")
+            resources[path] = checksum_file(path)
+    plan = build_plan(recipe, plan_splits(files, target_bytes=size), resources=resources)
+    return Inputs(plan=plan, skipped=tuple(str(each) for each in discovery.skipped))

@@ -1,0 +1,144 @@
+"""What became of the rows of one map task: counted where they are read, marked and written.
+
+What enters: batches, marked rows, costs. What leaves: the counts of a `TaskRecord`. Invariant: rows in, rows out and
+rows gone are counted apart, none is found by subtraction, so that the row ledger can prove them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from datapipe.preprocess.rejects import RejectSample, excerpts, rank_of
+from datapipe.preprocess.tasks import Reject, StepCost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+
+    from datapipe.corpus import Quarantined
+    from datapipe.steps import StepRun
+
+
+@final
+class Tally:
+    """The counts of one task, filled as it goes."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._costs: dict[str, list[float]] = {}
+        self.sample = RejectSample(seed)
+        self.rows_in = 0
+        self.rows_out = 0
+        self.text_bytes = 0
+        self.duplicates = 0
+        self.dropped: dict[str, int] = {}
+        self.quarantined: dict[str, int] = {}
+        self.first_bad: Reject | None = None
+
+    def unreadable(self, rows: Iterable[Quarantined]) -> None:
+        """Rows that the reader could not make a row of: in, and quarantined."""
+        for row in rows:
+            self.rows_in += 1
+            reject = Reject(
+                rank=rank_of(self._seed, row.reason, row.row_id),
+                row_id=row.row_id,
+                reason=row.reason,
+                step="read",
+                excerpt=row.excerpt[:200],
+                detail=row.detail,
+            )
+            self._count(self.quarantined, row.reason, 1)
+            self.first_bad = self.first_bad or reject
+            self.sample.add([reject])
+
+    def marked(self, marked: pa.Table, before: pa.Table) -> None:
+        """Rows that steps marked; `before` is the table they were in, for excerpts."""
+        if not marked.num_rows:
+            return
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for row in marked.to_pylist():
+            groups.setdefault((row["kind"], row["reason"], row["step"]), []).append(row["row_id"])
+        for (kind, reason, step), ids in groups.items():
+            bad = kind == "quarantine"
+            self._count(self.quarantined if bad else self.dropped, reason, len(ids))
+            chosen = self._rejects(before, ids, reason, step)
+            if bad and self.first_bad is None:
+                rank = rank_of(self._seed, reason, ids[0])
+                self.first_bad = Reject(
+                    rank=rank, row_id=ids[0], reason=reason, step=step, excerpt=excerpts(before, ids[:1])[0]
+                )
+            self.sample.add(chosen)
+
+    def repeated(self, table: pa.Table, *, ids: bool, details: list[str]) -> None:
+        """Rows that a drop list named: of an id seen before (bad data), or of a text seen before."""
+        if not table.num_rows:
+            return
+        reason, step = ("duplicate_id", "read") if ids else ("duplicate", "exact_duplicates")
+        row_ids = table.column("row_id").to_pylist()
+        chosen = self._rejects(table, row_ids, reason, step, details)
+        if ids:
+            self._count(self.quarantined, reason, len(row_ids))
+            self.first_bad = self.first_bad or min(chosen, key=lambda reject: reject.rank)
+        else:
+            self.duplicates += len(row_ids)
+        self.sample.add(chosen)
+
+    def costs(self, runs: Iterable[StepRun]) -> None:
+        """What steps cost."""
+        for run in runs:
+            total = self._costs.setdefault(run.name, [0, 0, 0, 0.0])
+            for i, value in enumerate((run.rows_in, run.rows_out, run.bytes_in, run.cpu_seconds)):
+                total[i] += value
+
+    def cost(self, name: str, rows_in: int, rows_out: int, bytes_in: int, seconds: float) -> None:
+        """What a part of the task that is no step cost: reading, writing."""
+        total = self._costs.setdefault(name, [0, 0, 0, 0.0])
+        for i, value in enumerate((rows_in, rows_out, bytes_in, seconds)):
+            total[i] += value
+
+    def written(self, table: pa.Table) -> None:
+        """Documents that came through."""
+        import pyarrow.compute as pc
+
+        self.rows_out += table.num_rows
+        if "text" in table.column_names:
+            self.text_bytes += pc.sum(pc.binary_length(table.column("text"))).as_py() or 0
+
+    def fields(self) -> dict[str, Any]:
+        """The counts, as `TaskRecord` takes them."""
+        return {
+            "rows_in": self.rows_in,
+            "rows_out": self.rows_out,
+            "dropped": dict(sorted(self.dropped.items())),
+            "duplicates": self.duplicates,
+            "quarantined": dict(sorted(self.quarantined.items())),
+            "text_bytes": self.text_bytes,
+            "steps": tuple(
+                StepCost(name=name, rows_in=int(a), rows_out=int(b), bytes_in=int(c), cpu_seconds=seconds)
+                for name, (a, b, c, seconds) in self._costs.items()
+            ),
+            "rejects": self.sample.rows(),
+            "first_bad": self.first_bad,
+        }
+
+    @staticmethod
+    def _count(into: dict[str, int], reason: str, n: int) -> None:
+        into[reason] = into.get(reason, 0) + n
+
+    def _rejects(
+        self, table: pa.Table, ids: list[str], reason: str, step: str, details: list[str] | None = None
+    ) -> list[Reject]:
+        chosen = self.sample.choose(ids, reason)
+        texts = excerpts(table, [ids[i] for _, i in chosen])
+        return [
+            Reject(
+                rank=rank,
+                row_id=ids[i],
+                reason=reason,
+                step=step,
+                excerpt=text,
+                detail=details[i] if details else "",
+            )
+            for (rank, i), text in zip(chosen, texts, strict=True)
+        ]

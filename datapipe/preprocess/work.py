@@ -1,0 +1,145 @@
+"""The work folder: which tasks are done, and nothing else remembers it.
+
+    _work/records/<key>.json    a task's record, written after its output
+    _work/<kind>/<key>.<kind>   rows, hashes, samples, drop lists, vocabularies
+    _work/scratch/              files while they are written (local outputs)
+
+What enters: records and files. What leaves: the record of a task that is really done.
+Invariant: a record counts only if it is whole and every file it names is there with its checksum; otherwise the task is
+done again. No file here ends like a data file, so an unfinished output never opens as a dataset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import NotFoundError, StorageError
+from datapipe.preprocess.recipe import canonical
+from datapipe.preprocess.tasks import OutputFile, TaskRecord, record_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from datapipe.storage import Store
+
+WORK: Final = "_work"
+RECORDS: Final = f"{WORK}/records"
+MARKER: Final = f"{WORK}/datapipe.json"
+LOCK: Final = f"{WORK}/lock"
+_CHUNK: Final = 16 << 20
+
+
+@final
+class WorkFolder:
+    """The work folder of one output store. Used by the driver and by each task; holds no state of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def scratch(self) -> str | None:
+        """A local folder on the output's own disk, made if need be; None where the output is remote."""
+        path = self.store.local_path(f"{WORK}/scratch")
+        if path is not None:
+            os.makedirs(path, exist_ok=True)  # noqa: PTH103  (a plain path)
+        return path
+
+    @contextlib.contextmanager
+    def scratch_file(self, kind: str) -> Iterator[str]:
+        """A new local file; what is still there at the end is removed."""
+        handle, local = tempfile.mkstemp(prefix=f"{kind}-", dir=self.scratch())
+        os.close(handle)
+        try:
+            yield local
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(local)  # noqa: PTH108
+
+    def put_file(self, kind: str, key: str, local: str) -> OutputFile:
+        """Store a local file as a task's output of this kind (moved, where that is possible)."""
+        from datapipe.storage import checksum_file
+
+        path = f"{WORK}/{kind}/{key}.{kind}"
+        file = OutputFile(path=path, bytes=os.path.getsize(local), checksum=checksum_file(local))  # noqa: PTH202
+        self.store.put_file(path, local)
+        return file
+
+    def put_bytes(self, kind: str, key: str, data: bytes) -> OutputFile:
+        """The same for bytes at hand."""
+        from datapipe.storage import checksum_bytes
+
+        path = f"{WORK}/{kind}/{key}.{kind}"
+        self.store.put(path, data)
+        return OutputFile(path=path, bytes=len(data), checksum=checksum_bytes(data))
+
+    def finish(self, record: TaskRecord) -> None:
+        """Write the record: from here on the task is done."""
+        from datapipe.storage import checksum_bytes
+
+        plain = record.as_dict()
+        data = json.dumps({"check": checksum_bytes(canonical(plain)), "record": plain}, ensure_ascii=False)
+        self.store.put(f"{RECORDS}/{record.key}.json", data.encode())
+
+    def done(self, key: str) -> TaskRecord | None:
+        """The record of a task that is done, its files checked byte by byte; None if it is to be done (again)."""
+        from datapipe.storage import checksum_bytes
+
+        try:
+            raw = json.loads(self.store.read(f"{RECORDS}/{key}.json"))
+            if raw["check"] != checksum_bytes(canonical(raw["record"])):
+                return None
+            record = record_from(raw["record"])
+        except (NotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        if record.key != key or not all(self._holds(file) for file in record.files.values()):
+            return None
+        return record
+
+    def _holds(self, file: OutputFile) -> bool:
+        from datapipe.storage import checksum_file
+
+        try:
+            if self.store.info(file.path).size != file.bytes:
+                return False
+            local = self.store.local_path(file.path)
+            return (checksum_file(local) if local is not None else self._remote_checksum(file)) == file.checksum
+        except StorageError:
+            return False
+
+    def _remote_checksum(self, file: OutputFile) -> str:
+        import xxhash
+
+        digest = xxhash.xxh3_128()
+        for start in range(0, file.bytes, _CHUNK):
+            digest.update(self.store.read(file.path, start, min(start + _CHUNK, file.bytes)))
+        return digest.hexdigest()
+
+    def sweep_scratch(self) -> None:
+        """Remove what tasks that were killed left half written."""
+        path = self.scratch()
+        for name in os.listdir(path) if path is not None else ():  # noqa: PTH208
+            os.unlink(os.path.join(path or "", name))  # noqa: PTH108, PTH118
+
+    def discard(self) -> None:
+        """Forget everything."""
+        for entry in list(self.store.list(WORK)):
+            if entry.path not in (LOCK, MARKER):
+                self.store.delete(entry.path)
+
+    def prune(self, keep: Iterable[TaskRecord], files: Iterable[str] = ()) -> None:
+        """Remove records and files of tasks that no longer belong to the plan, so that the folder does not grow."""
+        wanted = {LOCK, MARKER, *files}
+        for record in keep:
+            wanted.add(f"{RECORDS}/{record.key}.json")
+            wanted.update(file.path for file in record.files.values())
+        for entry in list(self.store.list(WORK)):
+            if entry.path not in wanted:
+                self.store.delete(entry.path)
+
+
+def plain_json(value: Any) -> bytes:
+    """Readable JSON, keys sorted, one trailing line end."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
