@@ -139,7 +139,9 @@ def size(n: float) -> str:
     return f"{n:.1f} TB"
 
 
-def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] | None = None, right: tuple[int, ...] = ()) -> str:
+def table(
+    rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] | None = None, right: tuple[int, ...] = ()
+) -> str:
     """Columns of text, aligned; the columns numbered in `right` to the right."""
     lines = [header, *rows] if header else rows
     widths = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))] if lines else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,7 @@ def _show(folder: Path, *, json: bool, code: int = 0) -> None:
 
     loaded = load_profile(folder)
     if json:
-        console.emit({"ok": code == 0, "exit_code": code, **loaded.as_dict()})
+        console.emit({"ok": code == 0, "exit_code": code, **asdict(loaded)})
         return
     console.out().print(render(loaded))
     console.show(f"\n{folder / 'report.html'}")
@@ -70,7 +71,7 @@ def compare(
     found = compare_profiles(load_profile(before), load_profile(after))
     regressed = found.regressed(threshold)
     if json:
-        console.emit({"ok": not regressed, "regressed": regressed, **found.as_dict()})
+        console.emit({"ok": not regressed, "regressed": regressed, **asdict(found)})
     else:
         console.show(str(found))
         console.show(f"regression: slower by more than {threshold:.0%}" if regressed else "no regression")

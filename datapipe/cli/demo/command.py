@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -62,10 +63,14 @@ def demo(
     )
     if not trained.learnt:
         tell.line("the loss did not fall: too few steps, or text without structure")
-    tell.line(f"stopped after step {trained.steps}, {trained.position} of {trained.epoch_steps} batches into epoch {trained.epoch}")
+    tell.line(
+        f"stopped after step {trained.steps}, {trained.position} of {trained.epoch_steps} batches into epoch {trained.epoch}"
+    )
     resumed = resume_check(out, trained, device=device)
     for expected, got in resumed.pairs:
-        tell.line(f"next batch {expected[:16]}, in a fresh process {got[:16]}: {'the same' if expected == got else 'ANOTHER'}")
+        tell.line(
+            f"next batch {expected[:16]}, in a fresh process {got[:16]}: {'the same' if expected == got else 'ANOTHER'}"
+        )
     tell.line(f"the fresh process went on: step {trained.steps + resumed.steps}, loss {resumed.loss:.3f}")
 
     tell.part("where the time went")
@@ -90,7 +95,9 @@ def _corpus(input_: str | None, out: Path, tell: _Teller) -> str:
     from datapipe.cli.demo.corpus import gather
 
     found = gather(out / "corpus")
-    tell.line(f"{found.files:,} files, {console.size(found.bytes)} of text of this machine, copied to {found.folder}, from")
+    tell.line(
+        f"{found.files:,} files, {console.size(found.bytes)} of text of this machine, copied to {found.folder}, from"
+    )
     for root in found.roots:
         tell.line(f"  {root}")
     return str(found.folder)
@@ -132,7 +139,7 @@ def _next_commands(out: Path) -> list[str]:
 
 
 def _facts(ok: bool, summary: RunSummary, trained: Trained, profile: Any) -> dict[str, Any]:
-    return {"ok": ok, "preprocess": summary.as_dict(), "train": trained.as_dict(), "profile": profile.as_dict()}
+    return {"ok": ok, "preprocess": summary.as_dict(), "train": trained.as_dict(), "profile": asdict(profile)}
 
 
 class _Teller:

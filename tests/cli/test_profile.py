@@ -1,0 +1,89 @@
+"""`profile`, `report` and `compare` as they are typed."""
+
+import json
+
+import pytest
+
+SCRIPT = """
+import sys, time
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Slow(Dataset):
+    def __len__(self):
+        return 40
+    def __getitem__(self, i):
+        time.sleep(float(sys.argv[1]))
+        return torch.zeros(8)
+
+model = torch.nn.Linear(8, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for batch in DataLoader(Slow(), batch_size=2):
+    loss = model(batch).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print("trained", sys.argv[1:])
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def slow(datapipe, tmp_path_factory):
+    """A script that waits 20 ms a step for data, profiled: (folder, what the command printed)."""
+    folder = tmp_path_factory.mktemp("profile")
+    (folder / "train.py").write_text(SCRIPT)
+    return folder, datapipe("profile", "-o", folder / "slow", folder / "train.py", "0.01", "0")
+
+
+def test_an_unmodified_script_gets_a_verdict(slow):
+    folder, ran = slow
+    assert ran.code == 0, ran.err
+    assert "trained ['0.01', '0']" in ran.out
+    assert "nput-bound" in ran.out
+    assert {p.name for p in (folder / "slow").iterdir()} >= {"profile.json", "report.html", "trace.json.gz"}
+
+
+def test_the_scripts_exit_code_is_kept(datapipe, slow):
+    folder, _ = slow
+    ran = datapipe("profile", "-o", folder / "three", folder / "train.py", "0", "3")
+    assert ran.code == 3
+    assert (folder / "three" / "profile.json").is_file()
+
+
+def test_report_shows_it_again_and_writes_the_page_anew(datapipe, slow):
+    folder, _ = slow
+    (folder / "slow" / "report.html").unlink()
+    ran = datapipe("report", folder / "slow")
+    assert ran.code == 0, ran.err
+    assert (folder / "slow" / "report.html").is_file()
+    facts = datapipe("report", folder / "slow", "--json").json
+    assert facts["ok"]
+
+
+def test_report_on_nothing_says_what_it_wants(datapipe, tmp_path):
+    ran = datapipe("report", tmp_path)
+    assert ran.code == 1
+    assert "profile.json" in ran.err
+
+
+def test_compare_finds_a_regression_and_exits_with_1(datapipe, slow):
+    """Waiting made four times as long is a regression; a run beside itself is none."""
+    folder, _ = slow
+    assert datapipe("profile", "-o", folder / "slower", folder / "train.py", "0.04", "0").code == 0
+    worse = datapipe("compare", folder / "slow", folder / "slower", "--json")
+    assert worse.code == 1
+    assert worse.json["regressed"] is True
+    same = datapipe("compare", folder / "slow", folder / "slow")
+    assert same.code == 0, same.err
+    assert "no regression" in same.out
+
+
+def test_a_missing_script_is_a_readable_error(datapipe, tmp_path):
+    ran = datapipe("profile", "-o", tmp_path / "p", tmp_path / "none.py")
+    assert ran.code != 0
+    assert "none.py" in ran.err
+
+
+def test_the_profile_file_is_plain_json(slow):
+    json.loads((slow[0] / "slow" / "profile.json").read_text())
