@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from datapipe.device.pool import BufferPool
+    from datapipe.device.transfer import feed
 
-_HOME: Final = {"BufferPool": "pool"}
+_HOME: Final = {"BufferPool": "pool", "feed": "transfer"}
 
-__all__ = ["BufferPool"]
+__all__ = ["BufferPool", "feed"]
 
 
 def __getattr__(name: str) -> Any:

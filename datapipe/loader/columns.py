@@ -62,11 +62,14 @@ class Column:
 _TIME: Final = (pt.is_timestamp, pt.is_date, pt.is_time, pt.is_duration)
 
 
-def plan_columns(schema: pa.Schema, dtypes: Mapping[str, Any] | None = None) -> tuple[Column, ...]:
+def plan_columns(
+    schema: pa.Schema, dtypes: Mapping[str, Any] | None = None, *, narrow: bool = False
+) -> tuple[Column, ...]:
     """Plan every column of `schema`.
 
     Args:
         dtypes: column → dtype wanted (a name such as "int32", a numpy or a torch dtype) in place of the default.
+        narrow: integers stay as stored, for a device that widens them itself.
 
     Raises:
         SchemaError: a column's type cannot be delivered as an array or a list.
@@ -81,7 +84,7 @@ def plan_columns(schema: pa.Schema, dtypes: Mapping[str, Any] | None = None) -> 
                 expected=", ".join(schema.names),
                 fix=f"did you mean {near[0]!r}?" if near else None,
             )
-    columns = tuple(_plan(field, wanted.get(field.name)) for field in schema)
+    columns = tuple(_plan(field, wanted.get(field.name), narrow) for field in schema)
     names = set(schema.names)
     for column in columns:
         if column.kind is Kind.RAGGED and f"{column.name}_lengths" in names:
@@ -103,7 +106,7 @@ def value_type(kind: pa.DataType) -> pa.DataType:
             return kind
 
 
-def _plan(field: pa.Field, wanted: Any) -> Column:
+def _plan(field: pa.Field, wanted: Any, narrow: bool) -> Column:
     kind = value_type(field.type)
     if _is_text(kind):
         if wanted is not None:
@@ -125,6 +128,8 @@ def _plan(field: pa.Field, wanted: Any) -> Column:
             fix='open the dataset without it (columns=[...]), or use collate="arrow"',
         )
     out = _wanted_dtype(field, source, wanted)
+    if narrow and wanted is None and np.can_cast(source, out):
+        out = source
     return Column(name=field.name, kind=how, source=source, out=out, shape=shape, bounds=_bounds(source, out))
 
 

@@ -7,19 +7,23 @@ else (threads, prefetch, budget, ranks) changes when a batch is ready, never wha
 
 from __future__ import annotations
 
-import os
 import warnings
 import weakref
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
+import numpy as np
+
 from datapipe.device import BufferPool
 from datapipe.errors import ClosedError, ConfigError
-from datapipe.loader.columns import plan_columns
+from datapipe.loader.arguments import TAILS, collate_function, one_of, thread_count, whole_number
+from datapipe.loader.columns import Kind, plan_columns
 from datapipe.loader.executor import ThreadedSource
 from datapipe.loader.geometry import choose_geometry
 from datapipe.loader.inline import InlineSource
+from datapipe.loader.iterator import EpochIterator, Progress
 from datapipe.loader.order import Order
+from datapipe.loader.packed import POSITIONS
 from datapipe.loader.schedule import Schedule
 from datapipe.loader.source import BatchSource, Counters
 from datapipe.loader.stages import MASK, Stages
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from datapipe.dataset import Dataset
+    from datapipe.device.engine import CopyEngine
 
 PREFETCH: Final = 4
 MEMORY_BUDGET: Final = 512 << 20
@@ -48,21 +53,24 @@ class DataLoader:
         batch_size: rows per rank per step. The global batch is batch_size * world_size rows.
         shuffle: rows in a keyed random order, another one each epoch; else in file order.
         seed: of the shuffle.
-        tail: what becomes of the rows after the last full global batch. "drop": left out this epoch. "pad": the batch is
-            filled with rows from the epoch's start, and every batch has a boolean `mask` [B], False for those.
+        tail: what becomes of the rows after the last full global batch. "drop": left out this epoch. "pad": the batch
+            is filled with rows from the epoch's start, and every batch has a boolean `mask` [B], False for those.
             "partial": a smaller batch, of which a rank's share may be empty. Every rank has the same number of steps.
         rank, world_size: None: from torch.distributed or RANK and WORLD_SIZE, else 0 of 1.
-        lanes, window: shuffle geometry: blocks (row groups) are cut into `lanes` contiguous slices that are read side by
-            side, and rows mix within `window` blocks of each. None: chosen from the dataset; recorded in the state.
+        lanes, window: shuffle geometry: blocks (row groups) are cut into `lanes` contiguous slices that are read side
+            by side, and rows mix within `window` blocks of each. None: chosen from the dataset; kept in the state.
         transform: table → table or batch → batch, see `datapipe.loader.transform`.
         collate: "torch" (dict of name → tensor), "numpy" (… → array), "arrow" (pyarrow.Table), or a callable that
             gets the dict of arrays and lists.
         dtypes: column → dtype, in place of the default (integers come as int64).
         num_threads: "auto" (one per CPU, 4 at most) or a number.
-        prefetch: batches made ahead. None: 4. 0: no threads at all, everything happens when a batch is asked for: the
-            fastest where batches are cheap and there is no other work to overlap with.
+        prefetch: batches made ahead (those that take less time to make than to hand over between threads, 0.2 ms, are
+            made when asked for, and only read ahead). None: 4. 0: no threads at all.
         memory_budget: bytes of decoded row groups and finished batches at most, but for what the next batch needs.
             None: 512 MiB.
+        device: "cpu" or "cuda": where the tensors shall be. On CUDA the next batch is copied beside the compute, from
+            page-locked buffers, narrow integers as they are stored and widened there. None: left on the host.
+        pin_memory: page-lock those buffers; "auto": where the device is CUDA.
 
     Integer columns come as int64 [B], fixed-size lists as [B, n], variable-length lists as zero-padded [B, max] and
     `<name>_lengths` [B], strings and binary as lists, dates and times as int64 counts of their unit. A dataset with
@@ -92,47 +100,67 @@ class DataLoader:
         num_threads: int | Literal["auto"] = "auto",
         prefetch: int | None = None,
         memory_budget: int | None = None,
+        device: Any = None,
+        pin_memory: bool | Literal["auto"] = "auto",
     ) -> None:
         self.dataset = dataset
-        self.batch_size = _whole("batch_size", batch_size, 1)
-        self.seed = _whole("seed", seed, None)
-        if not isinstance(shuffle, bool):
-            raise ConfigError(f"shuffle={shuffle!r}", expected="True or False")
-        if tail not in {"drop", "pad", "partial"}:
-            raise ConfigError(f"tail={tail!r}", expected='"drop", "pad" or "partial"')
+        self.batch_size = whole_number("batch_size", batch_size, 1)
+        self.seed = whole_number("seed", seed)
+        one_of("shuffle", shuffle, (True, False))
+        one_of("tail", tail, TAILS)
         self.rank, self.world_size = resolve_rank(rank, world_size)
-        self.prefetch = PREFETCH if prefetch is None else _whole("prefetch", prefetch, 0)
-        self.num_threads = _threads(num_threads)
-        self.memory_budget = MEMORY_BUDGET if memory_budget is None else _whole("memory_budget", memory_budget, 1)
+        self.prefetch = PREFETCH if prefetch is None else whole_number("prefetch", prefetch, 0)
+        self.num_threads = thread_count(num_threads)
+        self.memory_budget = MEMORY_BUDGET if memory_budget is None else whole_number("memory_budget", memory_budget, 1)
         self._transform = None if transform is None else Transform(transform)
-        self._collate = _collate(collate)
+        self._collate = collate_function(collate)
         self._dtypes = dict(dtypes or {})
-        self._plan_columns(tail)
-        self._chosen = {"lanes": lanes, "window": window}
         self._shuffle = shuffle
         self._tail: Literal["drop", "pad", "partial"] = tail
+        one_of("pin_memory", pin_memory, (True, False, "auto"))
+        self._engine = self._open_device(device, pin_memory)
+        pinned = self._engine is not None and pin_memory is not False
+        # On CUDA batches are gathered straight into page-locked memory: no staging copy.
+        self._pool = BufferPool(self._engine.allocate, recycle_all=True) if pinned and self._engine else BufferPool()
+        self._plan_columns(narrow=self._engine is not None and collate == "torch" and self._transform is None)
+        self._chosen = {"lanes": lanes, "window": window}
         self._order = self._make_order(lanes, window)
-        self._pool = BufferPool()
         self._counters = Counters()
-        self._epoch = 0
-        self._position = 0
-        self._resumed = False
+        self._progress = Progress()
         self._closed = False
         self._iterator: weakref.ref[EpochIterator] | None = None
         if not self._order.steps and self._order.num_rows:
             warnings.warn(
-                f"the dataset has {self._order.num_rows} rows, fewer than one global batch of {self.global_batch}: there"
-                f' will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
+                f"the dataset has {self._order.num_rows} rows, fewer than one global batch of {self.global_batch}:"
+                f' there will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
                 stacklevel=2,
             )
 
-    def _plan_columns(self, tail: str) -> None:
+    def _open_device(self, device: Any, pin_memory: bool | Literal["auto"]) -> CopyEngine | None:
+        if device is None:
+            return None
+        from datapipe.device.transfer import check_device, make_engine
+
+        target = check_device(device)
+        if self._collate is None or self._collate is dict:
+            raise ConfigError(f"device={device!r} with arrays or Arrow tables", fix='collate="torch"')
+        return None if target.type == "cpu" else make_engine(target, pin_memory)
+
+    def _plan_columns(self, *, narrow: bool) -> None:
         schema = self.dataset.schema
-        arrow = self._collate is None or (self._transform is not None and self._transform.takes == "table")
-        if arrow and self._collate is None and self._dtypes:
+        if self._collate is None and self._dtypes:
             raise ConfigError('dtypes with collate="arrow"', expected="the columns' own types", fix="leave dtypes out")
-        self._columns = None if arrow else plan_columns(schema, self._dtypes)
-        if tail == "pad" and MASK in schema.names:
+        arrow = self._collate is None or (self._transform is not None and self._transform.takes == "table")
+        self._columns = None if arrow else plan_columns(schema, self._dtypes, narrow=narrow)
+        self._widen: dict[str, Any] = {}
+        if narrow and self._columns is not None:
+            from datapipe.loader.torch_collate import torch_dtype
+
+            for column, wide in zip(self._columns, plan_columns(schema, self._dtypes), strict=True):
+                if wide.out is not None and column.out != wide.out:
+                    self._widen[column.name] = torch_dtype(wide.out)
+            self._widen.setdefault(POSITIONS, torch_dtype(np.dtype(np.int64)))
+        if self._tail == "pad" and MASK in schema.names:
             raise ConfigError(
                 f'tail="pad" adds a column {MASK!r}, which the dataset has already',
                 fix='rename it, open the dataset without it, or use tail="partial"',
@@ -159,7 +187,7 @@ class DataLoader:
     @property
     def epoch(self) -> int:
         """The epoch in progress, or the one that the next `iter()` begins."""
-        return self._epoch
+        return self._progress.epoch
 
     @property
     def settings(self) -> Settings:
@@ -187,17 +215,25 @@ class DataLoader:
         if self._closed:
             raise ClosedError("this loader was closed", fix="make a new DataLoader")
         self._end_iteration()
-        if self._position and not self._resumed:
-            self._epoch, self._position = self._epoch + 1, 0
-        self._resumed = False
-        iterator = EpochIterator(self, self._source(self._epoch, self._position))
+        progress = self._progress
+        if progress.position and not progress.resumed:
+            progress.epoch, progress.position = progress.epoch + 1, 0
+        progress.resumed = False
+        source = self._source(progress.epoch, progress.position)
+        feeder = None
+        if self._engine is not None:
+            from datapipe.device.transfer import Feeder
+
+            item = progress.epoch * self._order.steps + progress.position
+            feeder = Feeder(source, self._engine, widen=self._widen, pool=self._pool, first_item=item)
+        iterator = EpochIterator(source, progress, self._counters, feeder)
         self._iterator = weakref.ref(iterator)
         return iterator
 
     def _source(self, epoch: int, start: int) -> BatchSource:
         order, index = self._order, self.dataset.index
         rows = _STRETCH_ROWS
-        if self._columns is None or any(column.kind.value != "fixed" for column in self._columns):
+        if self._columns is None or any(column.kind is not Kind.FIXED for column in self._columns):
             rows = min(rows, max(1, _STRETCH_BYTES * order.num_rows // max(1, int(index.bytes.sum()))))
         schedule = Schedule(order.epoch(epoch), rank=self.rank, world_size=self.world_size, start=start, max_rows=rows)
         stages = Stages(
@@ -207,6 +243,7 @@ class DataLoader:
             pool=self._pool,
             transform=self._transform,
             collate=self._collate,
+            positions=np.int32 if self._widen else np.int64,
             padded=self._tail == "pad",
             seed=self.seed,
             epoch=epoch,
@@ -237,17 +274,16 @@ class DataLoader:
         self._iterator = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next `iter()` begin this epoch. After `load_state_dict`, naming the state's own epoch keeps its position."""
-        epoch = _whole("epoch", epoch, 0)
-        if epoch == self._epoch and self._resumed:
+        """Let the next `iter()` begin this epoch; the epoch of a state just loaded goes on where the state stands."""
+        epoch = whole_number("epoch", epoch, 0)
+        if epoch == self._progress.epoch and self._progress.resumed:
             return
         self._end_iteration()
-        self._epoch, self._position, self._resumed = epoch, 0, False
+        self._progress = Progress(epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands, as plain JSON: batches delivered so far, whatever was made ahead. Any rank's will do."""
-        epoch, position = self._epoch, self._position
-        return make_state(self.dataset.fingerprint, self.settings, epoch, position)
+        """Where the loader stands, as plain JSON: batches delivered, whatever was made ahead. Any rank's will do."""
+        return make_state(self.dataset.fingerprint, self.settings, self._progress.epoch, self._progress.position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next `iter()` gives the batches that would have come next.
@@ -275,11 +311,11 @@ class DataLoader:
         self._end_iteration()
         if position == order.steps and position:
             epoch, position = epoch + 1, 0
-        self._epoch, self._position, self._resumed = epoch, position, True
+        self._progress = Progress(epoch=epoch, position=position, resumed=True)
 
     def stats(self) -> dict[str, int]:
         """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run."""
-        return {**asdict(self._counters), "epoch": self._epoch, "position": self._position}
+        return {**asdict(self._counters), "epoch": self._progress.epoch, "position": self._progress.position}
 
     def close(self) -> None:
         """End the iteration in progress and its threads, from any state, within a second."""
@@ -291,65 +327,3 @@ class DataLoader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@final
-class EpochIterator:
-    """One epoch in progress. Counts what it delivers in its loader; ends its threads when it is dropped."""
-
-    def __init__(self, loader: DataLoader, source: BatchSource) -> None:
-        self._loader = loader
-        self._source = source
-        self._next = source.next
-        self._counters = loader._counters  # noqa: SLF001  (one file, one owner)
-        self._finalizer = weakref.finalize(self, source.abandon)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            batch = self._next()
-        except BaseException:
-            self._source.close()
-            raise
-        self._loader._position += 1  # noqa: SLF001
-        self._counters.batches += 1
-        return batch
-
-    def close(self) -> None:
-        """End it, and its threads."""
-        self._source.close()
-
-
-def _whole(name: str, value: Any, least: int | None) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or (least is not None and value < least):
-        raise ConfigError(f"{name}={value!r}", expected="a whole number" + ("" if least is None else f" from {least}"))
-    return int(value)
-
-
-def _threads(value: int | str) -> int:
-    if value == "auto":
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(4, allowed)
-    return _whole("num_threads", value, 1)
-
-
-def _collate(collate: Any) -> Callable[[dict[str, Any]], Any] | None:
-    """The function that finishes a batch; None for Arrow tables."""
-    if collate == "torch":
-        try:
-            from datapipe.loader.torch_collate import to_tensors
-        except ImportError:
-            raise ConfigError(
-                'collate="torch", and torch is not installed',
-                fix='pip install "datapipe-toolkit[train]", or collate="numpy" or "arrow"',
-            ) from None
-        return to_tensors
-    if collate == "numpy":
-        return dict
-    if collate == "arrow":
-        return None
-    if not callable(collate):
-        raise ConfigError(f"collate={collate!r}", expected='"torch", "numpy", "arrow" or a callable')
-    return collate  # type: ignore[no-any-return]  # checked: a callable

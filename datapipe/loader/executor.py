@@ -45,7 +45,7 @@ _JOIN_SECONDS: Final = 1.0
 _CHEAP_NS: Final = 200_000
 """Batches that take less are made by the consumer."""
 _REMEMBERED: Final = 8
-"""Batches whose least time is what a batch takes: the least, as a thread that lost its core says nothing of the work."""
+"""Batches whose least time is taken for what one takes: a thread that lost its core says nothing of the work."""
 
 
 @final

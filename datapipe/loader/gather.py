@@ -21,6 +21,8 @@ from datapipe.loader.rows import ScatteredRows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy.typing as npt
+
     from datapipe.device import BufferPool
     from datapipe.loader.schedule import Stretch
 
@@ -53,8 +55,8 @@ class Prepared:
         names = list(blocks[0].arrays) if blocks else []
         self._arrays = dict(zip(names, _take(blocks, names, stretch), strict=True))
 
-    def batch(self, at: int, pool: BufferPool) -> Batch:
-        """The columns of batch `at` of the stretch."""
+    def batch(self, at: int, pool: BufferPool, positions: npt.DTypeLike = np.int64) -> Batch:
+        """The columns of batch `at` of the stretch; `positions` is the dtype of position_ids, where it is packed."""
         first, last = self.stretch.cuts[at], self.stretch.cuts[at + 1]
         batch: Batch = {}
         fixed = iter(self._scattered)
@@ -66,7 +68,7 @@ class Prepared:
             else:
                 _add_arrow(batch, column, self._slice(column.name, first, last), pool)
         if SEGMENTS in batch:
-            add_positions(batch, pool)
+            add_positions(batch, pool, positions)
         return batch
 
     def table(self, at: int) -> pa.Table:

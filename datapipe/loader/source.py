@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class BatchSource(abc.ABC):
     """Makes the batches of one rank's epoch."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.next()
 
     @abc.abstractmethod
     def next(self) -> Any:

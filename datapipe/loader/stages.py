@@ -24,6 +24,7 @@ from datapipe.loader.transform import RowKeys, Transform
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy.typing as npt
     import pyarrow as pa
 
     from datapipe.dataset import Dataset
@@ -41,6 +42,7 @@ class Stages:
     Args:
         columns: the plan of the dataset's columns; None: rows stay Arrow until a transform or the user has them.
         collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables.
+        positions: dtype of position_ids, where rows are packed.
         steps: batches per epoch, for the numbers in spans.
     """
 
@@ -54,6 +56,7 @@ class Stages:
         transform: Transform | None,
         collate: Callable[[dict[str, Any]], Any] | None,
         padded: bool,
+        positions: npt.DTypeLike = np.int64,
         seed: int,
         epoch: int,
         steps: int,
@@ -65,6 +68,7 @@ class Stages:
         self._transform = transform
         self._collate = collate
         self._padded = padded
+        self._positions = positions
         self._seed = seed
         self._epoch = epoch
         self._first_item = epoch * steps
@@ -114,7 +118,7 @@ class Stages:
                 value = self._dataset.schema.empty_table()
             size = value.nbytes
         else:
-            value = prepared.batch(at, self._pool)
+            value = prepared.batch(at, self._pool, self._positions)
             size = 0 if span is None else _size(value)
         if span is not None:
             span.end("gather", item, nbytes=size, cause=cause)

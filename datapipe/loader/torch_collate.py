@@ -16,3 +16,9 @@ def to_tensors(batch: dict[str, Any]) -> dict[str, Any]:
     """Arrays → tensors of the same dtype and shape; everything else is passed on."""
     from_numpy = torch.from_numpy
     return {name: from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """The torch dtype of the same name as a numpy dtype."""
+    found: torch.dtype = getattr(torch, dtype.name)
+    return found

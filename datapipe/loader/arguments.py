@@ -1,0 +1,58 @@
+"""Checking the arguments of a loader, once, at the edge.
+
+What enters: what the user wrote. What leaves: values of one type each, or a ConfigError. Invariant: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TAILS: Final = ("drop", "pad", "partial")
+_MOST_THREADS: Final = 4
+"""By default: decoding row groups of one loader beyond four cores has yet to be seen to pay."""
+
+
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """`value` as an int, `least` or more."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or (least is not None and value < least):
+        raise ConfigError(f"{name}={value!r}", expected="a whole number" + ("" if least is None else f" from {least}"))
+    return int(value)
+
+
+def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Refuse anything but the values allowed (True is not 1 here)."""
+    if not any(value is each or (isinstance(value, str) and value == each) for each in allowed):
+        raise ConfigError(f"{name}={value!r}", expected=", ".join(repr(each) for each in allowed))
+
+
+def thread_count(value: Any) -> int:
+    """Threads for "auto" or a number."""
+    if isinstance(value, str) and value == "auto":
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(_MOST_THREADS, allowed)
+    return whole_number("num_threads", value, 1)
+
+
+def collate_function(collate: Any) -> Callable[[dict[str, Any]], Any] | None:
+    """The function that finishes a batch: dict of arrays and lists → batch. None: batches are Arrow tables."""
+    if callable(collate):
+        return collate  # type: ignore[no-any-return]  # just checked
+    one_of("collate", collate, ("torch", "numpy", "arrow"))
+    if collate == "arrow":
+        return None
+    if collate == "numpy":
+        return dict
+    try:
+        from datapipe.loader.torch_collate import to_tensors
+    except ImportError:
+        raise ConfigError(
+            'collate="torch", and torch is not installed',
+            fix='pip install "datapipe-toolkit[train]", or collate="numpy" or "arrow"',
+        ) from None
+    return to_tensors
