@@ -64,7 +64,7 @@ class _Ranges(io.RawIOBase):
         """The file's full length (asked for by Arrow)."""
         return self._size
 
-    def read(self, n: int = -1) -> memoryview:  # type: ignore[override]  # Arrow takes any buffer, without a copy
+    def read(self, n: int = -1) -> memoryview:  # Arrow takes any buffer, without a copy
         end = self._size if n < 0 else min(self._size, self._at + n)
         for start, data in self._parts:
             if start <= self._at and end <= start + len(data):

@@ -153,7 +153,7 @@ class Manifest(_Model):
     parent: str | None = None
 
     @property
-    def schema(self) -> pa.Schema:  # type: ignore[override]  # BaseModel.schema is a deprecated pydantic v1 method
+    def schema(self) -> pa.Schema:
         """The Arrow schema of every shard."""
         return decode_schema(self.arrow_schema)
 
