@@ -1,0 +1,235 @@
+"""The executor: in order, bounded, never stuck, and gone when told."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import traceback
+import weakref
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from datapipe.errors import ClosedError, IntegrityError
+from datapipe.loader import DataLoader
+from datapipe.loader import executor as executor_module
+
+
+def loader_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("datapipe-loader")]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    yield
+    gc.collect()
+    for thread in loader_threads():
+        thread.join(5)
+    assert not loader_threads()
+
+
+@pytest.fixture(params=["cheap", "dear"])
+def regime(request, monkeypatch):
+    """Batches made by the consumer, and batches made by the threads."""
+    monkeypatch.setattr(executor_module, "_CHEAP_NS", 1 << 60 if request.param == "cheap" else 0)
+    return request.param
+
+
+def ids(loader):
+    return [batch["id"].tolist() for batch in loader]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("prefetch", [1, 3, 50])
+@pytest.mark.parametrize("budget", [1, 2000, 1 << 30])
+def test_threads_prefetch_and_budget_change_nothing_of_what_is_delivered(memory, regime, threads, prefetch, budget):
+    dataset = memory([13, 40, 7, 22, 31, 5, 16, 28], rich=True)
+    options = {"lanes": 2, "window": 2, "collate": "numpy", "tail": "pad"}
+    expected = ids(DataLoader(dataset, 5, prefetch=0, **options))
+    loader = DataLoader(dataset, 5, prefetch=prefetch, num_threads=threads, memory_budget=budget, **options)
+    assert ids(loader) == expected
+    assert loader.stats()["held_bytes"] == 0
+
+
+def test_the_byte_budget_holds(memory, regime):
+    """What is held beyond what the next batch needs stays within the budget: no read-ahead of the whole dataset."""
+    dataset = memory([100] * 40)
+    block = 800
+    loader = DataLoader(
+        dataset, 10, lanes=1, window=1, num_threads=4, prefetch=4, memory_budget=6 * block, collate="numpy"
+    )
+    for _ in loader:
+        assert loader.stats()["held_bytes"] <= 7 * block
+    assert loader.stats()["peak_bytes"] <= 7 * block
+    assert loader.stats()["blocks"] == 40
+
+
+def test_no_more_than_prefetch_is_ready(memory, monkeypatch):
+    monkeypatch.setattr(executor_module, "_CHEAP_NS", 0)
+    dataset = memory([100] * 10)
+    loader = DataLoader(dataset, 10, num_threads=3, prefetch=2, collate="numpy")
+    for _ in loader:
+        assert loader.stats()["ready"] <= 2
+
+
+def test_threads_read_ahead_while_the_consumer_is_away(memory, regime):
+    """With one batch taken, blocks beyond its own are read without being asked for."""
+    dataset = memory([10] * 20)
+    loader = DataLoader(dataset, 10, lanes=1, window=1, num_threads=1, prefetch=2, collate="numpy")
+    iterator = iter(loader)
+    next(iterator)
+    read = threading.Event()
+    fetch = dataset.fetch
+
+    def watched(block):
+        read.set()
+        return fetch(block)
+
+    dataset.fetch = watched
+    assert len(dataset.reads) > 1 or read.wait(10)
+    loader.close()
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 8])
+def test_an_error_comes_after_every_batch_before_it(memory, regime, prefetch):
+    dataset = memory([10] * 10)
+    dataset.fails[7] = IntegrityError("block 7 is damaged")
+    loader = DataLoader(dataset, 5, shuffle=False, num_threads=3, prefetch=prefetch, collate="numpy")
+    seen = []
+    with pytest.raises(IntegrityError, match="block 7") as caught:
+        for batch in loader:
+            seen += batch["id"].tolist()
+    assert seen == list(range(70))
+    assert "fetch" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert loader.state_dict()["position"] == 14
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+def test_an_error_in_the_data_names_shard_and_row_group(of_tables, prefetch):
+    good, bad = pa.table({"x": [1, 2]}), pa.table({"x": pa.array([3, None])})
+    loader = DataLoader(of_tables(good, bad), 2, shuffle=False, prefetch=prefetch, collate="numpy")
+    with pytest.raises(Exception, match="column 'x' holds 1 null") as caught:
+        list(loader)
+    assert caught.value.__notes__ == ["shard shard-0, row group 1"]
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+def test_after_an_error_the_state_goes_on_where_it_stood(memory, prefetch):
+    """What failed once (a store that was away) is read again by the next iteration from the state."""
+    dataset = memory([10] * 4)
+    dataset.fails[2] = OSError("away")
+    loader = DataLoader(dataset, 5, shuffle=False, prefetch=prefetch, collate="numpy")
+    with pytest.raises(OSError, match="away"):
+        list(loader)
+    dataset.fails.clear()
+    loader.load_state_dict(loader.state_dict())
+    assert [i for batch in ids(loader) for i in batch] == list(range(20, 40))
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5, 19, 20])
+def test_close_ends_it_from_any_state(memory, regime, taken):
+    loader = DataLoader(memory([10] * 20), 10, num_threads=3, prefetch=4, collate="numpy")
+    iterator = iter(loader)
+    for _ in range(taken):
+        next(iterator)
+    loader.close()
+    assert loader.stats()["threads"] == 0
+    assert loader.stats()["held_bytes"] == 0
+    with pytest.raises(ClosedError):
+        next(iterator)
+    with pytest.raises(ClosedError):
+        iter(loader)
+    loader.close()
+
+
+def test_close_frees_a_consumer_that_waits(memory):
+    """The consumer waits for a read that hangs; closing from another thread ends the wait."""
+    dataset = memory([10] * 4)
+    dataset.gate = threading.Event()
+    loader = DataLoader(dataset, 10, num_threads=1, prefetch=1, collate="numpy", lanes=1, window=1)
+    iterator = iter(loader)
+    ended = threading.Event()
+
+    def consume():
+        with pytest.raises(ClosedError):
+            next(iterator)
+        ended.set()
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    closer = threading.Thread(target=loader.close)
+    closer.start()
+    dataset.gate.set()
+    consumer.join(10)
+    closer.join(10)
+    assert ended.is_set() or not consumer.is_alive()
+
+
+def test_an_abandoned_iterator_is_collected_and_its_threads_end(memory):
+    loader = DataLoader(memory([10] * 50), 10, num_threads=3, prefetch=4, collate="numpy")
+    iterator = iter(loader)
+    next(iterator)
+    threads = loader_threads()
+    assert len(threads) == 3
+    gone = weakref.ref(iterator)
+    del iterator
+    gc.collect()
+    assert gone() is None
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_a_new_iteration_ends_the_one_before(memory):
+    loader = DataLoader(memory([10] * 20), 10, num_threads=2, prefetch=2, collate="numpy")
+    old = iter(loader)
+    next(old)
+    new = iter(loader)
+    next(new)
+    assert len(loader_threads()) == 2
+    with pytest.raises(ClosedError):
+        next(old)
+    loader.close()
+
+
+def test_a_transform_that_exits_does_not_hang_the_consumer(memory, regime):
+    """Even an exception that is no Exception reaches the consumer."""
+
+    def leaves(batch):
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        list(DataLoader(memory([10] * 4), 10, transform=leaves, num_threads=2, collate="numpy"))
+
+
+def test_blocks_are_let_go_as_the_epoch_goes_on(of_tables):
+    """No stretch keeps its blocks after its last batch: early tables are freed while late ones are read."""
+    freed = []
+
+    class Watched:
+        def __init__(self, n):
+            self.data = np.arange(n * 100, n * 100 + 100, dtype=np.int64)
+            weakref.finalize(self.data, freed.append, n)
+
+    tables = []
+    for n in range(12):
+        watched = Watched(n)
+        tables.append(pa.table({"id": pa.Array.from_buffers(pa.int64(), 100, [None, pa.py_buffer(watched.data)])}))
+        del watched
+    dataset = of_tables(*tables)
+    dataset.tables = {n: table for n, table in enumerate(tables)}
+    fetch = dataset.fetch
+
+    def once(block):
+        fetched = fetch(block)
+        del dataset.tables[block]
+        return fetched
+
+    dataset.fetch = once
+    del tables
+    loader = DataLoader(dataset, 100, shuffle=False, num_threads=1, prefetch=1, memory_budget=1, collate="numpy")
+    for number, batch in enumerate(loader):
+        assert batch["id"][0] == number * 100
+        gc.collect()
+        assert len(freed) >= number - 4

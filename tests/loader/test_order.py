@@ -1,0 +1,126 @@
+"""The order is a pure function: each row once, the same for ever, at any size."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datapipe.loader.geometry import Geometry
+from datapipe.loader.order import Order
+
+SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12)
+
+
+def make(sizes, lanes=1, window=2, seed=0, shuffle=True, global_batch=4, tail="drop", fingerprint="x"):
+    rows = np.array(sizes, np.int64)
+    held = max(1, int((rows > 0).sum()))
+    return Order(
+        fingerprint=fingerprint,
+        seed=seed,
+        rows=rows,
+        geometry=Geometry(lanes=min(lanes, held), window=window),
+        global_batch=global_batch,
+        tail=tail,
+        shuffle=shuffle,
+    )
+
+
+def lane_rows(order, epoch, lane):
+    found = order.epoch(epoch)
+    place, row = found.rows(lane, 0, int(order.lengths[lane]))
+    return list(zip(found.blocks[lane][place].tolist(), row.tolist(), strict=True))
+
+
+def everything(order, epoch=0):
+    return [pair for lane in range(order.lanes) if len(order.blocks) for pair in lane_rows(order, epoch, lane)]
+
+
+@given(SIZES, st.integers(1, 5), st.integers(1, 4), st.integers(0, 3), st.booleans())
+def test_every_row_occurs_once(sizes, lanes, window, epoch, shuffle):
+    order = make(sizes, lanes, window, shuffle=shuffle)
+    wanted = [(block, row) for block, n in enumerate(sizes) for row in range(n)]
+    assert sorted(everything(order, epoch)) == wanted
+
+
+@given(SIZES, st.integers(1, 5))
+def test_lanes_take_turns(sizes, lanes):
+    """The closed form counts what a plain loop over rounds counts, at every position."""
+    order = make(sizes, lanes)
+    given_, expected = [0] * order.lanes, [[0] * order.lanes]
+    for turn in range(int(order.lengths.max())):
+        for lane in range(order.lanes):
+            if order.lengths[lane] > turn:
+                given_[lane] += 1
+                expected.append(list(given_))
+    assert order.counts(np.arange(order.num_rows + 1)).tolist() == expected
+
+
+def test_without_shuffle_rows_come_in_file_order():
+    assert everything(make([3, 0, 2], shuffle=False)) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
+
+
+def test_seeds_epochs_and_datasets_differ():
+    sizes = [50] * 8
+    orders = [make(sizes), make(sizes, seed=1), make(sizes, fingerprint="y")]
+    sequences = [tuple(everything(order, epoch)) for order in orders for epoch in (0, 1)]
+    assert len(set(sequences)) == 6
+    assert tuple(everything(make(sizes), 1)) == sequences[1]
+
+
+def test_rows_mix_within_a_window_and_lanes_keep_to_their_blocks():
+    order = make([100] * 16, lanes=4, window=2)
+    for lane in range(4):
+        rows = lane_rows(order, 0, lane)
+        blocks = {block for block, _ in rows}
+        assert blocks == set(range(4 * lane, 4 * lane + 4))
+        window = order.epoch(0).windows[lane]
+        for a, b in zip(window[:-1], window[1:], strict=True):
+            inside = rows[a:b]
+            assert inside != sorted(inside)
+            assert len({block for block, _ in inside}) * 100 == b - a
+
+
+def test_first_windows_are_staggered():
+    """Lanes do not all turn over at once: the first windows end at different rounds."""
+    epoch = make([10] * 64, lanes=4, window=8).epoch(0)
+    assert [int(windows[1]) for windows in epoch.windows] == [20, 40, 60, 80]
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 4 * 10**9 - 50), st.integers(1, 50))
+def test_any_part_of_a_vast_epoch_is_computed_at_once(start, count):
+    """Memory and time are those of the rows asked for: here the epoch has 4 billion, in windows of a billion."""
+    order = make([10**9] * 4, window=1)
+    place, row = order.epoch(0).rows(0, start, start + count)
+    assert len(set(zip(place.tolist(), row.tolist(), strict=True))) == count
+    assert ((row >= 0) & (row < 10**9)).all()
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.data())
+def test_a_part_is_that_part_of_the_whole(sizes, data):
+    order = make(sizes)
+    whole = lane_rows(order, 0, 0)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, len(whole)))
+    epoch = order.epoch(0)
+    place, row = epoch.rows(0, start, end)
+    assert list(zip(epoch.blocks[0][place].tolist(), row.tolist(), strict=True)) == whole[start:end]
+
+
+def test_it_is_the_same_for_ever():
+    """Pinned: a change of this digest is a change of the state's version."""
+    order = make([13, 0, 40, 7, 100, 1], lanes=2, window=2, seed=3, fingerprint="dp1-pinned")
+    text = repr((everything(order, 5), order.counts(np.arange(order.num_rows + 1)).tolist()))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "96f8c619878c3ca1"
+
+
+def test_steps_by_tail():
+    for tail, steps in (("drop", 2), ("pad", 3), ("partial", 3)):
+        assert make([10], tail=tail).steps == steps
+        assert make([8], tail=tail).steps == 2
+        assert make([0], tail=tail).steps == 0
+    assert make([3]).steps == 0
+    assert make([10], tail="pad").batch_positions(2) == (8, 10, 2)
