@@ -132,6 +132,7 @@ class Loops:
             one.stepped = True
             write(self._stage["step"], self._steps, asked, asked, now, now)
             self._steps += 1
+            self._prof.keep_up()
             self._prof.count_rows(one.rows)
 
     def _end(self, passes: dict[int, _Pass], key: int, now: int) -> None:

@@ -73,7 +73,7 @@ def summarise(run: RawRun) -> Summary:
     work = Precedence(spans[mask], stages)
     batches = match_batches(spans, stages, ledger)
     split = split_waits(ledger, work, batches)
-    path = critical_path(ledger, work, batches)
+    path = critical_path(ledger, work, batches, split)
 
     steady = ledger.steady
     total = ledger.ns.sum(axis=1)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.events import DEVICE, HIT, MISS
 from datapipe.profiling.ledger import build_ledger
-from datapipe.profiling.precedence import BLOCK_STAGES, loader_spans, match_batches
+from datapipe.profiling.precedence import BLOCK_STAGES, FROM_BLOCKS, loader_spans, match_batches
 from datapipe.profiling.profile_file import write_whole
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ def _flows(spans: Spans, run: RawRun) -> Iterator[dict[str, Any]]:
         if row[0] >= 0:
             last[is_block, row[0]] = (row[3], row[4], row[9])
     number = 0
-    gather = run.stages.index("gather") if "gather" in run.stages else -1
-    for row in work[(work["stage"] == gather) & (work["cause"] >= 0)].tolist():
+    makers = [i for i, name in enumerate(run.stages) if name in FROM_BLOCKS]
+    for row in work[np.isin(work["stage"], makers) & (work["cause"] >= 0)].tolist():
         source = last.get((True, row[1]))
         if source is not None and source[1] <= row[3] < row[4]:
             yield from _arrow(number := number + 1, "block", source, (row[3], row[9]), run.began)

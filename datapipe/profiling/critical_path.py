@@ -5,12 +5,11 @@ stage.
 Invariant: the charges sum to the time walked over: from the end of the last step to the start of the first, without
 what lies between steps.
 
-The walk goes back from the end of the last steady step, always to the dependency that arrived last: from a step's
-compute to its batch, from a batch to the work that made it, from work to its input, to its thread's previous work,
-or, where a full queue held it up, to the consumer that freed the slot. A stage's share of this path is its
-elasticity: the fraction by which the run shortens per fraction of that stage's time saved. (Naming the busiest or
-the slowest stage instead is right far less often, because a queue lets a busy stage hide and a slow one be waited
-for.)
+The walk goes back from the end of an epoch's last steady step, always to the dependency that arrived last: from a
+step's compute to its batch, from a batch to the work that made it, from work to its input, to its thread's previous
+work, or, where a full queue held it up, to whoever made room. A stage's share of this path is its elasticity: the
+fraction by which the run shortens per fraction of that stage's time saved. (Naming the busiest or the slowest stage
+instead is right far less often: a queue lets a busy stage hide and a slow one be waited for.)
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Final, final
 
-from datapipe.profiling.waits import QUEUE, UNSEEN
+from datapipe.profiling.waits import QUEUE, UNSEEN, WaitSplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,29 +34,37 @@ _PATIENCE: Final = 8
 """Hops without progress before ties are broken."""
 
 
-def critical_path(ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64]) -> Mapping[str, int]:
+def critical_path(
+    ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64], split: WaitSplit
+) -> Mapping[str, int]:
     """Walk the steady part of the run back; ns per stage or part, largest first.
 
     Args:
-        ledger: the steps; the walk covers those from the first to the last steady one.
+        ledger: the steps; in each epoch the walk covers those from the first to the last steady one.
         work: the loader's spans and their edges.
         batches: int64[n], the batch each step waited for (-1: not known).
+        split: what each wait was for; short waits, and those of a closed loader, are charged by it.
     """
     import numpy as np
 
+    charged: dict[str, int] = {}
     steady = np.flatnonzero(ledger.steady)
-    if not len(steady):
-        return {}
-    walk = _Walk(ledger, work, batches, int(steady[0]))
-    walk.run(int(steady[-1]))
-    return dict(sorted(walk.charged.items(), key=lambda item: -item[1]))
+    for epoch in np.unique(ledger.epoch[steady]).tolist():
+        steps = steady[ledger.epoch[steady] == epoch]
+        walk = _Walk(ledger, work, batches, split, int(steps[0]))
+        walk.run(int(steps[-1]))
+        for name, ns in walk.charged.items():
+            charged[name] = charged.get(name, 0) + ns
+    return dict(sorted(charged.items(), key=lambda item: -item[1]))
 
 
 @final
 class _Walk:
     """The state of one walk: the time reached, and what has been charged."""
 
-    def __init__(self, ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64], first: int) -> None:
+    def __init__(
+        self, ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64], split: WaitSplit, first: int
+    ) -> None:
         self._work = work
         self._batch = batches.tolist()
         self._first = first
@@ -66,6 +73,8 @@ class _Walk:
         self._floor = self._start[first]
         self._names = ledger.names
         self._ns = ledger.ns.tolist()
+        self._thread = ledger.thread
+        self._split = (split.names, split.ns.tolist())
         # A step that never waited took its batch when it began.
         asked = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 0].tolist(), self._start, strict=True)]
         taken = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 1].tolist(), self._start, strict=True)]
@@ -105,15 +114,14 @@ class _Walk:
         i = -1
         if taken - asked >= _READY_NS:
             i = self._work.last_of_batch(self._batch[step], taken) if self._batch[step] >= 0 else -1
-            if i < 0:
-                self._charge(UNSEEN, asked)
-            elif self._work.end[i] < asked:
-                self._charge(QUEUE, asked)  # it was ready: the hand-over itself was slow
-                i = -1
-        if i < 0:
-            self._charge(QUEUE, asked)
-            return step - 1
-        return self._through_loader(i, step)
+            if i >= 0 and self._work.end[i] < asked:
+                i = -1  # it was ready: the hand-over itself was slow
+        if i >= 0:
+            return self._through_loader(i, step)
+        for name, ns in zip(self._split[0], self._split[1][step], strict=True):
+            self._charge(name, max(self.t - ns, asked))
+        self._charge(QUEUE, asked)
+        return step - 1
 
     def _through_loader(self, i: int, step: int) -> int:
         """Walk over the loader's work from span `i` until the consumer is met; the step to go on from."""
@@ -124,6 +132,15 @@ class _Walk:
             self._charge(QUEUE, work.end[i])
             self._charge(work.stage[i], work.start[i])
             idle = 0 if self.t < before else idle + 1
+            if work.thread[i] == self._thread:
+                mine = bisect.bisect_right(self._asked, self.t) - 1
+                j = work.input_of(i)
+                if j < 0 or work.end[j] <= self._asked[mine]:
+                    # The consumer did this work itself, as soon as it came to ask for the batch.
+                    self._charge(UNSEEN, self._asked[mine])
+                    return mine - 1
+                i = j
+                continue
             j, served = work.enabling(i)
             ready = -1 if j < 0 else (min(work.put[j], work.start[i]) if served else work.end[j])
             k = min(bisect.bisect_right(self._freed, self.t) - 1, step - 1)

@@ -98,8 +98,8 @@ def build_ledger(
         began: ns, when the run began, on the spans' clock.
         ended: ns, when it ended, on the spans' clock.
         wall: ns, the run's wall time on a clock of its own.
-        lost: the oldest spans of the consumer's thread were overwritten: the time before the first that is left is
-            "not recorded", not start-up.
+        lost: spans of the consumer's thread were overwritten: time before a first step that is not number 0, and
+            time between steps whose numbers jump, is "not recorded".
     """
     import numpy as np
 
@@ -146,17 +146,19 @@ def build_ledger(
 
     epoch = _epochs(spans, mine[spans["stage"][mine] == number.get("epoch", -1)], start)
     kind = np.where(np.diff(epoch, prepend=epoch[0]) != 0, EPOCH, STEADY).astype(np.uint8)
-    if not lost:
+    number_of = spans["item"][steps].astype(np.int64)
+    headless = lost and number_of[0] > 0
+    if not headless:
         kind[0] = FIRST
     wait, awaited = _first_waits(spans, waits, start, end)
     device = np.flatnonzero(spans["flags"] & DEVICE)
     hidden = covered(wait[:, 0], wait[:, 1], union(spans["start"][device], spans["end"][device]))
     run = _run_parts(
         stages, start, end, kind, segments.start[~inside], segments.end[~inside], stage[~inside],
-        began=began, ended=ended, lost=lost,
+        began=began, ended=ended, headless=headless, holes=lost & (np.diff(number_of) > 1),
     )  # fmt: skip
     return Ledger(
-        thread=thread, number=spans["item"][steps].astype(np.int64), start=start, end=end, kind=kind, epoch=epoch,
+        thread=thread, number=number_of, start=start, end=end, kind=kind, epoch=epoch,
         names=names, ns=ns, hidden=hidden, run=run, remainder=wall - sum(run.values()), inline=inline,
         wait=wait, awaited=awaited,
     )  # fmt: skip
@@ -234,7 +236,8 @@ def _first_waits(spans: Spans, waits: Ints, start: Ints, end: Ints) -> tuple[Int
 
 def _run_parts(
     stages: Sequence[str], start: Ints, end: Ints, kind: npt.NDArray[np.uint8],
-    left: Ints, right: Ints, stage: Ints, *, began: int, ended: int, lost: bool,
+    left: Ints, right: Ints, stage: Ints, *,
+    began: int, ended: int, headless: bool, holes: npt.NDArray[np.bool_],
 ) -> dict[str, int]:  # fmt: skip
     """The run's parts in order of time; named segments outside steps keep their names."""
     import numpy as np
@@ -250,14 +253,17 @@ def _run_parts(
             if stages[number] != "epoch":
                 ns = int((right - left)[here & (stage == number)].sum())
                 named[place][stages[number]] = named[place].get(stages[number], 0) + ns
-    before = "not recorded" if lost else "startup"
+    before = "not recorded" if headless else "startup"
     run: dict[str, int] = {before: total[0] - sum(ns for name, ns in named[0].items() if name != "startup")}
     run |= {f"{name} (before)": ns for name, ns in named[0].items() if name != "startup"}
     for label, wanted in (("first step", FIRST), ("steady steps", STEADY), ("first steps of epochs", EPOCH)):
         if bool((kind == wanted).any()):
             run[label] = int(length[kind == wanted].sum())
     run |= {f"{name} (between steps)": ns for name, ns in named[1].items()}
-    run["between steps"] = total[1] - sum(named[1].values())
+    hole = int(gaps[holes].sum())
+    if hole:
+        run["not recorded"] = run.get("not recorded", 0) + hole
+    run["between steps"] = total[1] - sum(named[1].values()) - hole
     run |= {f"{name} (after)": ns for name, ns in named[2].items()}
     run["teardown"] = total[2] - sum(named[2].values())
     return run

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BLOCK_STAGES: Final = ("list", "footer", "fetch", "decompress", "decode", "filter")
 """Stages whose item is a block; the item of every other stage is a batch."""
+FROM_BLOCKS: Final = ("prepare", "gather")
+"""Stages that turn blocks into batches: their item is a batch, their cause a block."""
 _NOT_LOADER: Final = (
     "step", "wait", "epoch", "forward", "backward", "optimizer", "communication", "checkpoint", "evaluate", "startup",
     "queue",
@@ -47,30 +49,41 @@ def loader_spans(spans: Spans, stages: Sequence[str], ledger: Ledger) -> npt.NDA
 def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
     """The batch each step waited for (int64[n]; -1: not known).
 
-    In order of trust: the wait's own `cause`; a batch-level span of the loader on the consumer's thread inside the
-    wait; the k-th batch for the k-th step, where each was ready by the end of its wait.
+    In order of trust: the wait's own `cause`; the loader's work on a batch on the consumer's thread inside the wait;
+    the order of an epoch's batches, shifted as the waits that are known say (a loader that sends ahead to a device is
+    waited for some batches further on). What was not ready when its wait ended is not what was waited for.
     """
     import numpy as np
 
     batch = ledger.awaited.copy()
-    blocks = [i for i, name in enumerate(stages) if name in BLOCK_STAGES]
+    blocks = [i for i, name in enumerate(stages) if name in (*BLOCK_STAGES, "h2d")]
     level = (spans["item"] >= 0) & ~np.isin(spans["stage"], blocks)
     here = np.flatnonzero(level & ledger.inline)
-    here = here[np.argsort(spans["start"][here], kind="stable")]
+    here = here[np.argsort(spans["start"][here], kind="stable")][::-1]  # the first in a wait is written last, and stays
     step = np.searchsorted(ledger.wait[:, 0], spans["start"][here], side="right") - 1
     good = (step >= 0) & (spans["end"][here] <= ledger.wait[np.maximum(step, 0), 1])
     here, step = here[good], step[good]
     unsaid = batch[step] < 0
     batch[step[unsaid]] = spans["item"][here[unsaid]]
-    if len(batch) and bool((batch < 0).all()):
-        done = np.flatnonzero(level & loader_spans(spans, stages, ledger))
-        items, inverse = np.unique(spans["item"][done], return_inverse=True)
-        if len(items) >= len(batch):
-            ready = np.zeros(len(items), dtype=np.int64)
-            np.maximum.at(ready, inverse, spans["end"][done])
-            fits = ready[: len(batch)] <= ledger.wait[:, 1]
-            if fits.mean() > 0.99:
-                batch = np.where(fits, items[: len(batch)], -1)
+
+    work = spans[level & loader_spans(spans, stages, ledger)]
+    for epoch in np.unique(ledger.epoch[batch < 0]).tolist():
+        steps = np.flatnonzero(ledger.epoch == epoch)
+        first, last = ledger.start[steps[0]], ledger.end[steps[-1]]
+        mine = work[(work["start"] >= first) & (work["start"] <= last)]
+        if not len(mine):
+            continue
+        items, inverse = np.unique(mine["item"], return_inverse=True)
+        ready = np.zeros(len(items), dtype=np.int64)
+        np.maximum.at(ready, inverse, mine["end"])
+        known = np.flatnonzero(batch[steps] >= 0)
+        place = np.searchsorted(items, batch[steps[known]])
+        shift = int(np.median(place - known)) if len(known) else 0
+        wanted = np.arange(len(steps)) + shift
+        inside = (wanted >= 0) & (wanted < len(items)) & (batch[steps] < 0)
+        steps, wanted = steps[inside], wanted[inside]
+        fits = ready[wanted] <= ledger.wait[steps, 1]
+        batch[steps[fits]] = items[wanted[fits]]
     return batch
 
 
@@ -90,9 +103,8 @@ class Precedence:
         n = len(spans)
         numbers = [i for i, name in enumerate(stages) if name in BLOCK_STAGES]
         block = np.isin(spans["stage"], numbers)
-        gather = stages.index("gather") if "gather" in stages else -1
-        # A batch's first span is caused by a block; every other cause is an item of the span's own level.
-        cause_block = block | (spans["stage"] == gather)
+        # A batch's first spans are caused by a block; every other cause is an item of the span's own level.
+        cause_block = block | np.isin(spans["stage"], [i for i, name in enumerate(stages) if name in FROM_BLOCKS])
         self.stage: list[str] = [stages[i] for i in spans["stage"].tolist()]
         self.start: list[int] = spans["start"].tolist()
         self.end: list[int] = spans["end"].tolist()
@@ -120,13 +132,21 @@ class Precedence:
             i -= 1
         return -1
 
+    def input_of(self, i: int) -> int:
+        """The span that made the input of span `i` ready, whatever thread that ran on, or -1."""
+        ready = [j for j in (self._on_item[i], self._cause[i]) if j >= 0 and self._before(j, i)]
+        return max(ready, key=self.end.__getitem__, default=-1)
+
+    def _before(self, j: int, i: int) -> bool:
+        """Whether `j` ended by the time `i` began. Spans of no length never point at each other: starts only fall."""
+        return self.end[j] <= self.start[i] and self.start[j] < self.end[i]
+
     def enabling(self, i: int) -> tuple[int, bool]:
         """The span that let span `i` begin last (-1: none known), and whether it did as the thread's previous work."""
         begin = self.start[i]
         best, when, served = -1, -1, False
         for j, server in ((self._on_item[i], False), (self._cause[i], False), (self._on_thread[i], True)):
-            # The second half keeps spans of no length from pointing at each other: a walk's starts only ever fall.
-            if j < 0 or self.end[j] > begin or self.start[j] >= self.end[i]:
+            if j < 0 or not self._before(j, i):
                 continue
             let_go = min(self.put[j], begin) if server else self.end[j]
             if let_go > when:

@@ -1,8 +1,8 @@
 """One sentence on where the time goes, and what it rests on.
 
 What enters: the steady step's parts, the wait split, the critical path. What leaves: a `Verdict`.
-Invariant: the kind follows from the input share alone, the name from the critical path alone; too few steps are
-said to be too few.
+Invariant: the kind follows from the input share alone; an input-bound run is named by its critical path, a healthy one
+by the largest part of its step; too few steps are said to be too few.
 
 Thresholds (5% and 20% of the step) are TensorFlow Profiler's (input-pipeline analyzer: host wait plus
 host-to-device copy over step time). Wait that a busy device hides is no stall and is left out.
@@ -74,14 +74,16 @@ def judge(
         sentence = "No steps were recorded, so there is nothing to judge."
         return Verdict(kind="no steps", sentence=sentence, input_share=0.0, bottleneck=None, evidence=(hint,))
     means = {part.name: part.mean for part in parts}
+    seen = any(part.name not in (UNSEEN, QUEUE) and part.mean > 0 for part in waits)
     wait, copy = means.get("wait", 0.0), means.get("h2d", 0.0)
     share = max(0.0, wait - hidden + copy) / step.mean
     evidence = _evidence(step, waits, path, wait=wait, copy=copy, hidden=hidden, steady=steady)
-    # An input-bound run is told which stage of the input to mend, whatever the largest part of its step may be; a
-    # healthy one which part of the step bounds it.
-    compute = set(means) - {"wait", "h2d"}
     bound = share >= MODERATE
-    ranked = sorted(((n, ns) for n, ns in path.items() if (n in compute) != bound), key=lambda pair: -pair[1])
+    compute = {name: mean for name, mean in means.items() if name not in ("wait", "h2d")}
+    if bound:  # which stage of the input to mend, whatever the largest part of the step may be
+        ranked = [(name, float(ns)) for name, ns in path.items() if name not in compute]
+    else:  # which part of the step bounds it
+        ranked = sorted(compute.items(), key=lambda pair: -pair[1])
     bottleneck = ranked[0][0] if ranked else None
     also = tuple(name for name, ns in ranked[1:] if ns >= _NEAR * ranked[0][1])
     if steady < ENOUGH_STEPS:
@@ -92,16 +94,17 @@ def judge(
         )
     elif share >= MODERATE:
         kind = "input-bound" if share >= HIGH else "moderately input-bound"
-        named = _named(bottleneck, also, path, "the input's bottleneck")
+        named = _named(bottleneck, also, path, "the input's bottleneck is", "the critical path")
+        if seen:
+            named = named.replace(_SPOKEN[UNSEEN], "the loader, outside its recorded stages")
         sentence = f"{kind.capitalize()}: {share:.0%} of each step waits for data or copies it; {named}."
     else:
         kind = "not input-bound"
-        named = _named(bottleneck, also, path, "what bounds the step")
-        sentence = f"Healthy: the loader keeps up ({share:.1%} of each step goes into input); {named}."
+        named = _named(bottleneck, also, means, "it is bound by", "the step")
+        sentence = f"Healthy: the loader keeps up, {share:.1%} of each step goes into input; {named}."
         first = next(iter(path), None)
         if first is not None and first not in compute:
-            share_of_path = path[first] / sum(path.values())
-            sentence += f" It has little to spare: {spoken(first)} is on {share_of_path:.0%} of the path."
+            sentence += f" There is little headroom: {spoken(first)} is nearly as slow as the step."
     return Verdict(kind=kind, sentence=sentence, input_share=share, bottleneck=bottleneck, also=also, evidence=evidence)
 
 
@@ -126,11 +129,11 @@ def _evidence(
     return tuple(lines)
 
 
-def _named(bottleneck: str | None, also: Sequence[str], path: Mapping[str, int], what: str) -> str:
+def _named(bottleneck: str | None, also: Sequence[str], sizes: Mapping[str, float], what: str, of: str) -> str:
     if bottleneck is None:
         return f"{what} could not be told"
-    whole = sum(path.values()) or 1
-    words = f"{what} is {spoken(bottleneck)}, {path[bottleneck] / whole:.0%} of the critical path"
+    whole = sum(sizes.values()) or 1
+    words = f"{what} {spoken(bottleneck)}, {sizes[bottleneck] / whole:.0%} of {of}"
     if also:
         words += f", with {' and '.join(spoken(name) for name in also)} close behind"
     return words

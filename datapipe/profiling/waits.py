@@ -32,6 +32,7 @@ _ORDER: Final = (
     "decompress",
     "decode",
     "filter",
+    "prepare",
     "gather",
     "transform",
     "collate",
@@ -60,7 +61,7 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
     waited = ledger.part("wait").tolist()
     rows: list[dict[str, int]] = []
     for (start, end), total, batch in zip(ledger.wait.tolist(), waited, batches.tolist(), strict=True):
-        row = _walk(work, start, end, batch) if total else {}
+        row = _walk(work, start, end, batch, ledger.thread) if total else {}
         # A step may wait more than once (an inner loop), or hold a phase inside its wait; the rest is the loader's.
         rest = total - sum(row.values())
         if rest:
@@ -77,7 +78,7 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
     return WaitSplit(names, ns)
 
 
-def _walk(work: Precedence, begin: int, t: int, batch: int) -> dict[str, int]:
+def _walk(work: Precedence, begin: int, t: int, batch: int, consumer: int) -> dict[str, int]:
     """Charge `[begin, t)` to stages, walking back from `t`."""
     row: dict[str, int] = {}
 
@@ -91,12 +92,14 @@ def _walk(work: Precedence, begin: int, t: int, batch: int) -> dict[str, int]:
     if i < 0:
         charge(QUEUE if batch >= 0 and t - begin < _BRIEF_NS else UNSEEN, begin)
         return row
+    inline = False
     while t > begin:
         t = charge(QUEUE, work.end[i])
         t = charge(work.stage[i], work.start[i])
+        inline = work.thread[i] == consumer
         i, _ = work.enabling(i)
         if i < 0 or work.end[i] <= begin:
             # Nothing else was going on for this batch: its loader ran outside every span.
-            t = charge(UNSEEN if i < 0 else QUEUE, begin)
+            t = charge(UNSEEN if i < 0 or inline else QUEUE, begin)
             break
     return row

@@ -59,6 +59,31 @@ def test_a_slow_stream_is_input_bound(scripts, tmp_path, capsys, workers):
     assert summary.part("wait").share > 0.5
 
 
+def test_our_own_loader_is_seen_stage_by_stage(scripts, tmp_path):
+    """`datapipe.DataLoader` in a script: its threads record themselves, each batch is one step."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    (tmp_path / "data").mkdir()
+    for part in range(2):
+        table = pa.table({"x": pa.array([float(i) for i in range(400)])})
+        pq.write_table(table, tmp_path / "data" / f"{part}.parquet", row_group_size=100)
+    text = """
+        import datapipe
+        loader = datapipe.DataLoader(datapipe.open_dataset("data"), batch_size=20)
+        for epoch in range(2):
+            for batch in loader:
+                assert batch["x"].shape == (20,)
+    """
+    assert profile_script([scripts("ours", text)], tmp_path / "out") == 0
+    summary = load_profile(tmp_path / "out")
+    assert summary.series.count == 80
+    assert summary.epochs == 2
+    assert summary.samples == 1600
+    assert {"fetch", "decode", "gather", "collate"} <= {row.name for row in summary.stages}
+    assert abs(summary.remainder_ns) <= 0.005 * summary.wall_ns
+
+
 def test_everything_is_put_back(scripts, tmp_path, capsys):
     """After the run no patch, hook, path, argument or recorder is left."""
     from torch.nn.modules import module

@@ -8,13 +8,15 @@ import pytest
 from datapipe.profiling.critical_path import critical_path
 from datapipe.profiling.ledger import build_ledger
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
+from datapipe.profiling.waits import split_waits
 
 
 def path_of(spans):
     run = spans.run()
     ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
     work = Precedence(run.spans[loader_spans(run.spans, run.stages, ledger)], run.stages)
-    return ledger, critical_path(ledger, work, match_batches(run.spans, run.stages, ledger))
+    batches = match_batches(run.spans, run.stages, ledger)
+    return ledger, critical_path(ledger, work, batches, split_waits(ledger, work, batches))
 
 
 def elasticities(pipeline, services, compute):
@@ -59,6 +61,20 @@ def test_time_between_steps_is_no_part_of_the_path(spans):
         spans.add("step", t, t + 4_000_000, item=i).add("forward", t, t + 4_000_000)
     _, path = path_of(spans)
     assert dict(path) == {"forward": 8_000_000}
+
+
+@pytest.mark.parametrize("scale", [1, 100], ids=["short waits", "long waits"])
+def test_work_on_the_consumers_own_thread_leads_back_to_the_consumer(spans, scale):
+    """A loader without threads: each wait is its own work, and before it comes the step before, not a queue."""
+    us = 1_000 * scale
+    for i in range(6):
+        t = i * 100 * us
+        spans.add("step", t, t + 100 * us, item=i).add("wait", t, t + 40 * us, item=i)
+        spans.add("gather", t + 5 * us, t + 25 * us, item=i, cause=0).add("collate", t + 25 * us, t + 40 * us, item=i)
+        spans.add("forward", t + 40 * us, t + 100 * us)
+    spans.add("decode", 0, 1 * us, item=0, thread=1)
+    _, path = path_of(spans)
+    assert dict(path) == {"forward": 300 * us, "gather": 100 * us, "collate": 75 * us, "loader": 25 * us}
 
 
 def test_a_closed_loader_is_charged_its_waits(spans):

@@ -100,12 +100,14 @@ def test_wait_under_a_busy_device_is_hidden(spans):
 
 def test_lost_spans_are_not_called_startup(spans):
     """Where the consumer's oldest spans were overwritten, the time before the first that is left is not recorded."""
-    spans.add("step", 500, 600).add("step", 600, 700)
+    spans.add("step", 500, 600, item=4).add("step", 600, 700, item=5).add("step", 750, 800, item=9)
     run = spans.run()
-    ledger = build_ledger(run.spans, run.stages, began=0, ended=700, wall=700, lost=True)
-    assert ledger.run["not recorded"] == 500
+    ledger = build_ledger(run.spans, run.stages, began=0, ended=800, wall=800, lost=True)
+    assert ledger.run["not recorded"] == 500 + 50
     assert "startup" not in ledger.run
-    assert ledger.kind.tolist() == [STEADY, STEADY]
+    assert ledger.kind.tolist() == [STEADY, STEADY, STEADY]
+    whole = build_ledger(run.spans, run.stages, began=0, ended=800, wall=800)
+    assert (whole.run["startup"], whole.run["between steps"]) == (500, 50)
 
 
 def test_the_consumer_is_the_thread_with_the_steps(spans):

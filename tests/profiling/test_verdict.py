@@ -21,7 +21,8 @@ def test_the_kind_follows_the_thresholds(steady_run, wait, kind):
 def test_a_healthy_run_is_told_what_bounds_it(steady_run):
     verdict = summarise(steady_run(wait=0.05, forward=2, backward=6)).verdict
     assert verdict.bottleneck == "backward"
-    assert "Healthy" in verdict.sentence
+    assert verdict.sentence.startswith("Healthy")
+    assert "75% of the step" in verdict.sentence
     assert "backward pass" in verdict.sentence
 
 

@@ -1,0 +1,53 @@
+"""Our own loader under a profile: its spans and the analysis agree on names, numbers and causes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import datapipe
+
+pa = pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    import pyarrow.parquet as pq
+
+    for part in range(4):
+        table = pa.table({"x": pa.array([float(i) for i in range(1000)])})
+        pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=100)
+    return datapipe.open_dataset(str(tmp_path))
+
+
+def slow(table):
+    """Holds up every batch by far more than anything else in the run takes."""
+    time.sleep(0.004)
+    return table
+
+
+def test_a_slow_transform_is_named(dataset):
+    """The wait is walked back to the transform, in every epoch, with any number of threads."""
+    with datapipe.profile() as prof:
+        loader = datapipe.DataLoader(dataset, batch_size=100, transform=slow, num_threads=1, collate="numpy")
+        for epoch in range(2):
+            loader.set_epoch(epoch)
+            for _ in prof.steps(loader):
+                pass
+    summary = prof.summary()
+    assert summary.series.count == 80
+    assert summary.verdict.kind == "input-bound"
+    assert summary.verdict.bottleneck == "transform"
+    waits = {part.name: part.mean for part in summary.waits}
+    assert waits["transform"] > 0.5 * summary.part("wait").mean
+    assert waits.get("loader", 0) < 0.2 * summary.part("wait").mean
+
+
+def test_a_slow_consumer_is_healthy(dataset):
+    with datapipe.profile() as prof:
+        for _ in prof.steps(datapipe.DataLoader(dataset, batch_size=100, collate="numpy")):
+            with prof.phase("forward"):
+                time.sleep(0.01)
+    verdict = prof.summary().verdict
+    assert (verdict.kind, verdict.bottleneck) == ("not input-bound", "forward")
