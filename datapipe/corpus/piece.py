@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class SourceFile:
     """One input file.
 
-    `root` and `path` open it (`open_store(root)`, then `path`); `name` is what row ids call it: its path relative to the
-    input it was found under, prefixed by that input's own name, so that it is the same on every machine.
+    `root` and `path` open it (`open_store(root)`, then `path`); `name` is what row ids call it: its path relative to
+    the input it was found under, prefixed by that input's own name, so that it is the same on every machine. `root`
+    may hold a signed query: it is not shown, and belongs in no manifest, log or digest; `name`, `size` and `etag` do.
     """
 
-    root: str
+    root: str = field(repr=False)
     path: str
     name: str
     format: str
@@ -34,8 +35,10 @@ class SourceFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Part of a source file: bytes [start, end) of a splittable text file, row groups [start, end) of a columnar
-    one, or the whole file (0, None)."""
+    """Part of a source file.
+
+    Bytes [start, end) of uncompressed JSON lines, row groups [start, end) of a columnar file, or all of it (0, None).
+    """
 
     file: SourceFile
     start: int = 0
@@ -68,9 +71,9 @@ class Quarantined:
 class Batch:
     """Rows of one piece, bounded in bytes.
 
-    `table` has `row_id: string` ("<file name>:<position>"; the position is a byte offset in the decompressed stream for
-    line formats, a row number for columnar ones and CSV, 0 for one-document files) and `media_type: string`, then
-    either `raw: large_binary` (undecoded documents) or `text: large_string` with `bad_bytes: int32` (bytes that were
+    `table` has `row_id: string` ("<file name>:<position>"; the position is a byte offset in the decompressed stream
+    for line formats, a row number for columnar ones, CSV and .json, 0 for one-document files) and `media_type: string`,
+    then either `raw: large_binary` (undecoded documents) or `text: large_string` with `bad_bytes: int32` (bytes that were
     not valid UTF-8 and were replaced by U+FFFD), then whatever further columns the options asked for.
     """
 

@@ -1,4 +1,4 @@
-"""Any fsspec URL as a Store: s3://, gs://, abfs://, http(s)://, hf://, sftp://, memory://. Only here fsspec is imported.
+"""Any fsspec URL as a Store: s3://, gs://, abfs://, http(s)://, hf://, memory://. Only here is fsspec imported.
 
 What enters: a root URL, the file system's own options, and paths. What leaves: bytes, checked for their length, and
 errors of our tree. Invariants: no message, repr or `url` holds a credential, and no error carries the library's own

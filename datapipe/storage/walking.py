@@ -58,7 +58,7 @@ def _folder(
             items = [(item, item.is_dir()) for item in found if not item.name.startswith(TEMPORARY)]
     except OSError as error:
         if error.errno not in NOT_FOUND:  # not there, gone since, or a file: it holds nothing
-            yield PassedOver(path=folder, reason="unreadable folder", fault=os_fault(error, f"listing {where}"))
+            yield PassedOver(path=folder, reason="unreadable_folder", fault=os_fault(error, f"listing {where}"))
         return
     above |= {(here.st_dev, here.st_ino)}
     # With '/' after a folder's name, the order within each folder is the order of whole paths.
@@ -82,16 +82,16 @@ def _reason(
     item: os.DirEntry[str], real_root: str, above: frozenset[tuple[int, int]], *, is_folder: bool, follow: bool
 ) -> str | None:
     if not item.is_symlink():
-        return None if is_folder or item.is_file() else "not a regular file"
+        return None if is_folder or item.is_file() else "not_regular_file"
     try:
         status = item.stat()
     except OSError:
-        return "broken link"
+        return "broken_link"
     if not (is_folder or stat.S_ISREG(status.st_mode)):
-        return "not a regular file"
+        return "not_regular_file"
     if follow:
-        return "link to a folder above it" if is_folder and (status.st_dev, status.st_ino) in above else None
+        return "link_to_folder_above" if is_folder and (status.st_dev, status.st_ino) in above else None
     if is_folder:
-        return "link to a folder"
+        return "link_to_folder"
     real = os.path.realpath(item.path)
-    return None if os.path.commonpath([real, real_root]) == real_root else "link that leads out of the folder"
+    return None if os.path.commonpath([real, real_root]) == real_root else "link_out_of_folder"

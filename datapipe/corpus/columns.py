@@ -1,0 +1,184 @@
+"""A record batch of a columnar file enters; a batch of rows, and what could not be one, leaves.
+
+Invariant: every row comes out once: taken, or quarantined with its reason. Text that leaves is valid UTF-8, whatever
+the file says of itself: Arrow and Parquet do not check it, and what reads it later would crash.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datapipe.corpus.file_fault import FileFault
+from datapipe.corpus.piece import Batch, Quarantined
+from datapipe.corpus.reasons import DAMAGED_FILE, MISSING_ID, MISSING_TEXT, NO_TEXT_COLUMN, ROW_TOO_LARGE
+from datapipe.corpus.utf8 import decode_counting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from datapipe.corpus.options import ReadOptions
+
+
+def wanted(schema: pa.Schema, options: ReadOptions) -> list[str]:
+    """The columns to read.
+
+    Raises:
+        FileFault: there is no text column, or it holds neither text nor bytes.
+    """
+    import pyarrow as pa
+
+    names = schema.names
+    if names.count(options.text_column) != 1:
+        shown = ", ".join(repr(name) for name in names[:12])
+        raise FileFault(NO_TEXT_COLUMN, f"no one column {options.text_column!r}; it has {shown}")
+    kind = schema.field(options.text_column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (_is_text(kind) or _is_bytes(kind) or pa.types.is_null(kind)):
+        raise FileFault(NO_TEXT_COLUMN, f"{options.text_column!r} is {kind}, neither text nor bytes")
+    asked = dict.fromkeys([options.text_column, options.id_column, *options.columns])
+    return [name for name in asked if name is not None and names.count(name) == 1]
+
+
+def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOptions) -> Iterator[Batch]:
+    """Batches within the bound in bytes; `first_row` is the batch's place in the file.
+
+    Raises:
+        FileFault: the columns are damaged.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if batch.num_rows == 0:
+        return
+    data, raw = _as_bytes(batch.column(options.text_column))
+    sizes = pc.fill_null(pc.binary_length(data), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    # Cut where the running sum passes a multiple of the bound: a longer row has a batch of its own.
+    bounds = np.searchsorted(
+        np.cumsum(sizes), np.arange(options.max_batch_bytes, int(sizes.sum()) + 1, options.max_batch_bytes), "right"
+    )
+    edges = np.unique(np.concatenate([[0], bounds, [batch.num_rows]]))
+    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        part = batch.slice(start, stop - start)
+        yield _batch(
+            part,
+            data.slice(start, stop - start),
+            pa.array(sizes[start:stop]),
+            first_row + start,
+            name,
+            options,
+            raw=raw,
+        )
+
+
+def _batch(
+    part: pa.RecordBatch,
+    data: pa.Array,
+    sizes: pa.Array,
+    first_row: int,
+    name: str,
+    options: ReadOptions,
+    *,
+    raw: bool,
+) -> Batch:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    own_ids = _ids(part, options)
+    positions = [f"{name}:{row}" for row in range(first_row, first_row + part.num_rows)]
+    ids = own_ids or positions
+    quarantined: list[Quarantined] = []
+    keep = np.ones(part.num_rows, bool)
+
+    def put_aside(rows: Any, reason: str, detail: str) -> None:
+        quarantined.extend(
+            Quarantined(row_id=ids[row] or positions[row], reason=reason, detail=detail)
+            for row in np.flatnonzero(rows & keep).tolist()
+        )
+        keep[rows] = False
+
+    if own_ids is not None:
+        put_aside(np.array([row_id is None for row_id in own_ids]), MISSING_ID, f"no value for {options.id_column!r}")
+    put_aside(data.is_null().to_numpy(zero_copy_only=False), MISSING_TEXT, f"{options.text_column!r} is null")
+    put_aside(
+        pc.greater(sizes, options.max_row_bytes).to_numpy(zero_copy_only=False),
+        ROW_TOO_LARGE,
+        f"more than {options.max_row_bytes:,} bytes",
+    )
+    if not keep.all():
+        mask = pa.array(keep)
+        part, data = part.filter(mask), data.filter(mask)
+        ids = [row_id for row_id, kept in zip(ids, keep.tolist(), strict=True) if kept]
+    columns: dict[str, Any] = {
+        "row_id": pa.array(ids, pa.string()),
+        "media_type": pa.repeat(pa.scalar(options.media_type, pa.string()), part.num_rows),
+    }
+    if raw:
+        columns["raw"] = data
+    else:
+        columns["text"], columns["bad_bytes"] = _checked_text(data)
+    for column in options.columns:
+        has = part.schema.names.count(column) == 1
+        columns[column] = part.column(column) if has else pa.nulls(part.num_rows)
+    return Batch(table=pa.table(columns), quarantined=tuple(quarantined))
+
+
+def _ids(part: pa.RecordBatch, options: ReadOptions) -> list[str | None] | None:
+    if options.id_column is None:
+        return None
+    if part.schema.names.count(options.id_column) != 1:
+        return [None] * part.num_rows
+    from datapipe.corpus.json_row import as_text
+
+    values = part.column(options.id_column).to_pylist()
+    return [None if v is None else as_text(v) if isinstance(v, str | int | float | bool) else str(v) for v in values]
+
+
+def _as_bytes(column: pa.Array) -> tuple[pa.Array, bool]:
+    """(the text column as large_binary, whether it was bytes rather than text)."""
+    import pyarrow as pa
+
+    try:
+        column.validate()
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        raw = _is_bytes(column.type)
+        if pa.types.is_null(column.type):
+            return pa.nulls(len(column), pa.large_binary()), False
+        data = column.cast(pa.large_binary())
+        data.validate(full=True)  # every offset lies within the data
+    except (pa.ArrowInvalid, pa.ArrowIndexError) as error:
+        raise FileFault(DAMAGED_FILE, str(error)) from None
+    return data, raw
+
+
+def _checked_text(data: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """(text: large_string, bad_bytes: int32) of a binary array without nulls."""
+    import pyarrow as pa
+
+    try:
+        return data.cast(pa.large_string()), pa.array([0] * len(data), pa.int32())
+    except pa.ArrowInvalid:
+        pairs = [decode_counting(value) for value in data.to_pylist()]
+        return pa.array([t for t, _ in pairs], pa.large_string()), pa.array([n for _, n in pairs], pa.int32())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )

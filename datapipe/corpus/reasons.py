@@ -1,0 +1,33 @@
+"""Why a row or a file was not taken: every reason that a reader or a discovery can give, in one place.
+
+A ledger counts by these names, so they are part of the output's format: they may be added to, not renamed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Rows (Quarantined.reason)
+INVALID_JSON: Final = "invalid_json"
+NOT_AN_OBJECT: Final = "not_an_object"
+MISSING_TEXT: Final = "missing_text"
+TEXT_NOT_STRING: Final = "text_not_string"
+MISSING_ID: Final = "missing_id"
+ROW_TOO_LARGE: Final = "row_too_large"
+MALFORMED_ROW: Final = "malformed_row"
+
+# What is left of a file, or all of it; counted as one row (Quarantined.reason)
+TRUNCATED_FILE: Final = "truncated_file"
+DAMAGED_FILE: Final = "damaged_file"
+UNREADABLE_FILE: Final = "unreadable_file"
+CHANGED_FILE: Final = "changed_file"
+NO_TEXT_COLUMN: Final = "no_text_column"
+
+ROW_REASONS: Final = (
+    INVALID_JSON, NOT_AN_OBJECT, MISSING_TEXT, TEXT_NOT_STRING, MISSING_ID, ROW_TOO_LARGE, MALFORMED_ROW,
+)  # fmt: skip
+FILE_REASONS: Final = (TRUNCATED_FILE, DAMAGED_FILE, UNREADABLE_FILE, CHANGED_FILE, NO_TEXT_COLUMN)
+
+# Files that were not taken (Discovery.skipped); links and folders have further reasons, from `storage.walking`
+HIDDEN: Final = "hidden"
+UNKNOWN_FORMAT: Final = "unknown_format"
