@@ -73,7 +73,7 @@ def rich_table(ids):
             "raw": pa.array([str(i).encode() for i in ids], pa.binary()),
             "ragged": pa.array([list(range(i % 4)) for i in ids], pa.list_(pa.int16())),
             "when": pa.array(ids, pa.timestamp("us")),
-            "label": pa.array([f"label {i % 3}" for i in ids], pa.string()).dictionary_encode(),
+            "label": pa.DictionaryArray.from_arrays(pa.array(ids % 3, pa.int8()), [f"label {i}" for i in range(3)]),
         }
     )
 

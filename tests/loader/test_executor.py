@@ -97,9 +97,13 @@ def test_an_error_comes_after_every_batch_before_it(memory, regime, prefetch):
     dataset.fails[7] = IntegrityError("block 7 is damaged")
     loader = DataLoader(dataset, 5, shuffle=False, num_threads=3, prefetch=prefetch, collate="numpy")
     seen = []
-    with pytest.raises(IntegrityError, match="block 7") as caught:
+
+    def consume():
         for batch in loader:
-            seen += batch["id"].tolist()
+            seen.extend(batch["id"].tolist())
+
+    with pytest.raises(IntegrityError, match="block 7") as caught:
+        consume()
     assert seen == list(range(70))
     assert "fetch" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert loader.state_dict()["position"] == 14
@@ -218,7 +222,7 @@ def test_blocks_are_let_go_as_the_epoch_goes_on(of_tables):
         tables.append(pa.table({"id": pa.Array.from_buffers(pa.int64(), 100, [None, pa.py_buffer(watched.data)])}))
         del watched
     dataset = of_tables(*tables)
-    dataset.tables = {n: table for n, table in enumerate(tables)}
+    dataset.tables = dict(enumerate(tables))
     fetch = dataset.fetch
 
     def once(block):

@@ -61,7 +61,7 @@ SIZES = st.lists(st.one_of(st.integers(0, 40), st.sampled_from([0, 1, 2, 3, 4, 7
     data=st.data(),
 )
 def test_every_world_size_makes_the_same_global_batches(sizes, lanes, window, world, batch, tail, shuffle, data):
-    """Ranks' shares, one after another, are the batch one process makes; every row once; equal steps; from any start."""
+    """Ranks' shares, joined, are the batch one process makes; every row once; equal steps; from any start."""
     order = make(sizes, lanes, window, world * batch, tail, shuffle)
     alone = walk(order, 0, 1, max_rows=9)
     assert sorted(alone) == list(range(order.steps))

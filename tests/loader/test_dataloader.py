@@ -1,0 +1,328 @@
+"""DataLoader end to end: every row once, the same global batches everywhere, exact resume."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datapipe.errors import ConfigError, StateError
+from datapipe.loader import DataLoader
+
+UNEVEN = [10, 1, 7, 30, 1, 25, 13, 8]
+
+
+def real_ids(batch):
+    keep = batch.get("mask", np.ones(len(batch["id"]), bool))
+    return np.asarray(batch["id"])[np.asarray(keep)].tolist()
+
+
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+@pytest.mark.parametrize("collate", ["torch", "numpy", "arrow"])
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_every_row_of_a_stored_dataset_comes_once_and_whole(stored, check, form, collate, prefetch):
+    """Every kind of column, from real files, in each form a batch can have."""
+    if collate == "torch":
+        pytest.importorskip("torch")
+    dataset = stored(UNEVEN, form)
+    loader = DataLoader(dataset, 6, tail="partial", prefetch=prefetch, collate=collate, lanes=2, window=2)
+    seen = []
+    for batch in loader:
+        if collate == "arrow":
+            assert batch.schema.names == dataset.schema.names
+            seen += batch["id"].to_pylist()
+            assert batch["s"].to_pylist() == [f"row {i}" for i in batch["id"].to_pylist()]
+            continue
+        for at in range(len(batch["s"])):
+            check(batch, at)
+        seen += real_ids(batch)
+    assert sorted(seen) == list(range(sum(UNEVEN)))
+    assert len(loader) == 16
+
+
+def test_dtypes_and_shapes_are_those_promised(stored):
+    torch = pytest.importorskip("torch")
+    batch = next(iter(DataLoader(stored(UNEVEN, "arrow"), 4, dtypes={"tokens": "int32"})))
+    shapes = {name: (value.dtype, tuple(value.shape)) for name, value in batch.items() if not isinstance(value, list)}
+    longest = int(batch["ragged_lengths"].max())
+    assert shapes == {
+        "id": (torch.int64, (4,)),
+        "small": (torch.int64, (4,)),
+        "f": (torch.float32, (4,)),
+        "b": (torch.bool, (4,)),
+        "tokens": (torch.int32, (4, 6)),
+        "segment_ids": (torch.int64, (4, 6)),
+        "position_ids": (torch.int64, (4, 6)),
+        "ragged": (torch.int64, (4, longest)),
+        "ragged_lengths": (torch.int64, (4,)),
+        "when": (torch.int64, (4,)),
+    }
+    assert all(isinstance(batch[name], list) for name in ("s", "raw", "label"))
+
+
+SIZES = st.one_of(
+    st.lists(st.integers(0, 20), min_size=1, max_size=8),
+    st.sampled_from([[1], [2], [0, 3, 0], [64], [63], [65], [31, 0, 1], [17, 13], [8] * 8]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=SIZES.filter(sum),
+    world=st.integers(1, 8),
+    lanes=st.sampled_from([None, 1, 2, 4, 8]),
+    batch=st.integers(1, 4),
+    tail=st.sampled_from(["drop", "pad", "partial"]),
+    data=st.data(),
+)
+def test_ranks_threads_and_resuming_change_nothing(memory, sizes, world, lanes, batch, tail, data):
+    """Any topology with the same global batch: the same batches; stopped anywhere and resumed on another, the rest."""
+    dataset = memory(sizes)
+    everybody = world * batch
+    options = {"tail": tail, "lanes": lanes, "seed": 3, "collate": "numpy", "shuffle": data.draw(st.booleans())}
+
+    def run(world_size, rank, *, state=None, take=None):
+        prefetch = data.draw(st.sampled_from([0, 1, 3]))
+        threads = data.draw(st.integers(1, 3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loader = DataLoader(
+                dataset, everybody // world_size, rank=rank, world_size=world_size, prefetch=prefetch,
+                num_threads=threads, **options,
+            )  # fmt: skip
+        if state is not None:
+            loader.load_state_dict(json.loads(json.dumps(state)))
+        got = []
+        epochs = 0
+        while epochs < 2 and (take is None or len(got) < take):
+            for each in loader:
+                got.append((real_ids(each), len(each["id"])))
+                if take is not None and len(got) == take:
+                    break
+            epochs += 1
+        saved = loader.state_dict()
+        loader.close()
+        return got, saved, len(loader)
+
+    alone, _, steps = run(1, 0)
+    ranks = [run(world, rank) for rank in range(world)]
+    assert all(n == steps and len(got) == 2 * steps for got, _, n in ranks)
+    for step, (ids, size) in enumerate(alone):
+        assert [i for got, _, _ in ranks for i in got[step][0]] == ids
+        assert sum(got[step][1] for got, _, _ in ranks) == size
+    for epoch in range(2):
+        seen = [i for ids, _ in alone[epoch * steps : (epoch + 1) * steps] for i in ids]
+        assert len(set(seen)) == len(seen) == (sum(sizes) if tail != "drop" else steps * everybody)
+    if steps:
+        stop = data.draw(st.sampled_from(sorted({1, steps - 1, steps, steps + 1, 2 * steps - 1} - {0})))
+        state = run(world, data.draw(st.integers(0, world - 1)), take=stop)[1]
+        rest = run(1, 0, state=state)[0]
+        wanted = alone[stop:]
+        assert rest[: len(wanted)] == wanted
+
+
+def test_epochs_and_seeds_differ_and_are_repeatable(memory):
+    dataset = memory([50] * 4)
+    first = DataLoader(dataset, 10, collate="numpy")
+    epochs = [[real_ids(b) for b in first] for _ in range(2)]
+    assert epochs[0] != epochs[1]
+    again = DataLoader(dataset, 10, collate="numpy")
+    again.set_epoch(1)
+    assert [real_ids(b) for b in again] == epochs[1]
+    assert [real_ids(b) for b in DataLoader(dataset, 10, seed=1, collate="numpy")] != epochs[0]
+
+
+def test_an_epoch_broken_off_is_followed_by_the_next(memory):
+    loader = DataLoader(memory([20] * 2), 10, collate="numpy")
+    iterator = iter(loader)
+    assert loader.epoch == 0
+    assert iter(loader) is not iterator
+    next(iter(loader))
+    assert loader.epoch == 0
+    for _ in loader:
+        assert loader.epoch == 1
+        break
+
+
+def test_set_epoch_keeps_the_place_of_a_state_of_that_epoch(memory):
+    """A trainer that resumes calls set_epoch with the state's epoch before it iterates: that must not start it over."""
+    loader = DataLoader(memory([20] * 4), 10, collate="numpy")
+    whole = [real_ids(b) for b in loader]
+    state = loader.state_dict() | {"epoch": 0, "position": 3}
+    loader.load_state_dict(state)
+    loader.set_epoch(0)
+    assert [real_ids(b) for b in loader] == whole[3:]
+    loader.load_state_dict(state)
+    loader.set_epoch(1)
+    assert len(list(loader)) == 8
+
+
+def test_a_state_at_an_epochs_end_goes_on_with_the_next(memory):
+    loader = DataLoader(memory([20] * 2), 10, collate="numpy")
+    list(loader)
+    state = loader.state_dict()
+    expected = [real_ids(b) for b in loader]
+    fresh = DataLoader(memory([20] * 2), 10, collate="numpy")
+    fresh.load_state_dict(state)
+    assert fresh.epoch == 1
+    assert [real_ids(b) for b in fresh] == expected
+
+
+def test_the_state_counts_what_was_delivered_not_what_was_made_ahead(memory):
+    loader = DataLoader(memory([100] * 2), 10, prefetch=10, num_threads=2, collate="numpy")
+    iterator = iter(loader)
+    for count in range(1, 4):
+        next(iterator)
+        assert loader.state_dict()["position"] == count
+    loader.close()
+
+
+def test_a_recorded_geometry_is_taken_over_unless_another_was_asked_for(memory):
+    dataset = memory([10] * 16)
+    asked = DataLoader(dataset, 4, lanes=2, window=3, collate="numpy")
+    iterator = iter(asked)
+    head = [real_ids(next(iterator)) for _ in range(5)]
+    state = asked.state_dict()
+    rest = [real_ids(b) for b in iterator]
+    chosen = DataLoader(dataset, 4, collate="numpy")
+    assert chosen.settings != asked.settings
+    chosen.load_state_dict(state)
+    assert [real_ids(b) for b in chosen] == rest
+    assert len(head) + len(rest) == 40
+    with pytest.raises(StateError, match="lanes"):
+        DataLoader(dataset, 4, lanes=1, collate="numpy").load_state_dict(state)
+
+
+def test_a_state_that_does_not_fit_leaves_the_loader_as_it_was(memory):
+    loader = DataLoader(memory([10] * 16), 4, collate="numpy")
+    before = loader.state_dict()
+    other = DataLoader(memory([10] * 16, fingerprint="other"), 4, lanes=2, window=1, collate="numpy").state_dict()
+    with pytest.raises(StateError, match="other"):
+        loader.load_state_dict(other)
+    assert loader.state_dict() == before
+
+
+def test_fewer_rows_than_a_batch_is_said_at_once(memory):
+    with pytest.warns(UserWarning, match="fewer than one global batch of 8"):
+        loader = DataLoader(memory([3]), 4, rank=0, world_size=2, collate="numpy")
+    assert len(loader) == 0
+    assert list(loader) == []
+    assert [len(b["id"]) for b in DataLoader(memory([3]), 8, tail="pad", collate="numpy")] == [8]
+    assert list(DataLoader(memory([0, 0]), 8, tail="pad", collate="numpy")) == []
+
+
+def test_a_rank_without_rows_gets_an_empty_batch_of_the_same_columns(memory):
+    """tail="partial" and fewer rows than ranks: every rank has its step."""
+    dataset = memory([2], rich=True)
+    sizes = []
+    for rank in range(5):
+        (batch,) = DataLoader(dataset, 1, tail="partial", rank=rank, world_size=5, collate="numpy")
+        sizes.append(len(batch["id"]))
+        assert batch["tokens"].shape == (len(batch["id"]), 6)
+        assert batch["s"] == [f"row {i}" for i in batch["id"].tolist()]
+    assert sum(sizes) == 2
+    (table,) = DataLoader(dataset, 1, tail="partial", rank=0, world_size=5, collate="arrow")
+    assert table.schema.names == dataset.schema.names
+
+
+def test_a_table_transform_runs_before_arrays_and_a_batch_transform_after(memory):
+    dataset = memory([10] * 3)
+
+    def doubled(table: pa.Table, keys):
+        assert keys.rows.tolist() == table["id"].to_pylist()
+        return table.append_column("twice", pa.array([2 * i for i in table["id"].to_pylist()]))
+
+    for batch in DataLoader(dataset, 5, transform=doubled, collate="numpy", num_threads=2, tail="pad"):
+        assert (batch["twice"] == 2 * batch["id"]).all()
+        assert batch["mask"].all()
+
+    def keyed(batch, keys):
+        assert keys.rows.tolist() == batch["id"].tolist()
+        return {**batch, "epoch": keys.epoch, "seed": keys.seed}
+
+    loader = DataLoader(dataset, 5, transform=keyed, collate="numpy", seed=9)
+    list(loader)
+    assert {(b["epoch"], b["seed"]) for b in loader} == {(1, 9)}
+
+
+def test_a_collate_of_ones_own_gets_arrays_and_lists(memory):
+    batches = list(DataLoader(memory([10]), 5, collate=lambda batch: sorted(batch["id"].tolist()), shuffle=False))
+    assert batches == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+def test_batches_may_be_kept(memory):
+    """No buffer is recycled under a batch, or a view of one, that somebody holds."""
+    tables = [
+        pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(64 * 2048) + n), 2048)}) for n in (0, 7)
+    ]
+    dataset = memory([64, 64])
+    dataset.tables, dataset.schema = tables, tables[0].schema
+    for prefetch in (0, 4):
+        kept = [batch["x"] for batch in DataLoader(dataset, 16, shuffle=False, prefetch=prefetch, collate="numpy")]
+        views = [x[1:3] for x in kept]
+        copies = [x.copy() for x in views]
+        del kept
+        list(DataLoader(dataset, 16, prefetch=prefetch, collate="numpy"))
+        assert all(np.array_equal(view, copy) for view, copy in zip(views, copies, strict=True))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"batch_size": "8"},
+        {"shuffle": 1},
+        {"tail": "keep"},
+        {"seed": 1.5},
+        {"prefetch": -1},
+        {"num_threads": 0},
+        {"memory_budget": 0},
+        {"collate": "jax"},
+        {"rank": 1},
+        {"lanes": 0},
+        {"window": -2},
+        {"transform": 5},
+        {"dtypes": {"ids": "int32"}},
+        {"pin_memory": 1},
+        {"device": "no such device"},
+        {"device": "cpu", "collate": "numpy"},
+        {"collate": "arrow", "dtypes": {"id": "int32"}},
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(memory, wrong):
+    if "device" in wrong:
+        pytest.importorskip("torch")
+    with pytest.raises(ConfigError):
+        DataLoader(memory([10]), **{"batch_size": 5, "collate": "numpy" if "device" not in wrong else "torch", **wrong})
+
+
+def test_the_mask_needs_its_name(of_tables):
+    table = pa.table({"mask": [1, 2]})
+    with pytest.raises(ConfigError, match="mask"):
+        DataLoader(of_tables(table), 1, tail="pad", collate="numpy")
+    DataLoader(of_tables(table), 1, tail="drop", collate="numpy")
+
+
+def test_a_cpu_device_changes_nothing(memory):
+    pytest.importorskip("torch")
+    plain = [b["id"].tolist() for b in DataLoader(memory([10] * 2), 5)]
+    assert [b["id"].tolist() for b in DataLoader(memory([10] * 2), 5, device="cpu")] == plain
+
+
+def test_stats_count(memory):
+    loader = DataLoader(memory([10] * 4), 5, collate="numpy", prefetch=0)
+    list(loader)
+    stats = loader.stats()
+    assert (stats["batches"], stats["blocks"], stats["epoch"], stats["position"]) == (8, 4, 0, 8)
+    assert stats["decoded_bytes"] == 320
+
+
+def test_it_is_a_context_manager(memory):
+    with DataLoader(memory([10] * 4), 5, collate="numpy") as loader:
+        next(iter(loader))
+    assert loader.stats()["threads"] == 0
