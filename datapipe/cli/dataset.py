@@ -76,7 +76,7 @@ def description_lines(facts: dict[str, Any]) -> list[str]:
         console.table([("  " + f["name"], f["type"] + ("" if f["nullable"] else " not null")) for f in facts["schema"]])
     )
     if facts.get("recipe"):
-        steps = [next(iter(s)) if isinstance(s, dict) else s for s in facts["recipe"].get("steps", [])]
+        steps = [step["step"] for step in facts["recipe"].get("steps", [])]
         lines.append(f"  recipe       {facts['recipe'].get('name', '?')} ({facts['recipe_fingerprint']})")
         lines.append(f"               {' → '.join(str(step) for step in steps)}")
     if "ledger" in facts:

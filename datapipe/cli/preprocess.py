@@ -82,10 +82,12 @@ def show_progress(steps: console.Steps, progress: Progress) -> None:
 def summary_lines(summary: RunSummary) -> list[str]:
     """What a run did, for a person: the ledger, the throughput, where the dataset is."""
     lines = ["documents", *summary.ledger_lines()]
-    lines.append(
-        f"{summary.docs_per_s:,.0f} documents/s, {summary.mb_per_s:.1f} MB/s over {summary.seconds:.1f} s; "
-        f"{summary.tasks_run} tasks run, {summary.tasks_reused} reused"
-    )
+    tasks = f"{summary.tasks_run} tasks run, {summary.tasks_reused} reused"
+    if summary.tasks_run:
+        speed = f"{summary.docs_per_s:,.0f} documents/s, {summary.mb_per_s:.1f} MB/s over {summary.seconds:.1f} s"
+        lines.append(f"{speed}; {tasks}")
+    else:
+        lines.append(f"nothing left to do: {tasks}")
     tokens = "" if summary.tokens is None else f", {summary.tokens:,} tokens"
     lines.append(f"{summary.output}: {summary.rows:,} rows{tokens} in {summary.shards} shards, {summary.fingerprint}")
     lines += [f"warning: {warning}" for warning in summary.warnings]

@@ -1,8 +1,8 @@
 """The demo as a story: each part says what it does, does it with the public API, and prints what came out.
 
-What enters: `--input` or the text of this machine. What leaves: OUT/{dataset, train, profile}, and exit code 0 if each promise was kept:
-the ledger adds up, the loss fell, the resumed process had the very batches it should have had. Invariant: run again,
-it goes on from what is already done.
+What enters: `--input` or the text of this machine. What leaves: OUT/{dataset, train, profile}, and exit code 0
+if each promise was kept: the ledger adds up, the loss fell, the resumed process had the very batches it should have
+had. Invariant: run again, it goes on from what is already done.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def demo(
     if not trained.learnt:
         tell.line("the loss did not fall: too few steps, or text without structure")
     tell.line(
-        f"stopped after step {trained.steps}, {trained.position} of {trained.epoch_steps} batches into epoch {trained.epoch}"
+        f"stopped after step {trained.steps}: {trained.position} of {trained.epoch_steps} batches into epoch "
+        f"{trained.epoch}"
     )
     resumed = resume_check(out, trained, device=device)
     for expected, got in resumed.pairs:
