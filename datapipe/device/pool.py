@@ -76,10 +76,11 @@ class BufferPool:
         except (KeyError, IndexError):
             memory = self._allocate(size)
             self.allocated += 1
-        array: npt.NDArray[Any] = np.ndarray(shape, kind, memory)
+        # Not np.ndarray(buffer=…): that looks through the memoryview to the array beneath, and views would do so too.
+        array: npt.NDArray[Any] = np.frombuffer(memory, kind, nbytes // kind.itemsize)
         watch = weakref.ref(array, self._returned)
         self._lent[id(watch)] = (watch, memory)
-        return array
+        return array if len(shape) == 1 else array.reshape(shape)
 
     def _returned(self, watch: Any) -> None:
         _, memory = self._lent.pop(id(watch))
