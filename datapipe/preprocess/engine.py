@@ -91,9 +91,7 @@ class DaskEngine(Engine):
 
     def _submit(self, task: Task, futures: dict[Any, Task]) -> Any:
         # Earlier splits first, as a person watching expects; a key of our own, so that Dask hashes nothing.
-        future = self._client.submit(
-            execute, task, key=f"{task.name}-{task.key}", pure=False, priority=-task.split, allow_other_workers=True
-        )
+        future = self._client.submit(execute, task, key=f"{task.name}-{task.key}", pure=False, priority=-task.split)
         futures[future] = task
         return future
 

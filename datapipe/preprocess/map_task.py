@@ -18,7 +18,7 @@ from datapipe.preprocess.hashes import digests_of, digests_of_ids, encode_hashes
 from datapipe.preprocess.rows_file import RowsWriter, conform, read_rows
 from datapipe.preprocess.step_order import INTERNAL, POSITION
 from datapipe.preprocess.tally import Tally
-from datapipe.preprocess.tasks import OutputFile, TaskRecord
+from datapipe.preprocess.tasks import PASSING, OutputFile, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -209,31 +209,38 @@ class _Run:
         assert task.pieces is not None
         assert task.input is not None
         options = ReadOptions(
-            text_column=task.input.text_column, id_column=task.input.id_column, columns=task.input.columns
+            text_column=task.input.text_column,
+            id_column=task.input.id_column,
+            columns=task.input.columns,
+            media_type=task.input.media_type,
+            max_row_bytes=task.input.max_row_bytes,
         )
         position = 0
         for piece in task.pieces.pieces:
             batches = read_piece(piece, options=options, storage_options=task.input_options)
+            there = True
             while True:
                 cpu = time.process_time()
                 batch = next(batches, None)
                 if batch is None:
                     break
                 self.tally.unreadable(batch.quarantined)
+                there = there and not any(row.reason in PASSING for row in batch.quarantined)
                 n = batch.table.num_rows
                 self.tally.rows_in += n
                 self.tally.cost("read", n + len(batch.quarantined), n, batch.table.nbytes, time.process_time() - cpu)
                 if n:
                     yield batch.table.append_column(POSITION, pa.array(range(position, position + n), pa.uint32()))
                     position += n
-            self._check_unchanged(piece.file)
+            if there:
+                self._check_unchanged(piece.file)
 
     def _check_unchanged(self, file: Any) -> None:
         """A file that changed while it was read would be recorded under the digest of what it was."""
         from datapipe.storage import open_store
 
-        now = open_store(file.root, storage_options=self.task.input_options).info(file.path)
-        if now.etag != file.etag:
+        store = open_store(file.root, storage_options=self.task.input_options)
+        if not store.exists(file.path) or store.info(file.path).etag != file.etag:
             raise CorpusError(
                 f"{file.name} changed while it was read",
                 expected="input that stays as it is during a run",

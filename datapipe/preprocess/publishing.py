@@ -62,11 +62,7 @@ def publish_run(
         shards.append(ShardEntry.model_validate_json(plain_json(record.shard)))
         schemas.setdefault(record.schema, record.shard["path"])
     if not shards:
-        raise PreprocessError(
-            "no row is left to publish: " + _why(ledger.total()),
-            expected="at least one document to come through",
-            fix="look at what the steps drop (rejects in the run summary), loosen them, or check input.text_column",
-        )
+        raise nothing_left(ledger)
     found = {path: decode_schema(text) for text, path in schemas.items()}
     schema = next(iter(found.values()))
     for path, other in found.items():
@@ -103,6 +99,15 @@ def _put_rejects(store: Store, rejects: RejectSample) -> None:
     for entry in list(store.list(REJECTS)):
         if entry.path not in files:
             store.delete(entry.path)
+
+
+def nothing_left(ledger: RowLedger) -> PreprocessError:
+    """The error of a run that has dropped every document: what went where."""
+    return PreprocessError(
+        "no row is left to publish: " + _why(ledger.total()),
+        expected="at least one document to come through",
+        fix="loosen the steps that drop most, or check input.text_column",
+    )
 
 
 def _why(total: Mapping[str, Any]) -> str:

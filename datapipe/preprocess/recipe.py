@@ -22,11 +22,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings:
-    """How rows are read: the column with the text, the one with the row's id (None: its place), columns to carry."""
+    """How rows are read.
+
+    Attributes:
+        text_column: the field with the text, in formats that have fields; media_type: what that text is.
+        id_column: the field with the row's id; None: its place, "<file>:<position>".
+        columns: further fields to carry along.
+        max_row_bytes: a longer row is quarantined, and never held in memory.
+    """
 
     text_column: str = "text"
     id_column: str | None = None
     columns: tuple[str, ...] = ()
+    media_type: str = "text/plain"
+    max_row_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if not self.text_column or self.id_column == "":
+            raise ConfigError(
+                "a column without a name", expected="input.text_column and input.id_column to name columns"
+            )
+        if self.max_row_bytes < 1:
+            raise ConfigError(f"input.max_row_bytes = {self.max_row_bytes}", expected="at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,24 +113,16 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, complete, with nothing of this machine: what the manifest keeps."""
+        from datapipe.steps import plain_options
+
         return {
             "name": self.name,
             "seed": self.seed,
-            "input": {
-                "text_column": self.input.text_column,
-                "id_column": self.input.id_column,
-                "columns": list(self.input.columns),
-            },
+            "input": plain_options(self.input),
             "steps": [
                 {"step": step.name, "version": step.spec.version, "options": step.plain()} for step in self.steps
             ],
-            "output": {
-                "format": self.output.format,
-                "compression": self.output.compression,
-                "row_group_rows": self.output.row_group_rows,
-                "split_bytes": self.output.split_bytes,
-                "columns": None if self.output.columns is None else list(self.output.columns),
-            },
+            "output": plain_options(self.output),
         }
 
     @property

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
 from datapipe.preprocess.engine import Engine, open_engine
 from datapipe.preprocess.output_folder import check_ours, claim
-from datapipe.preprocess.publishing import RUN, publish_run, store_tokenizer
+from datapipe.preprocess.publishing import RUN, nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
@@ -25,7 +25,7 @@ from datapipe.preprocess.stage_tasks import TaskMaker
 from datapipe.preprocess.step_order import POSITION
 from datapipe.preprocess.summary import Progress, RunSummary
 from datapipe.preprocess.survey import survey
-from datapipe.preprocess.tasks import OutputFile, Place, StepCost, TaskRecord
+from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
 from datapipe.preprocess.warnings_of_run import warnings_of
 from datapipe.preprocess.work import plain_json
 
@@ -143,7 +143,7 @@ class _Run:
         pending: dict[str, list[Task]] = {}
         for task in tasks:
             record = self.work.done(task.key)
-            if record is None:
+            if record is None or any(reason in record.quarantined for reason in PASSING):
                 pending.setdefault(task.key, []).append(task)
                 continue
             self._reused += 1
@@ -163,6 +163,8 @@ class _Run:
             total = self.ledger.total()
             if not total["documents_in"]:
                 raise CorpusError("the input holds no document", expected="at least one row", fix="check the files")
+            if not total["documents_out"]:
+                raise nothing_left(self.ledger)
             self._text_bytes = self._text_bytes or sum(record.text_bytes for record in records.values())
         self._seconds[stage.name] = time.perf_counter() - began
 
@@ -189,7 +191,7 @@ class _Run:
         error.add_note(f"step {bad.step}, split {record.split}")
         raise error
 
-    def finish(self, started: float, skipped: tuple[str, ...], *, keep_work: bool) -> RunSummary:
+    def finish(self, started: float, skipped: Mapping[str, int], *, keep_work: bool) -> RunSummary:
         """Publish, tidy up, sum up."""
         self.close()
         last = self.plan.stages[-1].number

@@ -13,6 +13,7 @@ from datapipe.errors import ConfigError
 
 if TYPE_CHECKING:
     from datapipe.preprocess.recipe import Recipe, RecipeStep
+    from datapipe.steps import StepSpec
 
 READ: Final = ("row_id", "media_type", "raw")
 """What the readers of every format give; `text` comes from the step decode, also where a reader decoded it already."""
@@ -41,11 +42,10 @@ def check_order(recipe: Recipe) -> None:
                 fix=f"move {step.name} before {reshaped.name}",
             )
         if missing := [name for name in step.spec.needs if name not in columns]:
-            givers = [other.name for other in recipe.steps if missing[0] in other.spec.gives]
             raise ConfigError(
                 f"{place}{step.name} needs the column {missing[0]!r}, and nothing before it gives it",
                 expected=f"the columns {', '.join(step.spec.needs)}",
-                fix=f"put {givers[0]} before {step.name}" if givers else _giver(missing[0]),
+                fix=_remedy(recipe, step, missing[0]),
             )
         if step.name == "vocabulary":
             if trained:
@@ -100,9 +100,18 @@ def _check_tokenizer(step: RecipeStep, place: str, *, trained: bool) -> None:
         )
 
 
-def _giver(column: str) -> str:
-    """Which step of the registry gives a column that no step of the recipe gives."""
+def _remedy(recipe: Recipe, step: RecipeStep, column: str) -> str:
+    """What to do about a column that is not there when `step` needs it."""
     from datapipe.steps import REGISTRY
 
-    givers = [name for name, spec in REGISTRY.items() if column in spec.gives]
+    def gives(spec: StepSpec) -> bool:
+        return column in spec.gives and column not in spec.needs
+
+    place = recipe.steps.index(step)
+    if any(gives(other.spec) for other in recipe.steps[:place]):
+        return f"move {step.name} before tokenize, or --set tokenize.keep_text=true"  # the one step that removes text
+    later = [other.name for other in recipe.steps[place:] if gives(other.spec)]
+    if later:
+        return f"put {later[0]} before {step.name}"
+    givers = [name for name, spec in REGISTRY.items() if gives(spec)]
     return f"add the step {givers[0]}" if givers else f"read it: --set 'input.columns=[{column}]'"

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What discovery found: the plan of the run, and what was passed over."""
+    """What discovery found: the plan of the run, and how many files were passed over for which reason."""
 
     plan: Plan
-    skipped: tuple[str, ...]
+    skipped: dict[str, int]
 
 
 def plan_run(
@@ -75,5 +75,7 @@ def survey(
             if not Path(path).is_file():
                 raise ConfigError(f"tokenize.tokenizer: there is no file {path}", expected="a tokenizer.json")
             resources[path] = checksum_file(path)
-    plan = build_plan(recipe, plan_splits(files, target_bytes=size), resources=resources)
-    return Inputs(plan=plan, skipped=tuple(str(each) for each in discovery.skipped))
+    plan = build_plan(
+        recipe, plan_splits(files, target_bytes=size, storage_options=storage_options), resources=resources
+    )
+    return Inputs(plan=plan, skipped=discovery.skipped_counts)

@@ -139,6 +139,9 @@ class VocabularyTask:
     bytes: int = 0
 
 
+PASSING: Final = ("changed_file", "unreadable_file")
+"""Why a reader quarantines a file that it may be able to read the next time: such a task is not done for good."""
+
 Task = MapTask | DuplicatesTask | VocabularyTask
 
 

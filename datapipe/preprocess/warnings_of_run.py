@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.tasks import StepCost
 
 
-def warnings_of(plan: Plan, costs: Sequence[StepCost], skipped: Sequence[str]) -> tuple[str, ...]:
+def warnings_of(plan: Plan, costs: Sequence[StepCost], skipped: Mapping[str, int]) -> tuple[str, ...]:
     """The warnings of a finished run.
 
     A rule is a step that does nothing but mark rows: one that touches none of them is most often misspelt or misplaced.
@@ -32,6 +32,6 @@ def warnings_of(plan: Plan, costs: Sequence[StepCost], skipped: Sequence[str]) -
         elif gone == 0 and not step.spec.gives:
             found.append(f"{step.name} touched none of {cost.rows_in:,} rows")
     if skipped:
-        more = f" and {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
-        found.append(f"{len(skipped):,} files were passed over: {', '.join(skipped[:3])}{more}")
+        counts = ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items()))
+        found.append(f"{sum(skipped.values()):,} files were passed over: {counts}")
     return tuple(found)
