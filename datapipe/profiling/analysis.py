@@ -82,7 +82,6 @@ def summarise(run: RawRun) -> Summary:
     parts = tuple(_part(n, ledger.ns[:, c], steady, step) for c, n in enumerate(ledger.names)) if count else ()
     waits = tuple(_part(n, split.ns[:, c], steady, step) for c, n in enumerate(split.names)) if count else ()
     hidden = float(ledger.hidden[steady].mean()) if count else 0.0
-    window = int(ledger.end[-1] - ledger.start[0]) if len(ledger.start) else run.ended - run.began
     on_host = spans[spans["flags"] & DEVICE == 0]
     recorded = len(np.unique(spans["thread"])) or 1
     return Summary(
@@ -96,7 +95,7 @@ def summarise(run: RawRun) -> Summary:
         ),
         epochs=int(ledger.epoch[-1]) + 1 if len(ledger.epoch) else 0, steady_steps=count,
         series=_series(ledger, split.names, split.ns, run.began),
-        stages=stage_rows(on_host, stages, window=window, path=path),
+        stages=stage_rows(on_host, stages, path=path),
         path_ns=dict(path),
         verdict=judge(step, parts, waits, path, hidden=hidden, steady=count),
         memory=list(run.memory),

@@ -36,8 +36,15 @@ At a look every 0.1 s no thread loses any below 80,000 spans a second."""
 _WALL_CLOCK: Final[int | None] = getattr(time, "CLOCK_MONOTONIC_RAW", None)
 
 
-def _wall_ns() -> int:
-    return time.monotonic_ns() if _WALL_CLOCK is None else time.clock_gettime_ns(_WALL_CLOCK)
+def _both_clocks() -> tuple[int, int]:
+    """The spans' clock and the wall's, read together; again if this thread was put aside in between."""
+    for _ in range(10):
+        before = time.perf_counter_ns()
+        wall = time.monotonic_ns() if _WALL_CLOCK is None else time.clock_gettime_ns(_WALL_CLOCK)
+        after = time.perf_counter_ns()
+        if after - before < 20_000:
+            break
+    return (before + after) // 2, wall
 
 
 @final
@@ -92,7 +99,7 @@ class Profile:
         self._state = "open"
         self._recording.__enter__()
         self._archive.start()
-        self._began, self._wall = time.perf_counter_ns(), _wall_ns()
+        self._began, self._wall = _both_clocks()
         return self
 
     def __exit__(
@@ -101,8 +108,8 @@ class Profile:
         # A loop that an exception left behind may still be held by its traceback: its last step ends now.
         for loop in self._loops:
             loop.close()
-        self._wall = _wall_ns() - self._wall
-        self._ended = time.perf_counter_ns()
+        self._ended, wall = _both_clocks()
+        self._wall = wall - self._wall
         self._recording.__exit__(None, None, None)
         self._archive.stop()
         self._state = "closed"
@@ -233,13 +240,14 @@ class Profile:
         done = self._state == "closed"
         spans = self._archive.spans()
         lost = self._archive.lost
+        ended, wall = _both_clocks()
         return RawRun(
             spans=spans,
             stages=self.recorder.stages,
             threads=self.recorder.threads,
             began=self._began,
-            ended=self._ended if done else time.perf_counter_ns(),
-            wall=self._wall if done else _wall_ns() - self._wall,
+            ended=self._ended if done else ended,
+            wall=self._wall if done else wall - self._wall,
             started_unix_ns=self.recorder.started_unix_ns,
             complete=done and self._error is None,
             error=self._error,

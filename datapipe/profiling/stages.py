@@ -31,7 +31,7 @@ class StageRow:
         busy: sum of service times (`end - start`).
         mean, p50, p95: service time.
         bytes: moved, as the stage counted them.
-        utilisation: busy ÷ (window x threads).
+        utilisation: busy ÷ time its threads were there (each from its first span of any stage to its last).
         cpu: CPU time ÷ busy, or None where no span recorded CPU time; well below 1, the stage waits for input/output.
         starved: sum of `start - get`.
         blocked: sum of `put - end`.
@@ -56,20 +56,24 @@ class StageRow:
     path: float
 
 
-def stage_rows(
-    spans: npt.NDArray[np.void], stages: Sequence[str], *, window: int, path: Mapping[str, int]
-) -> tuple[StageRow, ...]:
+def stage_rows(spans: npt.NDArray[np.void], stages: Sequence[str], *, path: Mapping[str, int]) -> tuple[StageRow, ...]:
     """One row per stage that has spans, in the order of `stages`.
 
     Args:
         spans: structured array of `events.FIELDS`.
         stages: stage names by number.
-        window: ns over which utilisation is taken.
         path: ns of the critical path per stage.
     """
     import numpy as np
 
     whole = sum(path.values()) or 1
+    threads_of, inverse = np.unique(spans["thread"], return_inverse=True)
+    came = np.full(len(threads_of), np.iinfo(np.int64).max)
+    left = np.zeros(len(threads_of), dtype=np.int64)
+    np.minimum.at(came, inverse, spans["get"])
+    np.maximum.at(left, inverse, spans["put"])
+    # A loader that makes its threads anew each epoch has many, none of which was there all along.
+    there = dict(zip(threads_of.tolist(), (left - came).tolist(), strict=True))
     rows = []
     for number in np.unique(spans["stage"]).tolist():
         name = stages[number]
@@ -77,20 +81,21 @@ def stage_rows(
             continue
         mine = spans[spans["stage"] == number]
         service = (mine["end"] - mine["start"]).astype(np.int64)
-        busy, threads = int(service.sum()), len(np.unique(mine["thread"]))
+        busy, ran_on = int(service.sum()), np.unique(mine["thread"]).tolist()
+        time_there = sum(there[thread] for thread in ran_on)
         cpu = int(mine["cpu"].sum())
         p50, p95 = np.percentile(service, [50, 95]).tolist()
         rows.append(
             StageRow(
                 name=name,
                 count=len(mine),
-                threads=threads,
+                threads=len(ran_on),
                 busy=busy,
                 mean=float(service.mean()),
                 p50=p50,
                 p95=p95,
                 bytes=int(mine["bytes"].sum()),
-                utilisation=busy / (window * threads) if window > 0 else 0.0,
+                utilisation=busy / time_there if time_there > 0 else 0.0,
                 cpu=cpu / busy if cpu and busy else None,
                 starved=int(np.maximum(mine["start"] - mine["get"], 0).sum()),
                 blocked=int(np.maximum(mine["put"] - mine["end"], 0).sum()),

@@ -24,6 +24,7 @@ ENOUGH_STEPS: Final = 10
 """Fewer steady steps than this are not judged."""
 _NEAR: Final = 0.9
 """A stage with this much of the bottleneck's share is a co-bottleneck: near-ties swap places from run to run."""
+_UNEVEN: Final = 1.5
 _SPOKEN: Final = {
     UNSEEN: "the loader (its inside is not recorded)",
     QUEUE: "handing batches over",
@@ -116,6 +117,8 @@ def _evidence(
         f"{steady:,} steady steps of {ms(step.mean)} on average ({times}).",
         f"Waiting for data: {ms(wait)} a step ({wait / step.mean:.1%}); copying to the device: {ms(copy)}.",
     ]
+    if step.mean > _UNEVEN * step.p50:
+        lines.append(f"Uneven: the mean is {step.mean / step.p50:.1f} times the median; a few slow steps decide it.")
     if hidden > 0:
         lines.append(f"{ms(hidden)} of the wait passed while the device was busy: hidden, so not counted.")
     largest = [part for part in sorted(waits, key=lambda part: -part.mean)[:3] if part.mean > 0]

@@ -26,6 +26,14 @@ def test_a_healthy_run_is_told_what_bounds_it(steady_run):
     assert "backward pass" in verdict.sentence
 
 
+def test_a_few_slow_steps_are_pointed_out(steady_run):
+    """A mean far above the median is said: the typical step is another matter."""
+    forward = [2.0] * 60
+    forward[30] = 800.0
+    assert any("Uneven" in line for line in summarise(steady_run(n=60, forward=forward)).verdict.evidence)
+    assert not any("Uneven" in line for line in summarise(steady_run(n=60)).verdict.evidence)
+
+
 def test_near_ties_are_named_together(steady_run):
     """A part within 10% of the largest is a co-bottleneck."""
     verdict = summarise(steady_run(wait=0.05, forward=5.7, backward=6)).verdict
