@@ -72,9 +72,9 @@ class Batch:
     """Rows of one piece, bounded in bytes.
 
     `table` has `row_id: string` ("<file name>:<position>"; the position is a byte offset in the decompressed stream
-    for line formats, a row number for columnar ones, CSV and .json, 0 for one-document files) and `media_type: string`,
-    then either `raw: large_binary` (undecoded documents) or `text: large_string` with `bad_bytes: int32` (bytes that were
-    not valid UTF-8 and were replaced by U+FFFD), then whatever further columns the options asked for.
+    for line formats, a row number for columnar ones, CSV and .json, 0 for one-document files) and `media_type: string`
+    then either `raw: large_binary` (undecoded documents) or `text: large_string` with `bad_bytes: int32` (bytes that
+    were not valid UTF-8 and were replaced by U+FFFD), then whatever further columns the options asked for.
     """
 
     table: pa.Table

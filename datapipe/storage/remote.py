@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import io
 import threading
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
 from datapipe.errors import ConfigError, IntegrityError, NotFoundError, StorageError
 from datapipe.storage.masking import mask, mask_values, secrets_in
 from datapipe.storage.paths import checked_path, checked_prefix, scheme_of, split_query
 from datapipe.storage.range_reader import RangeReader
+from datapipe.storage.remote_entry import entry_of
 from datapipe.storage.remote_faults import is_transient, remote_fault
 from datapipe.storage.retry import Retry
 from datapipe.storage.store import Entry, Store
@@ -37,11 +37,6 @@ _EXTRAS: Final = {
 }  # fmt: skip
 _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 _PUT_IS_ATOMIC: Final = _BUCKETS | {"memory", "hf", "oss", "adl"}
-# What tells one version of an object from the next, the strongest first.
-_MARKS: Final = (
-    "ETag", "etag", "md5Hash", "md5", "Content-MD5", "content_md5", "Digest", "generation", "VersionId", "blob_id",
-    "checksum", "Last-Modified", "LastModified", "last_modified", "mtime", "updated", "modified", "created",
-)  # fmt: skip
 _URL_SAFE: Final = "/~!$&'()*+,;=:@"
 
 
@@ -172,7 +167,7 @@ class RemoteStore(Store):
             if not path.rpartition("/")[2].startswith(TEMPORARY):
                 names[path] = info
         for path in sorted(names):
-            entry = _entry(path, names[path])
+            entry = entry_of(path, names[path])
             yield entry if entry is not None and entry.etag else self.info(path)
 
     def _strip(self, url: str) -> str:
@@ -197,7 +192,7 @@ class RemoteStore(Store):
         found = self._try(f"looking for {self._shown(path)}", lambda: self._fresh().info(where))
         if found.get("type") == "directory":
             raise NotFoundError(f"{self._shown(path)} is a folder", expected="an object", fix="check the path")
-        entry = _entry(path, found)
+        entry = entry_of(path, found)
         if entry is None:
             raise StorageError(
                 f"{self._shown(path)}: the server does not say how long it is",
@@ -209,24 +204,35 @@ class RemoteStore(Store):
         """The bytes [start, end) of an object."""
         if start < 0 or (end is not None and end < start):
             raise ConfigError(f"byte range [{start}, {end})", expected="0 ≤ start ≤ end")
-        where = self._where(path)
-        whole = start == 0 and end is None
-        if end is None or end == start:
-            size = self.info(path).size
-            end = size if end is None else end
-            if max(start, end) > size:
+        if end is None:
+            return self._rest(path, start)
+        if end == start:
+            if (size := self.info(path).size) < start:
                 raise self._short(path, start, end, size)
-            if end == start:
-                return b""
-        stop = end
-        data: bytes = self._try(
-            f"reading {self._shown(path)}",
-            lambda: self._fs.cat_file(where) if whole else self._fs.cat_file(where, start=start, end=stop),
-        )
-        if len(data) > stop - start and len(data) == self.info(path).size:
-            data = data[start:stop]  # a server that ignores ranges sent everything
-        if len(data) != stop - start:
-            raise self._short(path, start, stop, start + len(data))
+            return b""
+        data = self._get(path, start=start, end=end)
+        if len(data) > end - start and len(data) == self.info(path).size:
+            data = data[start:end]  # a server that ignores ranges sent everything
+        if len(data) != end - start:
+            raise self._short(path, start, end, start + len(data))
+        return data
+
+    def _rest(self, path: str, start: int) -> bytes:
+        """From `start` to the end, in one request: of an object that is replaced meanwhile, one version."""
+        if start == 0:
+            # s3fs would fetch a large object in ranges side by side, which may be of different versions.
+            return self._get(path, **({"max_concurrency": 1} if self._scheme in ("s3", "s3a") else {}))
+        size = self.info(path).size
+        if start >= size:
+            if start > size:
+                raise self._short(path, start, start, size)
+            return b""
+        data = self._get(path, start=start, end=None)
+        return data[start:] if len(data) == size else data
+
+    def _get(self, path: str, **range_: Any) -> bytes:
+        where = self._where(path)
+        data: bytes = self._try(f"reading {self._shown(path)}", lambda: self._fs.cat_file(where, **range_))
         return data
 
     def _short(self, path: str, start: int, end: int, had: int) -> IntegrityError:
@@ -237,7 +243,10 @@ class RemoteStore(Store):
         )
 
     def open(self, path: str) -> BinaryIO:
-        """A seekable reader over ranged requests; a server without ranges is copied to a temporary file first."""
+        """A seekable reader over ranged requests; a server without ranges is copied to a temporary file first.
+
+        Several requests: of an object that is replaced meanwhile, parts of both versions may be read.
+        """
         size = self.info(path).size
         if self._scheme in ("http", "https") and size > 1 and not self._has_ranges(path, size):
             return self._copied(path, size)
@@ -332,14 +341,3 @@ def _user_part(url: str) -> tuple[str, ...]:
     if not at or mask(url) == url:
         return ()
     return tuple(part for part in (user, user.partition(":")[2]) if len(part) >= 3)
-
-
-def _entry(path: str, info: Mapping[str, Any]) -> Entry | None:
-    size = info.get("size")
-    if not isinstance(size, int):
-        return None
-    mark = next((info[name] for name in _MARKS if info.get(name)), "")
-    # A listing may give the seconds of the time that `info` gives as a datetime.
-    seconds = mark.timestamp() if isinstance(mark, datetime) else mark
-    text = f"{seconds:.6f}" if isinstance(seconds, float) else str(seconds).removeprefix("W/").strip('"')
-    return Entry(path=path, size=size, etag=f"{size:x}-{text}" if text else "")

@@ -1,0 +1,32 @@
+"""What a remote file system says of an object enters; its Entry leaves.
+
+Invariant: a listing and a look at the object itself give the same etag for the same version of it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.storage.store import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What tells one version of an object from the next, the strongest first.
+_MARKS: Final = (
+    "ETag", "etag", "md5Hash", "md5", "Content-MD5", "content_md5", "Digest", "generation", "VersionId", "blob_id",
+    "checksum", "Last-Modified", "LastModified", "last_modified", "mtime", "updated", "modified", "created",
+)  # fmt: skip
+
+
+def entry_of(path: str, info: Mapping[str, Any]) -> Entry | None:
+    """The entry for fsspec's `info`; None where it lacks the size. The etag is "" where nothing tells versions apart."""
+    size = info.get("size")
+    if not isinstance(size, int):
+        return None
+    mark = next((info[name] for name in _MARKS if info.get(name)), "")
+    # A listing may give the seconds of the time that `info` gives as a datetime.
+    seconds = mark.timestamp() if isinstance(mark, datetime) else mark
+    text = f"{seconds:.6f}" if isinstance(seconds, float) else str(seconds).removeprefix("W/").strip('"')
+    return Entry(path=path, size=size, etag=f"{size:x}-{text}" if text else "")

@@ -1,0 +1,160 @@
+"""Stores to be held to the contract, and the servers they talk to: all real, all on the loopback interface."""
+
+import email.utils
+import hashlib
+import http.server
+import threading
+import urllib.parse
+import uuid
+
+import pytest
+
+from datapipe.storage import open_store
+
+S3_KEY = "AKIALOOPBACKTEST0001"
+S3_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """S3 as moto serves it, on a free port of loopback."""
+    pytest.importorskip("s3fs", reason="the s3 extra is not installed")
+    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_options(s3_endpoint, monkeypatch):
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return {
+        "key": S3_KEY,
+        "secret": S3_SECRET,
+        "client_kwargs": {"endpoint_url": s3_endpoint, "region_name": "us-east-1"},
+    }
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint, s3_options):
+    """A new bucket's name."""
+    import boto3
+
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=S3_KEY,
+        aws_secret_access_key=S3_SECRET,
+    )
+    client.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(params=["local", "memory", "memory-by-rename", "s3", "s3-prefix"])
+def store(request, tmp_path, monkeypatch):
+    """An empty store of each kind that can be written to."""
+    if request.param == "local":
+        return open_store(str(tmp_path / "root"))
+    if request.param.startswith("memory"):
+        if request.param == "memory-by-rename":
+            monkeypatch.setattr("datapipe.storage.remote._PUT_IS_ATOMIC", frozenset())
+        return open_store(f"memory://{uuid.uuid4().hex}/root")
+    bucket = request.getfixturevalue("s3_bucket")
+    prefix = "/deep/prefix" if request.param == "s3-prefix" else ""
+    return open_store(f"s3://{bucket}{prefix}", storage_options=request.getfixturevalue("s3_options"))
+
+
+class WebServer:
+    """Serves `objects` by path; a path that ends in '/' is an index page.
+
+    Faults are set by the test: `statuses` to answer with before the real answer, how many bytes to `keep` of each body,
+    `ranges` switched off, a `required_query` without which everything is forbidden.
+    """
+
+    def __init__(self):
+        self.objects = {}
+        self.statuses = []
+        self.keep = None
+        self.ranges = True
+        self.required_query = None
+        self.requests = []
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args):
+                pass
+
+            def do_HEAD(self):
+                self.answer(body=False)
+
+            def do_GET(self):
+                self.answer(body=True)
+
+            def answer(self, *, body):
+                path, _, query = self.path.partition("?")
+                web.requests.append((self.command, self.path, self.headers.get("Range")))
+                if web.required_query is not None and query != web.required_query:
+                    return self.plain(403)
+                if body and web.statuses:
+                    return self.plain(web.statuses.pop(0))
+                name = urllib.parse.unquote(path)
+                data = web.objects.get(name)
+                if data is None:
+                    below = sorted({k[len(name) :] for k in web.objects if k.startswith(name) and name.endswith("/")})
+                    if not below:
+                        return self.plain(404)
+                    links = "".join(f'<a href="{urllib.parse.quote(k)}">{k}</a>\n' for k in below)
+                    data = f"<html>{links}</html>".encode()
+                status, part = 200, data
+                asked = self.headers.get("Range")
+                if asked and web.ranges:
+                    first, last = asked.removeprefix("bytes=").split("-")
+                    start = int(first) if first else max(0, len(data) - int(last))
+                    end = min(len(data), int(last) + 1) if first and last else len(data)
+                    if start >= len(data):
+                        return self.plain(416)
+                    status, part = 206, data[start:end]
+                self.send_response(status)
+                if status == 206:
+                    self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+                self.send_header("Content-Length", str(len(part)))
+                self.send_header("ETag", f'"{hashlib.md5(data).hexdigest()}"')
+                self.send_header("Last-Modified", email.utils.formatdate(0, usegmt=True))
+                self.end_headers()
+                if body:
+                    self.wfile.write(part if web.keep is None else part[: web.keep])
+                    if web.keep is not None and web.keep < len(part):
+                        self.close_connection = True
+                return None
+
+            def plain(self, status):
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def web():
+    pytest.importorskip("aiohttp", reason="the http extra is not installed")
+    server = WebServer()
+    yield server
+    server.close()
