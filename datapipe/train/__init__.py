@@ -1,0 +1,61 @@
+"""Training: a small decoder-only model and an instrumented loop that can be stopped anywhere and goes on exactly.
+
+train, TrainConfig      the loop: steps, schedule, accumulation, checkpoints; what it may be told
+TrainResult             where it came to
+GPT, GPTConfig          the model: documents packed into one row do not see each other
+load_checkpoint         a checkpoint, checked, as tensors and plain JSON
+latest_checkpoint       the newest one of a run
+next_batch_digests      which batches a loader would give next, as checksums
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datapipe.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+    from datapipe.train.config import TrainConfig
+    from datapipe.train.digests import next_batch_digests
+    from datapipe.train.loop import train
+    from datapipe.train.model import GPT, GPTConfig
+    from datapipe.train.result import StepRecord, TrainResult
+
+_HOME: Final = {
+    "GPT": "model",
+    "Checkpoint": "checkpoint",
+    "GPTConfig": "model",
+    "StepRecord": "result",
+    "TrainConfig": "config",
+    "TrainResult": "result",
+    "latest_checkpoint": "checkpoint",
+    "load_checkpoint": "checkpoint",
+    "next_batch_digests": "digests",
+    "train": "loop",
+}
+
+__all__ = [
+    "GPT",
+    "Checkpoint",
+    "GPTConfig",
+    "StepRecord",
+    "TrainConfig",
+    "TrainResult",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "next_batch_digests",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'datapipe.train' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"datapipe.train.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,285 @@
+"""The training loop: batches in, a trained model and its checkpoints out.
+
+What enters: a `TrainConfig`, a loader that can say where it stands, and a folder. What leaves: `out/checkpoints`,
+`out/metrics.jsonl`, a `TrainResult`. Invariant: the numbers depend on config, model and loader alone. A run that was
+stopped (at a step, by a signal, by SIGKILL) and started again computes what it would have, from its last checkpoint on.
+
+    wait → h2d → forward → backward → (sync) → optimizer → (checkpoint)      the parts of a step, see `phases`
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from datapipe.errors import CheckpointError, ConfigError, TrainError
+from datapipe.train import checkpoint as saved
+from datapipe.train import random_state
+from datapipe.train.batches import Batches, check_loader
+from datapipe.train.checkpoint_files import only_run_in
+from datapipe.train.config import RESUME, TrainConfig
+from datapipe.train.metrics_log import MetricsLog
+from datapipe.train.model import GPT
+from datapipe.train.optimizer import load_state_tensors, make_optimizer, state_tensors
+from datapipe.train.phases import Phases
+from datapipe.train.precision import autocast, choose_device, choose_precision, float32_products
+from datapipe.train.result import StepRecord, TrainResult
+from datapipe.train.schedule import learning_rate
+from datapipe.train.stop_signal import StopSignal
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from datapipe.train.batches import ResumableLoader
+
+METRICS: Final = "metrics.jsonl"
+
+
+class Learner(Protocol):
+    """What the loop asks of a model, besides being an nn.Module; `GPT` has it."""
+
+    def loss_sum(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss summed over the batch's targets (a scalar), and their number (a scalar)."""
+
+
+def train(
+    config: TrainConfig,
+    loader: ResumableLoader,
+    *,
+    out: str | os.PathLike[str],
+    model: nn.Module | None = None,
+    resume: Literal["auto", "must", "fallback", "fresh"] = "auto",
+    until: int | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> TrainResult:
+    """Train until `config.steps` steps are done, beginning where the run in `out` stands.
+
+    SIGTERM and Ctrl-C end it after the step in progress, with a checkpoint; a second one at once. Under a
+    `datapipe.profile` the loop records its own steps and waits: give it the loader, not `prof.steps(loader)`. On CUDA,
+    a loader made with device="cuda" copies beside the compute. Python's and torch's global generators are seeded.
+
+    Args:
+        loader: iterated over again at the end of each epoch, and left open. It is put where the checkpoint says.
+        out: the run's folder, made if need be; one process at a time.
+        model: an nn.Module with `loss_sum(batch)`; None: the GPT of `config.model`. It is moved to the device.
+        resume: "auto": from the newest checkpoint, if there is one; "must": there has to be one; "fallback": from the
+            newest that is not damaged; "fresh": begin anew, and delete the checkpoints that are there.
+        until: stop once this many steps of the whole run are done, with a checkpoint; the schedule stays that of
+            `config.steps`.
+        on_step: called with each step's record, outside its clock.
+
+    Raises:
+        ConfigError: an argument is wrong. CheckpointError: the newest checkpoint is damaged, or of another run.
+        TrainError: the loss or the gradient is not finite, there is nothing to learn from, or `out` is in use.
+        NoSpaceError: a checkpoint finds no room. What the loader raises passes through.
+    """
+    began = time.perf_counter_ns()
+    if resume not in RESUME:
+        raise ConfigError(f"resume={resume!r}", expected=", ".join(RESUME))
+    if until is not None and (isinstance(until, bool) or not isinstance(until, int) or until < 1):
+        raise ConfigError(f"until={until!r}", expected="a whole number from 1, or None")
+    check_loader(loader)
+    device = choose_device(config.device)
+    folder = Path(out)
+    with only_run_in(folder), float32_products(device), StopSignal() as stop:
+        run = _Run(config, loader, folder, device, _make_model(config, model))
+        run.resume(resume)
+        goal = config.steps if until is None else min(until, config.steps)
+        run.phases.write("startup", -1, began, time.perf_counter_ns())
+        return run.go(goal, stop, on_step)
+
+
+def _make_model(config: TrainConfig, model: nn.Module | None) -> nn.Module:
+    random_state.seed_everything(config.seed)
+    if model is None:
+        if config.model is None:
+            raise ConfigError(
+                "neither a model nor TrainConfig(model=…)", fix="model=GPTConfig(vocab_size=…, seq_len=…)"
+            )
+        return GPT(config.model)
+    if not callable(getattr(model, "loss_sum", None)):
+        raise ConfigError(
+            f"a {type(model).__name__} without loss_sum",
+            expected="a module with `loss_sum(batch)` → (the loss summed over its targets, their number)",
+        )
+    return model
+
+
+@final
+class _Run:
+    """A run in progress: `step` steps are done."""
+
+    def __init__(
+        self, config: TrainConfig, loader: ResumableLoader, folder: Path, device: torch.device, model: nn.Module
+    ) -> None:
+        self.config = config
+        self.loader = loader
+        self.folder = folder
+        self.device = device
+        self.precision = choose_precision(config.precision, device)
+        self.model = model.to(device).train()
+        self.learner = cast("Learner", self.model)
+        self.optimizer = make_optimizer(self.model, config)
+        self.phases = Phases(device)
+        self.batches = Batches(loader, device, self.phases)
+        self.step = 0
+        self.newest: Path | None = None
+        self.parameters = sum(weight.numel() for weight in self.model.parameters())
+        if self.phases.recorder is not None:
+            self.phases.recorder.notes |= {
+                "parameters": self.parameters, "device": str(device), "precision": self.precision,
+                "steps per update": config.accumulate,
+            }  # fmt: skip
+
+    def resume(self, how: str) -> None:
+        """Put model, optimizer, generators and loader where the newest checkpoint says."""
+        root = self.folder / saved.FOLDER
+        saved.sweep(root)
+        found = saved.checkpoints(root)
+        if how == "fresh":
+            for path in found:
+                saved.remove(path)
+            return
+        if not found:
+            if how == "must":
+                raise CheckpointError(f"no checkpoint in {root}", fix='resume="auto" to begin at step 0')
+            return
+        point = saved.load_checkpoint(root, fallback=how == "fallback")
+        told = self.config.differences(point.state["config"])
+        if told:
+            raise CheckpointError(
+                f"{point.path} is of another run: {'; '.join(told)}",
+                expected="the same configuration, but for steps, device, checkpoint_every and keep",
+                fix='the values it was saved with, another folder, or resume="fresh"',
+            )
+        point.load_model(self.model)
+        load_state_tensors(self.model, self.optimizer, point.optimizer_tensors())
+        self.loader.load_state_dict(point.state["loader"])
+        random_state.restore(point.state["random"], self.device)
+        self.step, self.newest = point.step, point.path
+        # Damaged ones that were passed over must not be the newest of the next start.
+        for path in found[found.index(point.path) + 1 :]:
+            saved.set_aside(path)
+
+    def go(self, goal: int, stop: StopSignal, on_step: Callable[[StepRecord], None] | None) -> TrainResult:
+        """Steps until `goal` are done, or a signal came."""
+        resumed_from, done, losses, tokens, spent = self.step, self.step, [], 0, 0
+        every = self.config.checkpoint_every
+        with MetricsLog(self.folder / METRICS, steps=self.step) as log:
+            now = time.perf_counter_ns()
+            try:
+                while self.step < goal and stop.name is None:
+                    self.batches.begin_step(self.step - resumed_from, now)
+                    record = self._one_step()
+                    log.write(record)
+                    if (every and self.step % every == 0) or self.step == goal or stop.name is not None:
+                        with self.phases("checkpoint"):
+                            done = self._save()
+                    spent += self.phases.elapsed
+                    now = self.phases.end_step()
+                    losses.append(record.loss)
+                    tokens += record.tokens
+                    if on_step is not None:
+                        on_step(record)
+                        now = time.perf_counter_ns()
+                if done != self.step or self.newest is None:
+                    with self.phases("checkpoint"):
+                        self._save()
+            finally:
+                self.batches.close()
+        assert self.newest is not None
+        return TrainResult(
+            step=self.step, resumed_from=resumed_from, losses=tuple(losses), tokens=tokens, seconds=spent / 1e9,
+            stopped=None if self.step >= self.config.steps else stop.name or "until",
+            checkpoint=self.newest, metrics=log.path, device=str(self.device), precision=self.precision,
+            parameters=self.parameters, model=self.model,
+        )  # fmt: skip
+
+    def _one_step(self) -> StepRecord:
+        """One update from `accumulate` batches."""
+        phases, config = self.phases, self.config
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        count = torch.zeros((), device=self.device, dtype=torch.int64)
+        rows = 0
+        for _ in range(config.accumulate):
+            batch = self.batches.next()
+            with phases("forward"), autocast(self.device, self.precision):
+                loss, targets = self.learner.loss_sum(batch)
+            with phases("backward"):
+                loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+            total += loss.detach()
+            count += targets
+            rows += _rows(batch)
+            del batch, loss  # the loader may use the memory again
+        with phases("sync" if self.device.type == "cuda" else "optimizer"):
+            # The gradients are of the summed loss: dividing once by all targets gives the exact mean.
+            grads = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+            norm = nn.utils.get_total_norm(grads)
+            loss_sum, tokens, norm_of_sum = torch.stack([total, count.double(), norm.double()]).tolist()
+        phases.synced()
+        self._check(loss_sum, tokens, norm_of_sum)
+        norm_of_mean = norm_of_sum / tokens
+        rate = learning_rate(self.step, peak=config.lr, warmup=config.warmup, steps=config.steps, floor=config.lr_floor)
+        with phases("optimizer"):
+            clip = 1.0 if config.clip is None else min(1.0, config.clip / (norm_of_mean + 1e-6))
+            for grad in grads:
+                grad.mul_(clip / tokens)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        spent = phases.spent
+        compute = sum(spent.get(name, 0) for name in ("forward", "backward", "sync", "optimizer"))
+        return StepRecord(
+            step=self.step, loss=loss_sum / tokens, lr=rate, grad_norm=norm_of_mean, tokens=int(tokens), rows=rows,
+            tokens_per_s=tokens / max(1, phases.elapsed) * 1e9, wait_ms=spent.get("wait", 0) / 1e6,
+            compute_ms=compute / 1e6, epoch=self.batches.epoch,
+        )  # fmt: skip
+
+    def _check(self, loss_sum: float, tokens: float, norm: float) -> None:
+        """Raise before the update, so that the model in memory stays the last good one."""
+        step = self.step + 1
+        if not tokens:
+            raise TrainError(
+                f"step {step}: its batches have no target",
+                expected="two tokens of one document in a row",
+                fix="look at the dataset's segment_ids, or use a larger batch_size",
+            )
+        if not math.isfinite(loss_sum) or not math.isfinite(norm):
+            what, value = ("loss", loss_sum / tokens) if not math.isfinite(loss_sum) else ("gradient's norm", norm)
+            last = f"from {self.newest.name}, " if self.newest is not None else ""
+            error = TrainError(
+                f"step {step}: the {what} is {value}",
+                expected="a finite number",
+                fix=f"go on {last}with a lower lr, a longer warmup or clip=1.0; or look at the batch",
+            )
+            error.add_note(f"the loader stands at {self.loader.state_dict()}")
+            raise error
+
+    def _save(self) -> int:
+        self.newest = saved.save_checkpoint(
+            self.folder / saved.FOLDER,
+            step=self.step,
+            model=self.model,
+            optimizer=state_tensors(self.model, self.optimizer),
+            state={
+                "config": self.config.as_dict(),
+                "config_fingerprint": self.config.fingerprint,
+                "loader": self.loader.state_dict(),
+                "random": random_state.capture(self.device),
+            },
+            keep=self.config.keep,
+        )
+        return self.step
+
+
+def _rows(batch: Any) -> int:
+    first = next((value for value in batch.values() if isinstance(value, Tensor) and value.ndim), None)
+    return 0 if first is None else len(first)

@@ -1,0 +1,58 @@
+"""The run's log: JSON lines, one a step, each step once however often the run was stopped.
+
+What enters: step records. What leaves: `metrics.jsonl`. Invariant: after a resume from step n it holds steps 1 to n,
+and then what follows; a line that a killed process left torn is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, final
+
+from datapipe.train.checkpoint_files import faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from datapipe.train.result import StepRecord
+
+
+@final
+class MetricsLog:
+    """Appends to the log at `path`, after cutting it back to its first `steps` steps."""
+
+    def __init__(self, path: Path, *, steps: int) -> None:
+        self.path = path
+        with faults(f"log {path}"):
+            self._file = path.open("r+b") if path.exists() else path.open("w+b")
+            self._file.truncate(_length_of(self._file, steps))
+            self._file.seek(0, 2)
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, record: StepRecord) -> None:
+        """Add a line; it outlives this process as soon as this returns."""
+        with faults(f"log {self.path}"):
+            self._file.write(json.dumps(record.as_dict()).encode() + b"\n")
+            self._file.flush()
+
+
+def _length_of(file: Any, steps: int) -> int:
+    """Bytes of the whole lines from the beginning that belong to steps up to `steps`."""
+    length = 0
+    for line in file:
+        try:
+            step = json.loads(line)["step"] if line.endswith(b"\n") else None
+        except (ValueError, KeyError, TypeError):
+            step = None
+        if not isinstance(step, int) or step > steps:
+            break
+        length += len(line)
+    return length
