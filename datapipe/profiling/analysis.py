@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from datapipe.events import DEVICE
 from datapipe.profiling.critical_path import critical_path
+from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
 from datapipe.profiling.stages import stage_rows
@@ -81,6 +82,7 @@ def summarise(run: RawRun) -> Summary:
     step = _part("step", total, steady, None) if count else None
     parts = tuple(_part(n, ledger.ns[:, c], steady, step) for c, n in enumerate(ledger.names)) if count else ()
     waits = tuple(_part(n, split.ns[:, c], steady, step) for c, n in enumerate(split.names)) if count else ()
+    device = _device_parts(run, ledger, step)
     hidden = float(ledger.hidden[steady].mean()) if count else 0.0
     on_host = spans[spans["flags"] & DEVICE == 0]
     recorded = len(np.unique(spans["thread"])) or 1
@@ -88,7 +90,7 @@ def summarise(run: RawRun) -> Summary:
         complete=run.complete, error=run.error, title=run.title, started_unix_ns=run.started_unix_ns,
         wall_ns=run.wall, remainder_ns=ledger.remainder,
         steps_per_second=1e9 / step.mean if step is not None and step.mean > 0 else 0.0,
-        samples=run.samples, step=step, parts=parts, waits=waits, hidden_ns=hidden,
+        samples=run.samples, step=step, parts=parts, waits=waits, hidden_ns=hidden, device=device,
         run=tuple(
             Part(name=n, mean=float(v), p50=float(v), p95=float(v), share=v / run.wall if run.wall else 0.0, total=v)
             for n, v in ledger.run.items()
@@ -97,7 +99,7 @@ def summarise(run: RawRun) -> Summary:
         series=_series(ledger, split.names, split.ns, run.began),
         stages=stage_rows(on_host, stages, path=path),
         path_ns=dict(path),
-        verdict=judge(step, parts, waits, path, hidden=hidden, steady=count),
+        verdict=judge(step, parts, waits, path, hidden=hidden, steady=count, device=device),
         memory=list(run.memory),
         recorder=RecorderCost(
             spans=len(spans), lost=run.lost, ns_per_span=run.ns_per_span,
@@ -113,6 +115,20 @@ def _ledger(run: RawRun) -> Ledger:
     if ledger.thread in run.lost_threads:
         return build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall, lost=True)
     return ledger
+
+
+def _device_parts(run: RawRun, ledger: Ledger, step: Part | None) -> tuple[Part, ...]:
+    """The steady steps as the device ran them: each stage, and "busy" for their union."""
+    import numpy as np
+
+    spans = run.spans[run.spans["flags"] & DEVICE != 0]
+    if step is None or not len(spans):
+        return ()
+    stages = [(run.stages[i], spans[spans["stage"] == i]) for i in np.unique(spans["stage"]).tolist()]
+    return tuple(
+        _part(name, covered(ledger.start, ledger.end, union(mine["start"], mine["end"])), ledger.steady, step)
+        for name, mine in [*stages, ("busy", spans)]
+    )
 
 
 def _part(name: str, ns: Ints, steady: npt.NDArray[np.bool_], step: Part | None) -> Part:

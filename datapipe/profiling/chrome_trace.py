@@ -35,6 +35,8 @@ NAME: Final = "trace.json.gz"
 MOST_SPANS: Final = 300_000
 """Spans written; of a longer run the last ones, which is said in the trace's `otherData`."""
 _PID: Final = 1
+_DEVICE_TRACK: Final = 1 << 16
+"""Added to a thread's number (16 bits) for the track of the device it drives."""
 
 
 def write_trace(run: RawRun, folder: str | os.PathLike[str]) -> Path:
@@ -63,17 +65,23 @@ def trace(run: RawRun) -> dict[str, Any]:
 
 
 def _names(run: RawRun) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
     yield {"ph": "M", "name": "process_name", "pid": _PID, "tid": 0, "args": {"name": run.title or "datapipe run"}}
     for number, name in enumerate(run.threads):
         yield {"ph": "M", "name": "thread_name", "pid": _PID, "tid": number, "args": {"name": name}}
         yield {"ph": "M", "name": "thread_sort_index", "pid": _PID, "tid": number, "args": {"sort_index": number}}
+    # What a device did is written by the host's thread, but lies on a track of its own.
+    for number in np.unique(run.spans["thread"][run.spans["flags"] & DEVICE != 0]).tolist():
+        name = f"device, as seen by {run.threads[number]}" if number < len(run.threads) else "device"
+        yield {"ph": "M", "name": "thread_name", "pid": _PID, "tid": _DEVICE_TRACK + number, "args": {"name": name}}
 
 
 def _spans(spans: Spans, run: RawRun) -> Iterator[dict[str, Any]]:
     import numpy as np
 
     # The outer of two spans that begin together comes first, as viewers expect of nested slices.
-    for row in spans[np.lexsort((-spans["end"], spans["start"], spans["thread"]))].tolist():
+    for row in spans[np.lexsort((-spans["end"], spans["start"], spans["flags"] & DEVICE, spans["thread"]))].tolist():
         item, cause, get, start, end, put, nbytes, cpu, stage, thread, flags = row
         args: dict[str, Any] = {}
         if item >= 0:
@@ -97,7 +105,7 @@ def _spans(spans: Spans, run: RawRun) -> Iterator[dict[str, Any]]:
             "ts": (start - run.began) / 1e3,
             "dur": max(0, end - start) / 1e3,
             "pid": _PID,
-            "tid": thread,
+            "tid": thread + (_DEVICE_TRACK if flags & DEVICE else 0),
             "args": args,
         }
 

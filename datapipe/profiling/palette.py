@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _KNOWN: Final = {
     "wait": ("#e0602a", "#ee7a45"), "h2d": ("#e3a02b", "#efb950"), "forward": ("#4d8fd1", "#6ba8e5"),
     "backward": ("#23578f", "#3f78b8"), "optimizer": ("#7b69b5", "#9a88d4"), "communication": ("#a54c84", "#cf7cb0"),
-    "checkpoint": ("#848b94", "#8f969f"), "evaluate": ("#3f8f63", "#5aae80"), "other": ("#c3c8ce", "#565d66"),
+    "checkpoint": ("#848b94", "#8f969f"), "sync": ("#5b6fa8", "#8b9dd0"),
+    "evaluate": ("#3f8f63", "#5aae80"), "other": ("#c3c8ce", "#565d66"),
     "list": ("#a8623a", "#c07f59"), "footer": ("#b9773d", "#cf925c"), "fetch": ("#b93a1b", "#d95f3d"),
     "decompress": ("#cf7a2e", "#e09450"), "decode": ("#e0912f", "#efab54"), "filter": ("#96702c", "#b58e49"),
     "gather": ("#c4a13a", "#d6b75a"), "transform": ("#9c5a2b", "#bb7a4a"),

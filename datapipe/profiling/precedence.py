@@ -15,6 +15,8 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Final, final
 
+from datapipe.events import DEVICE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,7 +44,8 @@ def loader_spans(spans: Spans, stages: Sequence[str], ledger: Ledger) -> npt.NDA
     import numpy as np
 
     other = np.isin(spans["stage"], [i for i, name in enumerate(stages) if name in _NOT_LOADER])
-    mask: npt.NDArray[np.bool_] = ((spans["thread"] != ledger.thread) | ledger.inline) & ~other
+    host = spans["flags"] & DEVICE == 0
+    mask: npt.NDArray[np.bool_] = ((spans["thread"] != ledger.thread) | ledger.inline) & ~other & host
     return mask
 
 

@@ -123,6 +123,8 @@ class Summary:
         step: mean, p50, p95 of the steady step.
         parts: parts of the steady step; they sum to the mean step.
         waits: the wait by stage; they sum to the part "wait".
+        device: parts of the steady step as the device ran them, by its own clock; they may overlap the host's parts.
+            The last, "busy", is any of them. Empty where nothing clocked a device.
         hidden_ns: mean wait per steady step during which the device was busy.
         run: parts of the run in order of time; with `remainder_ns` they sum to the wall.
         epochs: passes over the data that were seen.
@@ -148,6 +150,7 @@ class Summary:
     parts: tuple[Part, ...]
     waits: tuple[Part, ...]
     hidden_ns: float
+    device: tuple[Part, ...]
     run: tuple[Part, ...]
     epochs: int
     steady_steps: int

@@ -43,6 +43,7 @@ _SPOKEN: Final = {
     "communication": "communication",
     "checkpoint": "checkpointing",
     "evaluate": "evaluation",
+    "sync": "the device (the host waits for it in “sync”)",
 }
 
 
@@ -59,6 +60,7 @@ def judge(
     *,
     hidden: float,
     steady: int,
+    device: Sequence[Part] = (),
 ) -> Verdict:
     """The verdict on one run.
 
@@ -69,6 +71,7 @@ def judge(
         path: critical path, ns per stage.
         hidden: mean ns per step of wait during which the device was busy.
         steady: how many steady steps there were.
+        device: the step as the device ran it, "busy" last.
     """
     if step is None or step.mean <= 0:
         hint = "Wrap the loop's batches in prof.steps(...), or run a script that iterates a loader."
@@ -79,6 +82,9 @@ def judge(
     wait, copy = means.get("wait", 0.0), means.get("h2d", 0.0)
     share = max(0.0, wait - hidden + copy) / step.mean
     evidence = _evidence(step, waits, path, wait=wait, copy=copy, hidden=hidden, steady=steady)
+    if device:
+        listed = ", ".join(f"{part.name} {ms(part.mean)}" for part in device[:-1])
+        evidence += (f"The device was busy {device[-1].share:.0%} of the step: {listed}.",)
     bound = share >= MODERATE
     compute = {name: mean for name, mean in means.items() if name not in ("wait", "h2d")}
     if bound:  # which stage of the input to mend, whatever the largest part of the step may be

@@ -86,6 +86,16 @@ def test_flows_pair_up_and_lie_in_slices(events):
         assert target in holders(ends[number])
 
 
+def test_the_device_has_a_track_of_its_own(spans):
+    """What the device did overlaps what its host thread did; on its own track both nest."""
+    spans.add("step", 0, 100, item=0).add("forward", 0, 30).add("sync", 30, 100)
+    spans.add("forward", 10, 60, flags=4).add("backward", 60, 95, flags=4)
+    rows = trace(spans.run())["traceEvents"]
+    check_nesting(rows)
+    assert len({row["tid"] for row in rows if row["ph"] == "X"}) == 2
+    assert any("device" in row["args"].get("name", "") for row in rows if row["ph"] == "M")
+
+
 def test_counters_never_go_below_nothing(events):
     levels = [row["args"]["batches"] for row in events[1] if row["ph"] == "C" and row["name"] == "batches ready"]
     assert levels

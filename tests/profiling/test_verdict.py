@@ -75,6 +75,8 @@ def test_wait_under_a_busy_device_is_no_stall(steady_run):
     assert summarise(run).verdict.kind == "input-bound"
     assert busy.verdict.kind == "not input-bound"
     assert busy.hidden_ns == pytest.approx(5 * MS)
+    assert {part.name: part.mean for part in busy.device} == pytest.approx({"forward": 5 * MS, "busy": 5 * MS})
+    assert any("device was busy 50%" in line for line in busy.verdict.evidence)
 
 
 @pytest.mark.parametrize(
