@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SMALL: Final = 1 << 15
 """Below this many bytes the allocator is as fast, and nothing is recycled."""
 _IDLE_BYTES: Final = 256 << 20
+_REMEMBERED_SHAPES: Final = 1024
 
 
 def plain_memory(nbytes: int) -> memoryview:
@@ -57,6 +58,7 @@ class BufferPool:
         # inside `empty`, so a lock here could wait for itself.
         self._free: dict[int, deque[memoryview]] = {}
         self._lent: dict[int, tuple[Any, memoryview]] = {}
+        self._plans: dict[Any, tuple[np.dtype[Any], int, int]] = {}
         self.allocated = 0
 
     @property
@@ -66,26 +68,39 @@ class BufferPool:
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An uninitialised, C-contiguous, writable array."""
-        kind = np.dtype(dtype)
-        nbytes = math.prod(shape) * kind.itemsize
-        if nbytes < self._smallest:
+        try:
+            kind, count, size = self._plans[shape, dtype]
+        except KeyError:
+            kind, count, size = self._plan(shape, dtype)
+        if not size:
             return np.empty(shape, kind)
-        size = _size_class(nbytes)
         try:
             memory = self._free[size].popleft()
         except (KeyError, IndexError):
             memory = self._allocate(size)
             self.allocated += 1
         # Not np.ndarray(buffer=…): that looks through the memoryview to the array beneath, and views would do so too.
-        array: npt.NDArray[Any] = np.frombuffer(memory, kind, nbytes // kind.itemsize)
+        array: npt.NDArray[Any] = np.frombuffer(memory, kind, count)
         watch = weakref.ref(array, self._returned)
         self._lent[id(watch)] = (watch, memory)
         return array if len(shape) == 1 else array.reshape(shape)
 
+    def _plan(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[np.dtype[Any], int, int]:
+        """(dtype, values, size of its buffer or 0 for none), remembered: a loader asks for few shapes, many times."""
+        kind = np.dtype(dtype)
+        count = math.prod(shape)
+        nbytes = count * kind.itemsize
+        plan = (kind, count, _size_class(nbytes) if nbytes >= self._smallest else 0)
+        if len(self._plans) < _REMEMBERED_SHAPES:
+            self._plans[shape, dtype] = plan
+        return plan
+
     def _returned(self, watch: Any) -> None:
         _, memory = self._lent.pop(id(watch))
-        size = memory.nbytes
-        if size + sum(each * len(free) for each, free in list(self._free.items())) <= self._idle_bytes:
+        size = idle = memory.nbytes
+        for each, free in list(self._free.items()):
+            idle += each * len(free)
+        if idle <= self._idle_bytes:
             # Last in, first out: what was just released is likeliest to lie in the cache.
             self._free.setdefault(size, deque()).appendleft(memory)
 

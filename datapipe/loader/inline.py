@@ -44,7 +44,7 @@ class InlineSource(BatchSource):
         """The next batch."""
         if self._at == self._size:
             self._advance()
-        batch, _ = self._stages.assemble(self._prepared, self._at, self._item - 1)  # type: ignore[arg-type]  # advanced
+        batch, _ = self._stages.assemble(self._prepared, self._at, self._item - 1, sized=False)  # type: ignore[arg-type]  # advanced
         self._at += 1
         return batch
 

@@ -105,10 +105,13 @@ class Stages:
             span.end("prepare", self._first_item + stretch.first, cause=cause)
         return prepared
 
-    def assemble(self, prepared: Prepared, at: int, cause: int = -1, idle_since: int = 0) -> tuple[Any, int]:
-        """Batch `at` of a prepared stretch, and the bytes it holds."""
+    def assemble(
+        self, prepared: Prepared, at: int, cause: int = -1, idle_since: int = 0, *, sized: bool = True
+    ) -> tuple[Any, int]:
+        """Batch `at` of a prepared stretch, and the bytes it holds (0 unless `sized`)."""
         recorder = events.active()
         span = None if recorder is None else _Span(recorder, idle_since)
+        sized = sized or span is not None
         stretch, transform = prepared.stretch, self._transform
         item = self._first_item + stretch.first + at
         value: Any
@@ -116,10 +119,10 @@ class Stages:
             value = prepared.table(at)
             if not value.num_columns:
                 value = self._dataset.schema.empty_table()
-            size = value.nbytes
+            size = value.nbytes if sized else 0
         else:
             value = prepared.batch(at, self._pool, self._positions)
-            size = 0 if span is None else _size(value)
+            size = _size(value) if sized else 0
         if span is not None:
             span.end("gather", item, nbytes=size, cause=cause)
         if transform is not None and transform.takes == "table":
@@ -129,7 +132,7 @@ class Stages:
         if self._collate is not None:
             if self._columns is None:
                 value = batch_of_table(value, self._plan(value.schema), self._pool)
-            size = _size(value)
+                size = _size(value) if sized else 0
             if self._padded:
                 rows = stretch.cuts[at + 1] - stretch.cuts[at]
                 value[MASK] = np.arange(rows) < stretch.real[at]

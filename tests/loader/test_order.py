@@ -124,3 +124,11 @@ def test_steps_by_tail():
         assert make([0], tail=tail).steps == 0
     assert make([3]).steps == 0
     assert make([10], tail="pad").batch_positions(2) == (8, 10, 2)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 12), st.integers(1, 4))
+def test_blocks_of_one_size_are_found_as_any_are(size, count, last, window):
+    """The short cut for equal blocks (and a shorter or longer last one) gives each row once, as the search does."""
+    sizes = [size] * count + ([last] if last else [])
+    order = make(sizes, window=window)
+    assert sorted(everything(order)) == [(block, row) for block, n in enumerate(sizes) for row in range(n)]
