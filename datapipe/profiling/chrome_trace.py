@@ -132,7 +132,7 @@ def _flows(spans: Spans, run: RawRun) -> Iterator[dict[str, Any]]:
             yield from _arrow(number := number + 1, "block", source, (row[3], row[9]), run.began)
     batches = match_batches(spans, run.stages, ledger).tolist()
     ready: list[tuple[int, int]] = []
-    for (asked, taken), batch in zip(ledger.wait.tolist(), batches, strict=True):
+    for (asked, taken, _), batch in zip(ledger.waits.tolist(), batches, strict=True):
         source = last.get((False, batch)) if batch >= 0 else None
         if source is None or not source[1] <= taken or taken <= asked:
             continue

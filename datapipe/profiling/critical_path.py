@@ -42,7 +42,7 @@ def critical_path(
     Args:
         ledger: the steps; in each epoch the walk covers those from the first to the last steady one.
         work: the loader's spans and their edges.
-        batches: int64[n], the batch each step waited for (-1: not known).
+        batches: int64[w], the batch each wait was for (-1: not known).
         split: what each wait was for; short waits, and those of a closed loader, are charged by it.
     """
     import numpy as np
@@ -65,8 +65,12 @@ class _Walk:
     def __init__(
         self, ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64], split: WaitSplit, first: int
     ) -> None:
+        import numpy as np
+
         self._work = work
-        self._batch = batches.tolist()
+        batch = np.full(len(ledger.start), -1, dtype=np.int64)
+        batch[ledger.waits[::-1, 2]] = batches[::-1]  # of each step's first wait
+        self._batch: list[int] = batch.tolist()
         self._first = first
         self._start = ledger.start.tolist()
         self._end = ledger.end.tolist()
@@ -74,7 +78,9 @@ class _Walk:
         self._names = ledger.names
         self._ns = ledger.ns.tolist()
         self._thread = ledger.thread
-        self._split = (split.names, split.ns.tolist())
+        self._stages = split.names
+        self._first_wait = (split.ns - split.later).tolist()
+        self._later_waits = split.later.tolist()
         # A step that never waited took its batch when it began.
         asked = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 0].tolist(), self._start, strict=True)]
         taken = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 1].tolist(), self._start, strict=True)]
@@ -106,6 +112,8 @@ class _Walk:
         for name, ns in zip(self._names, self._ns[step], strict=True):
             if name != "wait" and ns > 0:
                 self._charge(name, self.t - ns)
+        for name, ns in zip(self._stages, self._later_waits[step], strict=True):
+            self._charge(name, max(self.t - ns, self._taken[step]))
         self._charge("other", self._taken[step])
 
     def _arrival(self, step: int) -> int:
@@ -118,7 +126,7 @@ class _Walk:
                 i = -1  # it was ready: the hand-over itself was slow
         if i >= 0:
             return self._through_loader(i, step)
-        for name, ns in zip(self._split[0], self._split[1][step], strict=True):
+        for name, ns in zip(self._stages, self._first_wait[step], strict=True):
             self._charge(name, max(self.t - ns, asked))
         self._charge(QUEUE, asked)
         return step - 1

@@ -56,7 +56,8 @@ class Ledger:
         remainder: ns, signed: the run's wall minus the sum of `run`.
         inline: bool[spans], which spans ran on the consumer's thread inside a wait: the loader's own work.
         wait: int64[n, 2], ns, start and end of each step's first wait (-1: none).
-        awaited: int64[n], the item each wait was for (-1: not said).
+        waits: int64[w, 3], every wait: start, end (ns) and step; several a step where gradients are accumulated.
+        awaited: int64[w], the item each wait was for (-1: not said).
     """
 
     thread: int
@@ -72,6 +73,7 @@ class Ledger:
     remainder: int
     inline: npt.NDArray[np.bool_]
     wait: Ints
+    waits: Ints
     awaited: Ints
 
     @property
@@ -150,9 +152,11 @@ def build_ledger(
     headless = lost and number_of[0] > 0
     if not headless:
         kind[0] = FIRST
-    wait, awaited = _first_waits(spans, waits, start, end)
+    every_wait, awaited = _waits(spans, waits, start, end)
+    wait = _first_of_each(every_wait, len(start))
     device = np.flatnonzero(spans["flags"] & DEVICE)
-    hidden = covered(wait[:, 0], wait[:, 1], union(spans["start"][device], spans["end"][device]))
+    asleep = covered(every_wait[:, 0], every_wait[:, 1], union(spans["start"][device], spans["end"][device]))
+    hidden = np.bincount(every_wait[:, 2], asleep, minlength=len(start)).astype(np.int64)
     run = _run_parts(
         stages, start, end, kind, segments.start[~inside], segments.end[~inside], stage[~inside],
         began=began, ended=ended, headless=headless, holes=lost & (np.diff(number_of) > 1),
@@ -160,7 +164,7 @@ def build_ledger(
     return Ledger(
         thread=thread, number=number_of, start=start, end=end, kind=kind, epoch=epoch,
         names=names, ns=ns, hidden=hidden, run=run, remainder=wall - sum(run.values()), inline=inline,
-        wait=wait, awaited=awaited,
+        wait=wait, waits=every_wait, awaited=awaited,
     )  # fmt: skip
 
 
@@ -171,7 +175,7 @@ def _empty(inline: npt.NDArray[np.bool_], *, wall: int, ran: int) -> Ledger:
     return Ledger(
         thread=-1, number=none, start=none, end=none, kind=none.astype(np.uint8), epoch=none, names=("other",),
         ns=none.reshape(0, 1), hidden=none, run={"startup": ran}, remainder=wall - ran, inline=inline,
-        wait=none.reshape(0, 2), awaited=none,
+        wait=none.reshape(0, 2), waits=none.reshape(0, 3), awaited=none,
     )  # fmt: skip
 
 
@@ -220,18 +224,27 @@ def _epochs(spans: Spans, epochs: Ints, start: Ints) -> Ints:
     return place
 
 
-def _first_waits(spans: Spans, waits: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """Each step's first wait (int64[n, 2], ns) and the item it was for (int64[n])."""
+def _waits(spans: Spans, waits: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """Every wait inside a step as (start, end, step), int64[w, 3], in order of time; its item, int64[w]."""
     import numpy as np
 
-    wait = np.full((len(start), 2), -1, dtype=np.int64)
-    awaited = np.full(len(start), -1, dtype=np.int64)
-    waits = waits[np.argsort(spans["start"][waits], kind="stable")][::-1]  # the first is written last, and stays
+    waits = waits[np.argsort(spans["start"][waits], kind="stable")]
     step = within(spans["start"][waits], spans["end"][waits], (start, end))
     waits, step = waits[step >= 0], step[step >= 0]
-    wait[step, 0], wait[step, 1] = spans["start"][waits], spans["end"][waits]
-    awaited[step] = spans["cause"][waits]
-    return wait, awaited
+    table = np.stack([spans["start"][waits], spans["end"][waits], step], axis=1).astype(np.int64)
+    # A wait inside another is part of it.
+    reach = np.maximum.accumulate(np.append(np.iinfo(np.int64).min, table[:, 1]))[:-1]
+    own = table[:, 0] >= reach
+    return table[own], spans["cause"][waits][own].astype(np.int64)
+
+
+def _first_of_each(waits: Ints, n: int) -> Ints:
+    """Each step's first wait, int64[n, 2]; -1 for a step without."""
+    import numpy as np
+
+    first = np.full((n, 2), -1, dtype=np.int64)
+    first[waits[::-1, 2]] = waits[::-1, :2]  # the first is written last, and stays
+    return first
 
 
 def _run_parts(

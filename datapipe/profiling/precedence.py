@@ -16,6 +16,7 @@ import bisect
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE
+from datapipe.profiling.intervals import within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ def loader_spans(spans: Spans, stages: Sequence[str], ledger: Ledger) -> npt.NDA
 
 
 def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
-    """The batch each step waited for (int64[n]; -1: not known).
+    """The batch each wait was for (int64[w]; -1: not known).
 
     In order of trust: the wait's own `cause`; the loader's work on a batch on the consumer's thread inside the wait;
     the order of an epoch's batches, shifted as the waits that are known say (a loader that sends ahead to a device is
@@ -63,30 +64,30 @@ def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
     level = (spans["item"] >= 0) & ~np.isin(spans["stage"], blocks)
     here = np.flatnonzero(level & ledger.inline)
     here = here[np.argsort(spans["start"][here], kind="stable")][::-1]  # the first in a wait is written last, and stays
-    step = np.searchsorted(ledger.wait[:, 0], spans["start"][here], side="right") - 1
-    good = (step >= 0) & (spans["end"][here] <= ledger.wait[np.maximum(step, 0), 1])
-    here, step = here[good], step[good]
-    unsaid = batch[step] < 0
-    batch[step[unsaid]] = spans["item"][here[unsaid]]
+    wait = within(spans["start"][here], spans["end"][here], (ledger.waits[:, 0], ledger.waits[:, 1]))
+    here, wait = here[wait >= 0], wait[wait >= 0]
+    unsaid = batch[wait] < 0
+    batch[wait[unsaid]] = spans["item"][here[unsaid]]
 
     work = spans[level & loader_spans(spans, stages, ledger)]
-    for epoch in np.unique(ledger.epoch[batch < 0]).tolist():
-        steps = np.flatnonzero(ledger.epoch == epoch)
-        first, last = ledger.start[steps[0]], ledger.end[steps[-1]]
+    epoch_of = ledger.epoch[ledger.waits[:, 2]]
+    for epoch in np.unique(epoch_of[batch < 0]).tolist():
+        waits = np.flatnonzero(epoch_of == epoch)
+        first, last = ledger.start[ledger.waits[waits[0], 2]], ledger.end[ledger.waits[waits[-1], 2]]
         mine = work[(work["start"] >= first) & (work["start"] <= last)]
         if not len(mine):
             continue
         items, inverse = np.unique(mine["item"], return_inverse=True)
         ready = np.zeros(len(items), dtype=np.int64)
         np.maximum.at(ready, inverse, mine["end"])
-        known = np.flatnonzero(batch[steps] >= 0)
-        place = np.searchsorted(items, batch[steps[known]])
+        known = np.flatnonzero(batch[waits] >= 0)
+        place = np.searchsorted(items, batch[waits[known]])
         shift = int(np.median(place - known)) if len(known) else 0
-        wanted = np.arange(len(steps)) + shift
-        inside = (wanted >= 0) & (wanted < len(items)) & (batch[steps] < 0)
-        steps, wanted = steps[inside], wanted[inside]
-        fits = ready[wanted] <= ledger.wait[steps, 1]
-        batch[steps[fits]] = items[wanted[fits]]
+        wanted = np.arange(len(waits)) + shift
+        inside = (wanted >= 0) & (wanted < len(items)) & (batch[waits] < 0)
+        waits, wanted = waits[inside], wanted[inside]
+        fits = ready[wanted] <= ledger.waits[waits, 1]
+        batch[waits[fits]] = items[wanted[fits]]
     return batch
 
 

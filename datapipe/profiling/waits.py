@@ -42,10 +42,11 @@ _ORDER: Final = (
 
 
 class WaitSplit(NamedTuple):
-    """`names`: stages, S of them; `ns`: int64[n, S], rows sum to each step's wait."""
+    """`names`: S stages; `ns`: int64[n, S], rows sum to each step's wait; `later`: of it, all but the first wait."""
 
     names: tuple[str, ...]
     ns: Ints
+    later: Ints
 
 
 def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
@@ -54,28 +55,34 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
     Args:
         ledger: the steps.
         work: the loader's spans and their edges.
-        batches: int64[n], the batch each step waited for (-1: not known).
+        batches: int64[w], the batch each wait was for (-1: not known).
     """
     import numpy as np
 
-    waited = ledger.part("wait").tolist()
-    rows: list[dict[str, int]] = []
-    for (start, end), total, batch in zip(ledger.wait.tolist(), waited, batches.tolist(), strict=True):
-        row = _walk(work, start, end, batch, ledger.thread) if total else {}
-        # A step may wait more than once (an inner loop), or hold a phase inside its wait; the rest is the loader's.
+    rows: list[dict[str, int]] = [{} for _ in ledger.start]
+    later: list[dict[str, int]] = [{} for _ in ledger.start]
+    last = -1
+    for (start, end, step), batch in zip(ledger.waits.tolist(), batches.tolist(), strict=True):
+        for name, ns in _walk(work, start, end, batch, ledger.thread).items():
+            rows[step][name] = rows[step].get(name, 0) + ns
+            if step == last:
+                later[step][name] = later[step].get(name, 0) + ns
+        last = step
+    for row, total in zip(rows, ledger.part("wait").tolist(), strict=True):
+        # A phase inside a wait took its time from it: what is left over either way is the loader's.
         rest = total - sum(row.values())
         if rest:
             row[UNSEEN] = row.get(UNSEEN, 0) + rest
-        rows.append(row)
     seen = {name for row in rows for name in row}
     known = [name for name in _ORDER if name in seen]
     names = (*known, *sorted(seen - {*known, QUEUE, UNSEEN}), *(n for n in (QUEUE, UNSEEN) if n in seen))
-    ns = np.zeros((len(rows), len(names)), dtype=np.int64)
     column = {name: c for c, name in enumerate(names)}
-    for r, row in enumerate(rows):
-        for name, value in row.items():
-            ns[r, column[name]] = value
-    return WaitSplit(names, ns)
+    tables = np.zeros((2, len(rows), len(names)), dtype=np.int64)
+    for table, part in zip(tables, (rows, later), strict=True):
+        for r, row in enumerate(part):
+            for name, value in row.items():
+                table[r, column[name]] = value
+    return WaitSplit(names, tables[0], tables[1])
 
 
 def _walk(work: Precedence, begin: int, t: int, batch: int, consumer: int) -> dict[str, int]:

@@ -89,6 +89,23 @@ def test_steps_and_batches_are_matched_in_order_where_nothing_is_said(spans):
     assert rows == [{"collate": 60}] * 4
 
 
+def test_every_wait_of_a_step_is_split(spans):
+    """Where gradients are accumulated a step waits for several batches, each for work of its own."""
+    for i in range(3):
+        t = i * 1000
+        add(spans, "step", t, t + 1000, item=i)
+        for k, stage in enumerate(("decode", "transform")):
+            at = t + k * 500
+            add(spans, "wait", at, at + 300, item=i)
+            add(spans, "forward", at + 300, at + 500)
+            add(spans, stage, at, at + 200, item=100 + i, thread=1)
+            add(spans, "gather", at + 200, at + 300, item=10 + 2 * i + k, cause=100 + i if k == 0 else -1, thread=1)
+    _, rows = split(spans)
+    assert all(sum(row.values()) == 600 for row in rows)
+    assert all(row["gather"] == 200 for row in rows)
+    assert all(row["decode"] == 200 for row in rows)
+
+
 def test_a_queue_span_explains_nothing(spans):
     """The time a hand-over span covers is the work of other stages."""
     add(spans, "step", 0, 1000, item=0)
