@@ -327,3 +327,73 @@ def test_it_is_a_context_manager(memory):
     with DataLoader(memory([10] * 4), 5, collate="numpy") as loader:
         next(iter(loader))
     assert loader.stats()["threads"] == 0
+
+
+def test_a_device_gets_narrow_integers_and_gives_wide_ones(stored, check, monkeypatch):
+    """On a device (here one on the CPU that copies late): stored dtypes cross the bus, promised dtypes come out."""
+    torch = pytest.importorskip("torch")
+    from datapipe.device import transfer
+    from datapipe.device.engine import CopyEngine
+    from datapipe.device.pool import plain_memory
+
+    class Bus(CopyEngine):
+        def __init__(self):
+            self.crossed = {}
+            self.waiting = []
+
+        def allocate(self, nbytes):
+            return plain_memory(nbytes)
+
+        def is_ready(self, tensor):
+            return True
+
+        def send(self, tensor, dtype):
+            sent = torch.empty(tensor.shape, dtype=dtype or tensor.dtype)
+            self.crossed.setdefault(tensor.dtype, set()).add(tuple(tensor.shape))
+            self.waiting.append((sent, tensor))
+            return sent
+
+        def mark(self):
+            return len(self.waiting)
+
+        def passed(self, mark):
+            return False
+
+        def join(self, mark, tensors):
+            self.finish()
+
+        def finish(self):
+            for sent, tensor in self.waiting:
+                sent.copy_(tensor)
+            self.waiting.clear()
+
+    bus = Bus()
+    monkeypatch.setattr(transfer, "check_device", lambda device: type("D", (), {"type": "cuda"}))
+    monkeypatch.setattr(transfer, "make_engine", lambda target, pin: bus)
+    dataset = stored(UNEVEN, "arrow")
+    loader = DataLoader(dataset, 5, tail="partial", device="cuda", dtypes={"small": "int16"})
+    seen = []
+    for count, batch in enumerate(loader, 1):
+        assert loader.state_dict()["position"] == count  # delivered, not on its way
+        assert batch["tokens"].dtype == batch["position_ids"].dtype == batch["ragged"].dtype == torch.int64
+        assert batch["small"].dtype == torch.int16
+        assert batch["f"].dtype == torch.float32
+        for at in range(len(batch["s"])):
+            check(batch, at)
+        seen += batch["id"].tolist()
+    assert sorted(seen) == list(range(sum(UNEVEN)))
+    assert (5, 6) in bus.crossed[torch.uint16]  # tokens and segment_ids
+    assert (5, 6) in bus.crossed[torch.int32]  # position_ids
+    assert all(len(shape) == 1 for shape in bus.crossed[torch.int64])  # ids, times and lengths alone
+    iterator = iter(loader)
+    next(iterator)
+    loader.close()
+    assert loader.stats()["threads"] == 0
+    DataLoader(dataset, 5, device="cuda", transform=lambda b: {**b, "wide": b["tokens"].dtype})
+    wide = next(iter(DataLoader(dataset, 5, device="cuda", transform=lambda b: {**b, "wide": b["tokens"].dtype})))
+    assert wide["wide"] == torch.int64  # a transform sees what it would see without a device
+
+
+def test_a_dataset_without_row_groups_gives_no_batches(memory):
+    for tail in ("drop", "pad", "partial"):
+        assert list(DataLoader(memory([]), 4, tail=tail, collate="numpy")) == []
