@@ -26,7 +26,7 @@ _QUERY: Final = re.compile(r"(?<=[?&;])([^=&;?\s'\"<>]+)=([^&;\s'\"<>]+)")
 # name='value', "name": "value", name=value
 _OPTION: Final = re.compile(
     r"(?i)(?P<name>[\w.\-]*(?:secret|passw(?:or)?d|passphrase|token(?!s|i)|signature|credential|access.?key|api.?key|"
-    r"account.?key|sas.?token|connection.?string)[\w.\-]*|\bkey)(?P<mid>['\"]?\s*[=:]\s*)(?P<quote>['\"])(?P<value>[^'\"]+)(?P=quote)"
+    r"account.?key|sas.?token|connection.?string)[\w.\-]*|(?<=['\"])key(?=['\"])|\bkey(?==))(?P<mid>['\"]?\s*[=:]\s*)(?P<quote>['\"])(?P<value>[^'\"]+)(?P=quote)"
     r"|(?P<bare>[\w.\-]*(?:secret|passw(?:or)?d|token(?!s|i)|signature|credential|access.?key|api.?key|account.?key)[\w.\-]*=)"
     r"[^\s'\",;&)}\]]+"
 )

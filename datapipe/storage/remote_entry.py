@@ -21,7 +21,7 @@ _MARKS: Final = (
 
 
 def entry_of(path: str, info: Mapping[str, Any]) -> Entry | None:
-    """The entry for fsspec's `info`; None where it lacks the size. The etag is "" where nothing tells versions apart."""
+    """The entry for fsspec's `info`; None if it lacks the size. Its etag is "" if nothing tells versions apart."""
     size = info.get("size")
     if not isinstance(size, int):
         return None

@@ -55,7 +55,7 @@ def _folder(
     try:
         here = os.stat(where)
         with os.scandir(where) as found:
-            items = [(item, item.is_dir()) for item in found if not item.name.startswith(TEMPORARY)]
+            items = [(item, _is_folder(item)) for item in found if not item.name.startswith(TEMPORARY)]
     except OSError as error:
         if error.errno not in NOT_FOUND:  # not there, gone since, or a file: it holds nothing
             yield PassedOver(path=folder, reason="unreadable_folder", fault=os_fault(error, f"listing {where}"))
@@ -76,6 +76,13 @@ def _folder(
             continue  # deleted between the listing and the look
         except OSError as error:
             yield PassedOver(path=path, reason="unreadable", fault=os_fault(error, f"looking at {item.path}"))
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself: it must not hide its neighbours
+        return False
 
 
 def _reason(

@@ -218,7 +218,7 @@ def test_put_file_moves_within_a_file_system(store, root, tmp_path):
     handle, source = tempfile.mkstemp(dir=tmp_path)
     os.write(handle, b"1")
     os.close(handle)
-    inode = os.stat(source).st_ino
+    inode = Path(source).stat().st_ino
     store.put_file("x", source)
     store.put("y", b"1")
     assert not Path(source).exists()
@@ -360,8 +360,7 @@ def test_an_unreadable_folder(store, root, monkeypatch):
 def test_names_that_are_not_unicode(store, root):
     """A file whose name is no UTF-8 is listed and read like any other."""
     root.mkdir()
-    with open(os.fsencode(root) + b"/caf\xe9", "wb") as file:
-        file.write(b"1")
+    Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9")).write_bytes(b"1")
     (name,) = names(store)
     assert store.read(name) == b"1"
 
