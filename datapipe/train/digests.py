@@ -14,25 +14,35 @@ import torch
 from datapipe.errors import TrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+
+    from datapipe.train.batches import ResumableLoader
 
 
-def next_batch_digests(loader: Iterable[Any], n: int) -> list[str]:
-    """The digests of the next `n` batches, over the end of an epoch where it comes; the batches are used up.
+def next_batch_digests(loader: ResumableLoader, n: int) -> list[str]:
+    """The digests of the next `n` batches, over the end of an epoch where it comes.
+
+    The loader is left where it stood: a look ahead, at the price of making those batches.
 
     Raises:
         TrainError: the loader has none.
     """
+    state = loader.state_dict()
+    # An epoch that was broken off is otherwise followed by the next one, not gone on with.
+    loader.load_state_dict(state)
     found: list[str] = []
-    while len(found) < n:
-        iterator: Iterator[Any] = iter(loader)
-        got = [batch_digest(batch) for batch in itertools.islice(iterator, n - len(found))]
-        close = getattr(iterator, "close", None)
-        if callable(close):
-            close()
-        if not got:
-            raise TrainError("a loader that gave no batch", fix="a smaller batch_size, or more rows")
-        found += got
+    try:
+        while len(found) < n:
+            iterator = iter(loader)
+            got = [batch_digest(batch) for batch in itertools.islice(iterator, n - len(found))]
+            close = getattr(iterator, "close", None)
+            if callable(close):
+                close()
+            if not got:
+                raise TrainError("a loader that gave no batch", fix="a smaller batch_size, or more rows")
+            found += got
+    finally:
+        loader.load_state_dict(state)
     return found
 
 
