@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datapipe.cli.demo.training import Trained
     from datapipe.preprocess import RunSummary
 
-OVERRIDES: Final = {"vocabulary.size": 8192, "pack.seq_len": 256}
+OVERRIDES: Final = {"vocabulary.size": 4096, "pack.seq_len": 256}
 _PARTS: Final = 5
 
 
