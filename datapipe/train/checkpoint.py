@@ -148,9 +148,14 @@ def save_checkpoint(
             (temporary / name).chmod(mode)  # safetensors makes its files readable for their owner alone
             sync_file(temporary / name)
         publish_folder(temporary, target)
+    prune(folder, keep)
+    return target
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` step folders."""
     for old in checkpoints(folder)[:-keep]:
         remove(old)
-    return target
 
 
 def set_aside(path: Path) -> None:

@@ -166,6 +166,7 @@ class _Run:
         # Damaged ones that were passed over must not be the newest of the next start.
         for path in found[found.index(point.path) + 1 :]:
             saved.set_aside(path)
+        saved.prune(root, self.config.keep)  # a process may have been killed before it did
 
     def go(self, goal: int, stop: StopSignal, on_step: Callable[[StepRecord], None] | None) -> TrainResult:
         """Steps until `goal` are done, or a signal came."""
