@@ -127,6 +127,23 @@ def _result(future: Any, task: Task) -> TaskRecord:
     return record
 
 
+def refuse_inside_worker() -> None:
+    """A worker process imports the user's script: one that preprocesses when imported would start workers forever.
+
+    Raises:
+        ConfigError: this process is importing the script of another one.
+    """
+    import multiprocessing
+
+    # There is no public name for it; where it is missing, Dask's own start-up fails, with less of a reason.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "preprocess was called while a worker process imported your script",
+            expected="the call under `if __name__ == '__main__':`",
+            fix="move it there, or give workers=0",
+        )
+
+
 def open_engine(workers: int | None, scheduler: str | None, *, splits: int) -> Engine:
     """The engine that was asked for.
 
@@ -166,22 +183,31 @@ def _settings() -> dict[str, Any]:
         "distributed.nanny.pre-spawn-environ": {**WORKER_ENVIRONMENT, "MALLOC_TRIM_THRESHOLD_": "65536"},
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.worker.profile.enabled": False,
+        "distributed.worker.preload": ["datapipe.preprocess.worker_process"],
         "distributed.comm.timeouts.connect": "20s",
     }
 
 
 def _local(count: int) -> Engine:
     dask, distributed = _dask()
-    _refuse_inside_worker()
     with _quiet(), dask.config.set(_settings()):
-        cluster = distributed.LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            host="127.0.0.1",
-            silence_logs=logging.CRITICAL,
-        )
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                # No dashboard, and its web server on a free port of this machine alone.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
+                host="127.0.0.1",
+                silence_logs=logging.CRITICAL,
+            )
+        except (RuntimeError, OSError) as error:
+            raise PreprocessError(
+                f"the worker processes did not start ({error})",
+                expected="a script that can be imported: worker processes import it",
+                fix="put the call under `if __name__ == '__main__':`, or give workers=0",
+            ) from error
         try:
             client = distributed.Client(cluster, set_as_default=False)
         except BaseException:
@@ -200,15 +226,16 @@ def _remote(scheduler: str) -> Engine:
             expected="a Dask scheduler, such as tcp://host:8786",
             fix="start one with `dask scheduler`, or leave --scheduler out",
         ) from None
-    threads = sum(client.nthreads().values())
-    if not threads:
+    try:
+        client.wait_for_workers(1, timeout=20)
+    except TimeoutError:
         client.close(timeout=5)
         raise ConfigError(
             f"scheduler {scheduler} has no worker",
             expected="at least one",
             fix=f"start them with `dask worker {scheduler} --nthreads 1 --nworkers auto`",
-        )
-    return DaskEngine(client, None, threads)
+        ) from None
+    return DaskEngine(client, None, sum(client.nthreads().values()))
 
 
 def _dask() -> tuple[Any, Any]:
@@ -222,20 +249,6 @@ def _dask() -> tuple[Any, Any]:
             fix="pip install 'datapipe-toolkit[preprocess]', or --workers 0",
         ) from None
     return dask, distributed
-
-
-def _refuse_inside_worker() -> None:
-    """A worker process imports the user's script: one that preprocesses when imported would start workers forever."""
-    import multiprocessing
-    import sys
-
-    main = sys.modules.get("__main__")
-    if multiprocessing.parent_process() is not None and getattr(main, "__name__", "") == "__mp_main__":
-        raise ConfigError(
-            "preprocess was called while a worker process imported your script",
-            expected="the call under `if __name__ == '__main__':`",
-            fix="move it there, or give workers=0",
-        )
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ MAX_BUCKETS: Final = 256
 SMALLEST_SPLIT: Final = 1 << 20
 LARGEST_SPLIT: Final = 32 << 20
 MIN_SPLITS: Final = 12
-"""Splits to aim for in a small corpus, so that a few workers end at about the same time."""
+"""At least so many splits where the corpus allows, so that a few workers end at about the same time."""
 
 Kind = Literal["map", "duplicates", "vocabulary"]
 Output = Literal["rows", "hashes", "ids", "sample", "shard"]
@@ -191,7 +191,7 @@ def build_plan(
 def split_size(total: int) -> int:
     """Stored bytes per split for an input of `total` bytes: a power of two, so that a few files more change nothing."""
     size = SMALLEST_SPLIT
-    while size < LARGEST_SPLIT and size * MIN_SPLITS < total:
+    while size < LARGEST_SPLIT and 2 * size * MIN_SPLITS <= total:
         size *= 2
     return size
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
-from datapipe.preprocess.engine import Engine, open_engine
+from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.output_folder import check_ours, claim
 from datapipe.preprocess.publishing import RUN, nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
@@ -81,6 +81,7 @@ def preprocess(
     started = time.perf_counter()
     if on_error not in ("quarantine", "stop"):
         raise ConfigError(f"on_error={on_error!r}", expected="'quarantine' or 'stop'")
+    refuse_inside_worker()
     from datapipe.storage import open_store
 
     place = Place(url=str(output), options=storage_options)

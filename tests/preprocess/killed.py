@@ -6,6 +6,7 @@ MOMENT: "before:7" and "after:7" kill the process by SIGKILL right before or aft
 (inline runs, where every write is the driver's); "event:7" at the 7th progress event; "never" lets it end.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -41,12 +42,8 @@ def arm(moment):
     if when in ("before", "after"):
         for name in ("put", "put_file"):
             wrap(name)
-    return (lambda progress: die() if (events := events_of()) == int(number) else None) if when == "event" else None
-
-
-def events_of(seen=[0]):  # noqa: B006  (the counter)
-    seen[0] += 1
-    return seen[0]
+    events = itertools.count(1)
+    return (lambda _: die() if next(events) == int(number) else None) if when == "event" else None
 
 
 if __name__ == "__main__":

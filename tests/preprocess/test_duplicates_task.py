@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.preprocess.duplicates_task import find_repeats, run_duplicates
 from datapipe.preprocess.hashes import digests_of_ids, encode_hashes, record_type
@@ -60,12 +61,10 @@ def run(folder, splits, buckets, ignore=None):
                 high=(bucket + 1) * width,
                 hashes=tuple(hashes),
                 ignore=ignore or {},
-            )  # fmt: skip
+            )
         )
         for split, (batch, rows, _) in record.lists.items():
-            positions, survivors = read_drops(
-                store, DropList(path=record.files["drops"].path, batch=batch, ids=False)
-            )  # fmt: skip
+            positions, survivors = read_drops(store, DropList(path=record.files["drops"].path, batch=batch, ids=False))
             assert len(positions) == rows
             assert positions.tolist() == sorted(positions.tolist())
             found |= {(int(split), p): tuple(s) for p, s in zip(positions.tolist(), survivors.tolist(), strict=True)}
@@ -102,14 +101,14 @@ def run_duplicates_of(folder, ids):
             low=0,
             high=256,
             hashes=((0, "0.ids"), (1, "1.ids")),
-        )  # fmt: skip
+        )
     )
     batch, _, _ = record.lists["1"]
     return (DropList(path=record.files["drops"].path, batch=batch, ids=True),)
 
 
 def test_a_list_has_a_digest_of_its_own(tmp_path):
-    """A split's part of a list keeps its digest when another split's part changes: that split need not be done again."""
+    """A split's part of a list keeps its digest when another's changes: that split need not be done again."""
 
     def digests(splits):
         store, place = open_store(str(tmp_path)), Place(url=str(tmp_path))
@@ -125,7 +124,7 @@ def test_a_list_has_a_digest_of_its_own(tmp_path):
                 low=0,
                 high=256,
                 hashes=tuple((split, f"{split}.hashes") for split in range(len(splits))),
-            )  # fmt: skip
+            )
         )
         return {split: digest for split, (_, _, digest) in record.lists.items()}
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.errors import StorageError
 from datapipe.preprocess.hashes import digests_of, digests_of_ids, encode_hashes, read_hashes

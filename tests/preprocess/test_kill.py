@@ -1,4 +1,4 @@
-"""SIGKILL at many moments, then the same command again: the same bytes as a run that nobody disturbed, nothing twice."""
+"""SIGKILL at many moments, then the same command again: the bytes of a run that nobody disturbed, nothing twice."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def small(tmp_path_factory, tools):
 WRITES = [("before", 1), ("after", 2), ("before", 4), ("after", 5), ("before", 9), ("after", 9), ("before", 13),
           ("after", 14), ("before", 17), ("after", 19), ("before", 22), ("after", 23), ("before", 26), ("after", 30),
           ("before", 34), ("after", 36)]  # fmt: skip
-"""Of the writes of a run of `small` (each task's files, then its record; then tokenizer, manifest, rejects, timings)."""
+"""Of the writes of a run of `small`: each task's files, then its record; then tokenizer, manifest, rejects, timings."""
 
 
 def test_the_moments_cover_the_run(small, tmp_path):

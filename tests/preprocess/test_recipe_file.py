@@ -1,7 +1,8 @@
 """Recipes from files, mappings and overrides: what is right is read, what is wrong is named with its line."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError, RecipeError
 from datapipe.preprocess.recipe_file import load_recipe, parse_overrides, shipped_recipes

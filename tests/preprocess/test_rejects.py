@@ -3,7 +3,8 @@
 import json
 
 import pyarrow as pa
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.preprocess.rejects import PER_REASON, RejectSample, excerpts, rank_of
 from datapipe.preprocess.tasks import Reject

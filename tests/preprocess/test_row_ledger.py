@@ -1,7 +1,8 @@
 """The row ledger: adds up, or raises."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.errors import LedgerError
 from datapipe.preprocess.row_ledger import RowLedger

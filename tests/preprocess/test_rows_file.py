@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.errors import IntegrityError, SchemaError
 from datapipe.preprocess.rows_file import RowsWriter, conform, read_rows

@@ -1,11 +1,12 @@
-"""The whole way, on small real files: the rows, the ledger, the same bytes however it is run, and only what must be redone."""
+"""The whole way, on small real files: the rows, the ledger, the same bytes, and only what must be redone."""
 
 import json
 import random
 import shutil
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import datapipe
 from datapipe.dataset import open_dataset, verify_dataset
@@ -143,7 +144,7 @@ def test_what_is_published_is_replaced_whole(corpus, tmp_path, tools):
 
 def test_the_number_of_buckets_changes_nothing(corpus, tmp_path, tools, monkeypatch):
     """One bucket of hashes or sixteen: the same rows survive."""
-    import datapipe.preprocess.survey as survey
+    from datapipe.preprocess import survey
 
     run(corpus, tmp_path / "one", recipe=PLAIN)
     real = survey.build_plan
@@ -193,7 +194,7 @@ def test_a_tokenizer_of_ones_own(corpus, tmp_path, tools):
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
-def test_formats_and_columns(corpus, tmp_path, format):  # noqa: A002
+def test_formats_and_columns(corpus, tmp_path, format):
     """Shards in either format, with the columns asked for and no other."""
     overrides = {"output.format": format, "output.columns": ["text", "row_id"]}
     run(corpus, tmp_path, recipe=PLAIN, overrides=overrides)

@@ -1,5 +1,7 @@
 """The work folder: a task is done if its record and every byte it wrote are there, and only then."""
 
+from pathlib import Path
+
 import pytest
 
 from datapipe.preprocess.tasks import Reject, StepCost, TaskRecord
@@ -38,8 +40,7 @@ def test_a_record_comes_back_whole(work):
 def test_a_file_written_from_scratch_space_is_stored(work):
     """A scratch file becomes the output, and nothing is left of it."""
     with work.scratch_file("rows") as path:
-        with open(path, "wb") as file:
-            file.write(b"12345")
+        Path(path).write_bytes(b"12345")
         stored = work.put_file("rows", KEY, path)
     assert work.store.read(stored.path) == b"12345"
     assert stored.bytes == 5

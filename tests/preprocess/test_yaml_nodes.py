@@ -2,7 +2,8 @@
 
 import pytest
 import yaml
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.errors import RecipeError
 from datapipe.preprocess.yaml_nodes import MAX_BYTES, parse_value, parse_yaml

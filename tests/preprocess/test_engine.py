@@ -1,0 +1,169 @@
+"""Where tasks run changes nothing: the same bytes in this process, on one worker, on two, on the user's scheduler."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import datapipe
+from datapipe.errors import ConfigError, PreprocessError, StepError
+from datapipe.preprocess.engine import InlineEngine, cores, open_engine
+
+EVENTS = 6
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """A Dask cluster of the user's own, of two worker processes."""
+    import distributed
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield cluster.scheduler_address
+
+
+def worker_processes():
+    """Worker processes below this one."""
+    import psutil
+
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_bytes_from_any_number_of_workers(undisturbed, corpus, tmp_path, tools, workers):
+    """Every published file, byte for byte; and no process is left behind."""
+    before = len(worker_processes())
+    summary = datapipe.preprocess(corpus, tmp_path, workers=workers, overrides=tools.overrides)
+    assert tools.published(tmp_path) == undisturbed[0]
+    assert summary.workers == workers
+    assert summary.tasks_run == undisturbed[1].tasks_run
+    assert len(worker_processes()) == before
+
+
+def test_a_scheduler_of_ones_own(scheduler, undisturbed, corpus, tmp_path, tools):
+    """The same bytes; the scheduler goes on afterwards, for a second run."""
+    for output in ("a", "b"):
+        datapipe.preprocess(corpus, tmp_path / output, scheduler=scheduler, overrides=tools.overrides)
+        assert tools.published(tmp_path / output) == undisturbed[0]
+
+
+@pytest.mark.parametrize("event", [1, EVENTS])
+def test_a_worker_that_dies_is_replaced(undisturbed, corpus, tmp_path, tools, event):
+    """A worker killed while the run lasts: its task is done by another, the bytes are the same."""
+    killed = []
+
+    def kill(_):
+        kill.count += 1
+        if kill.count == event:
+            victim = worker_processes()[-1]
+            victim.send_signal(signal.SIGKILL)
+            killed.append(victim.pid)
+
+    kill.count = 0
+    datapipe.preprocess(corpus, tmp_path, workers=2, overrides=tools.overrides, on_progress=kill)
+    assert killed
+    assert tools.published(tmp_path) == undisturbed[0]
+
+
+def a_task(action, key="0" * 32):
+    """A task whose output runs `action` when a worker opens it."""
+
+    class Output:
+        def open(self):
+            action()
+
+    class Strange:
+        output = Output()
+        name, stage, split, options = "strange", 0, 0, {}
+
+    task = Strange()
+    task.key = key
+    return task
+
+
+def test_a_task_that_kills_its_workers_ends_the_run(scheduler):
+    """A worker is lost a bounded number of times, then the run says so, and which task it was."""
+    engine = open_engine(None, scheduler, splits=4)
+    with contextlib.closing(engine), pytest.raises(PreprocessError, match="4 workers died on one task") as caught:
+        list(engine.run([a_task(lambda: os.kill(os.getpid(), signal.SIGKILL))]))
+    assert "stage 0, strange" in "".join(caught.value.__notes__)
+
+
+def test_an_error_in_a_worker_comes_back_whole(scheduler):
+    """Ours keep class, message and notes; others become a StepError that says where."""
+
+    def ours():
+        raise ConfigError("got", expected="wanted", fix="do")
+
+    def other():
+        raise ZeroDivisionError("by nought")
+
+    engine = open_engine(None, scheduler, splits=4)
+    with contextlib.closing(engine):
+        with pytest.raises(ConfigError, match="got") as caught:
+            list(engine.run([a_task(ours, "1" * 32)]))
+        assert (caught.value.expected, caught.value.fix) == ("wanted", "do")
+        assert "stage 0, strange" in caught.value.__notes__
+        with pytest.raises(StepError, match="ZeroDivisionError: by nought") as caught:
+            list(engine.run([a_task(other, "2" * 32)]))
+        assert any(note.startswith("raised at test_engine.py") for note in caught.value.__notes__)
+
+
+def test_what_cannot_be_opened_is_said(tmp_path):
+    """Both kinds of workers at once, a negative number, a scheduler that is not there."""
+    with pytest.raises(ConfigError, match="workers=2 and scheduler"):
+        open_engine(2, "tcp://127.0.0.1:1", splits=1)
+    with pytest.raises(ConfigError, match="workers=-1"):
+        open_engine(-1, None, splits=1)
+    with pytest.raises(ConfigError, match="no answer"):
+        open_engine(None, "nonsense://127.0.0.1:1", splits=1)
+
+
+def test_one_split_needs_no_cluster():
+    """Nothing is started where there is nothing to share out."""
+    assert isinstance(open_engine(None, None, splits=1), InlineEngine)
+    assert isinstance(open_engine(0, None, splits=50), InlineEngine)
+    assert cores() >= 1
+
+
+def program(corpus, output, body):
+    """A script of the user's that preprocesses on two workers."""
+    return f"import sys, datapipe\n{body}\n".replace("RUN", f"datapipe.preprocess({str(corpus)!r}, {str(output)!r}, ")
+
+
+def test_the_keyboards_interrupt(undisturbed, corpus, tmp_path, tools):
+    """Ctrl-C ends driver and workers at once, without a word from the workers; what is done is kept."""
+    script = tmp_path / "script.py"
+    body = (
+        "def told(progress):\n    print('told', flush=True)\n"
+        f"if __name__ == '__main__':\n    RUN workers=2, overrides={tools.overrides!r}, on_progress=told)"
+    )
+    script.write_text(program(corpus, tmp_path / "out", body))
+    child = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    child.stdout.readline()
+    os.killpg(child.pid, signal.SIGINT)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGINT or "KeyboardInterrupt" in stderr
+    assert stderr.count("Traceback") <= 1
+    assert "Dask Worker process" not in stderr
+    summary = datapipe.preprocess(corpus, tmp_path / "out", workers=0, overrides=tools.overrides)
+    assert summary.tasks_reused >= 1
+    assert tools.published(tmp_path / "out") == undisturbed[0]
+
+
+def test_a_script_without_a_main_guard(corpus, tmp_path):
+    """Workers import the script: without a guard they would start workers in turn; the error says what to write."""
+    script = tmp_path / "script.py"
+    script.write_text(program(corpus, tmp_path / "out", "RUN workers=2)"))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]

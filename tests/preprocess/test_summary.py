@@ -1,0 +1,40 @@
+"""What a run says of itself adds up on the page and survives JSON."""
+
+import json
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datapipe.preprocess.summary import RunSummary
+
+COUNTS = st.dictionaries(st.sampled_from(["short", "symbols", "empty"]), st.integers(0, 10**9))
+
+
+def summary(**values):
+    base = {
+        "output": "out", "fingerprint": "dp1-0", "recipe": "text", "documents_in": 0, "documents_out": 0, "dropped": {},
+        "duplicates": 0, "quarantined": {}, "rows": 0, "tokens": None, "shards": 0, "bytes_in": 0, "text_bytes": 0,
+        "seconds": 2.0, "tasks_run": 0, "tasks_reused": 0, "workers": 1,
+    }  # fmt: skip
+    return RunSummary(**{**base, **values})
+
+
+@given(st.integers(0, 10**9), COUNTS, st.integers(0, 10**9), COUNTS)
+def test_the_lines_add_up(out, dropped, duplicates, quarantined):
+    """The first line's number is the sum of those below it, whatever the counts."""
+    total = out + sum(dropped.values()) + duplicates + sum(quarantined.values())
+    lines = summary(
+        documents_in=total, documents_out=out, dropped=dropped, duplicates=duplicates, quarantined=quarantined
+    ).ledger_lines()
+    numbers = [int(re.search(r" ([\d,]+)(  +[\d.]+%)?$", line)[1].replace(",", "")) for line in lines]
+    assert numbers[0] == total == sum(numbers[1:])
+    assert len(lines) == 3 + len(dropped) + len(quarantined)
+
+
+def test_rates_are_of_wall_time():
+    """Documents and 10^6 bytes per second; a run of no time has no rate."""
+    done = summary(documents_in=10, bytes_in=4_000_000)
+    assert (done.docs_per_s, done.mb_per_s) == (5.0, 2.0)
+    assert summary(seconds=0.0, documents_in=10).docs_per_s == 0.0
+    assert json.loads(json.dumps(done.as_dict()))["mb_per_s"] == 2.0
