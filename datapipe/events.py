@@ -22,6 +22,7 @@ import contextlib
 import struct
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
@@ -103,6 +104,29 @@ class Ring:
 
 
 @final
+class Span:
+    """A block timed as one span, thread CPU time included; made by `Recorder.span` in the thread that enters it."""
+
+    __slots__ = ("_cause", "_cpu", "_item", "_nbytes", "_ring", "_stage", "_start")
+
+    def __init__(self, ring: Ring, stage: int, item: int, nbytes: int, cause: int) -> None:
+        self._ring = ring
+        self._stage = stage
+        self._item = item
+        self._nbytes = nbytes
+        self._cause = cause
+
+    def __enter__(self) -> None:
+        self._cpu = time.thread_time_ns()
+        self._start = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        end, start = time.perf_counter_ns(), self._start
+        cpu = time.thread_time_ns() - self._cpu
+        self._ring.write(self._stage, self._item, start, start, end, end, self._nbytes, cpu, self._cause)
+
+
+@final
 class Recorder:
     """Collects spans from every thread of this process.
 
@@ -114,7 +138,7 @@ class Recorder:
         self._capacity = capacity
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._rings: list[Ring] = []
+        self._rings: list[tuple[Ring, weakref.ref[threading.Thread]]] = []
         self._stages: dict[str, int] = {name: i for i, name in enumerate(STAGES)}
         self.started_ns = time.perf_counter_ns()
         self.started_unix_ns = time.time_ns()
@@ -135,32 +159,41 @@ class Recorder:
         return tuple(sorted(self._stages, key=self._stages.__getitem__))
 
     def ring(self) -> Ring:
-        """This thread's ring, made at the first call: hold it in a local variable in a loop."""
+        """This thread's ring, made at the first call: hold it in a local variable in a loop.
+
+        A thread takes over the ring of one of the same name that has ended, spans and all: a loader that starts
+        threads anew every epoch does not cost a ring each time.
+        """
         ring: Ring | None = getattr(self._local, "ring", None)
         if ring is None:
-            with self._lock:
-                ring = Ring(self._capacity, len(self._rings), threading.current_thread().name)
-                self._rings.append(ring)
-            self._local.ring = ring
+            ring = self._local.ring = self._claim(threading.current_thread())
         return ring
 
-    @contextlib.contextmanager
-    def span(self, name: str, item: int = -1, *, nbytes: int = 0, cause: int = -1) -> Iterator[None]:
+    def _claim(self, thread: threading.Thread) -> Ring:
+        with self._lock:
+            for place, (ring, owner) in enumerate(self._rings):
+                before = owner()
+                if ring.name == thread.name and (before is None or not before.is_alive()):
+                    self._rings[place] = (ring, weakref.ref(thread))
+                    return ring
+            ring = Ring(self._capacity, len(self._rings), thread.name)
+            self._rings.append((ring, weakref.ref(thread)))
+            return ring
+
+    def rings(self) -> list[Ring]:
+        """Every thread's ring, by thread number."""
+        with self._lock:
+            return [ring for ring, _ in self._rings]
+
+    def span(self, name: str, item: int = -1, *, nbytes: int = 0, cause: int = -1) -> Span:
         """Time a block as one span, thread CPU time included; for work of ≥0.1 ms (hot loops call `Ring.write`)."""
-        stage, ring = self.stage(name), self.ring()
-        cpu, start = time.thread_time_ns(), time.perf_counter_ns()
-        try:
-            yield
-        finally:
-            end = time.perf_counter_ns()
-            ring.write(stage, item, start, start, end, end, nbytes, time.thread_time_ns() - cpu, cause)
+        return Span(self.ring(), self.stage(name), item, nbytes, cause)
 
     def spans(self) -> npt.NDArray[np.void]:
         """Every span held, sorted by start: a structured array of dtype `FIELDS`."""
         import numpy as np
 
-        with self._lock:
-            rings = list(self._rings)
+        rings = self.rings()
         if not rings:
             return np.empty(0, dtype=np.dtype(list(FIELDS)))
         spans = np.concatenate([ring.array() for ring in rings])
@@ -169,14 +202,12 @@ class Recorder:
     @property
     def threads(self) -> tuple[str, ...]:
         """Thread names by number."""
-        with self._lock:
-            return tuple(ring.name for ring in self._rings)
+        return tuple(ring.name for ring in self.rings())
 
     @property
     def lost(self) -> int:
         """Spans overwritten because a ring was full."""
-        with self._lock:
-            return sum(ring.lost for ring in self._rings)
+        return sum(ring.lost for ring in self.rings())
 
 
 _active: Recorder | None = None

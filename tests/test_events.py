@@ -152,3 +152,36 @@ def test_recording_nests_and_ends():
         assert events.active() is outer
     assert events.active() is None
     assert seen == [inner]
+
+
+def test_a_thread_takes_over_the_ring_of_its_namesake_that_ended():
+    """Threads started anew every epoch do not cost a ring each; a live thread of the same name keeps its own."""
+    recorder = Recorder(capacity=64)
+
+    def work(item):
+        recorder.ring().write(0, item, item, item, item, item)
+
+    for item in range(20):
+        thread = threading.Thread(target=work, args=(item,), name="loader-0")
+        thread.start()
+        thread.join()
+    assert len(recorder.rings()) == 1
+    assert recorder.spans()["item"].tolist() == list(range(20))
+
+    gate, go = threading.Event(), threading.Event()
+
+    def hold():
+        work(99)
+        gate.set()
+        go.wait()
+
+    live = threading.Thread(target=hold, name="loader-0")
+    live.start()
+    gate.wait()
+    other = threading.Thread(target=work, args=(100,), name="loader-0")
+    other.start()
+    other.join()
+    go.set()
+    live.join()
+    assert len(recorder.rings()) == 2
+    assert set(recorder.spans()["item"][-2:].tolist()) == {99, 100}

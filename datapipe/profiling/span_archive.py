@@ -104,8 +104,7 @@ class SpanArchive:
 
     def _take(self, *, least: int) -> None:
         """Copy what is new from each ring that has at least `least` new spans."""
-        rings: list[Ring] = list(self._recorder._rings)  # noqa: SLF001  (the archive is the recorder's other half)
-        for ring in rings:
+        for ring in self._recorder.rings():
             if ring.count - self._taken.get(ring.thread, 0) >= least:
                 self._take_from(ring)
         self._forget()

@@ -1,8 +1,9 @@
 """The demo's training run: the same loader and model in the process that stops and in the one that goes on.
 
-What enters: the dataset the demo made. What leaves: a profiled run with its checkpoint, and the digests of the batches that follow
-it: as a loader that never stopped gives them, and as a fresh process finds them. Invariant: both sides build loader and model
-from the same few numbers in this file.
+What enters: the dataset the demo made. What leaves: a profiled run with its checkpoint, and the digests of the
+batches that follow
+it: as a loader that never stopped gives them, and as a fresh process finds them. Invariant: both sides build loader
+and model from the same few numbers in this file.
 """
 
 from __future__ import annotations
