@@ -264,12 +264,13 @@ class _Run:
                     found = zip(table.column(POSITION).to_pylist(), table.column("row_id").to_pylist(), strict=True)
                     names |= {f"{split}:{position}": row_id for position, row_id in found if position in positions}
         sample = RejectSample(self.plan.recipe.seed)
-        sample.add(
-            replace(r, detail=f"equal to {names[r.detail]}" if r.detail in names else "")
-            if r.reason in ("duplicate", "duplicate_id")
-            else r
-            for r in rows
-        )
+        for reject in rows:
+            if reject.reason not in ("duplicate", "duplicate_id"):
+                sample.add([reject])
+                continue
+            # Of a repeated id, the row that has it first may be gone for another reason: there is nothing to point at.
+            first = names.get(reject.detail) if reject.reason == "duplicate" else None
+            sample.add([replace(reject, detail=f"equal to {first}" if first else "")])
         return sample
 
     def close(self) -> None:

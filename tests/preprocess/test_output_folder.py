@@ -46,7 +46,7 @@ def test_empty_and_our_own_folders_are_taken(tmp_path):
 def test_two_runs_at_once(corpus, tmp_path, tools):
     """The second is told who holds the folder; the first goes on; a killed holder holds it no longer."""
     holder = (
-    """The second is told who holds the folder; the first goes on; a killed holder holds it no longer."""
+        "import sys\nfrom datapipe.preprocess.output_folder import claim\nfrom datapipe.storage import open_store\n"
         f"with claim(open_store({str(tmp_path)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     child = subprocess.Popen([sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
