@@ -45,7 +45,7 @@ _JOIN_SECONDS: Final = 1.0
 _CHEAP_NS: Final = 200_000
 """Batches that take less are made by the consumer."""
 _REMEMBERED: Final = 8
-"""Batches whose least time is taken for what one takes: a thread that lost its core says nothing of the work."""
+"""Batches whose lower quartile says what one takes: a thread that lost its core says nothing of the work."""
 
 
 @final
@@ -83,9 +83,9 @@ class ThreadedSource(BatchSource):
         self._first_item = first_item
         self._first_batch_item = first_batch_item
         # Reentrant: the collector may run `close` on a thread that is inside the lock.
-        lock = threading.RLock()
-        self._for_threads = threading.Condition(lock)
-        self._for_consumer = threading.Condition(lock)
+        self._lock = threading.RLock()
+        self._for_threads = threading.Condition(self._lock)
+        self._for_consumer = threading.Condition(self._lock)
         self._backlog = Backlog(counters, estimate)
         self._ready: dict[int, tuple[Any, int]] = {}
         self._batch_bytes = 0
@@ -108,19 +108,34 @@ class ThreadedSource(BatchSource):
         """The next batch: one made ahead, or made here as far as it is not."""
         waited = False
         while True:
-            with self._for_consumer:
-                task = self._take_or_choose()
-                while task is None:
+            with self._lock:
+                found = self._take_or_choose()
+                while found is None:
                     self._counters.waits += not waited
                     waited = True
                     self._for_consumer.wait()
-                    task = self._take_or_choose()
-            if isinstance(task, _Taken):
-                return task.batch
-            self._run(task, 0)
+                    found = self._take_or_choose()
+            if isinstance(found, Live):
+                return self._make_here(found)
+            if isinstance(found, _Taken):
+                return found.batch
+            self._run(found, 0)
 
-    def _take_or_choose(self) -> _Taken | Task | None:
-        """The batch, or what can be done for it here, or None: somebody else is at it. Called inside the lock."""
+    def _make_here(self, live: Live) -> Any:
+        """The next batch, by the consumer: the short way for cheap ones, past the queue and every wake-up."""
+        batch, size, took = self._make(live, self._delivered - live.stretch.first, 0)
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this iterator was closed", fix="iterate over the loader again")
+            self._delivered += 1
+            self._finish(live, size, took)
+        return batch
+
+    def _take_or_choose(self) -> _Taken | Live | Task | None:
+        """The batch, or the stretch it can be made from here, or what else can be done for it here.
+
+        None: somebody else is at it. Called inside the lock.
+        """
         if self._closed:
             raise ClosedError("this iterator was closed", fix="iterate over the loader again")
         batch = self._delivered
@@ -140,8 +155,10 @@ class ThreadedSource(BatchSource):
             return self._choose_plan()
         head = self._backlog.live[0]
         if head.prepared is not None:
-            mine = batch == head.stretch.first + head.begun
-            return functools.partial(self._assemble, head, head.begin()) if mine else None
+            if batch != head.stretch.first + head.begun:
+                return None
+            head.begin()
+            return head
         if self._backlog.reads and self._backlog.reads[0][0] in head.missing:
             return self._choose_read()
         return self._choose_prepare(head)
@@ -157,7 +174,7 @@ class ThreadedSource(BatchSource):
 
     def abandon(self) -> bool:
         """Tell the threads to end; False if they had been told before."""
-        with self._for_threads:
+        with self._lock:
             first = not self._closed
             self._closed = True
             self._for_threads.notify_all()
@@ -181,7 +198,7 @@ class ThreadedSource(BatchSource):
         try:
             task(idle_since)
         except _AtBatch as failure:
-            with self._for_threads:
+            with self._lock:
                 if self._error is None or failure.batch < self._error[0]:
                     self._error = (failure.batch, failure.error)
                 self._for_consumer.notify()
@@ -190,7 +207,7 @@ class ThreadedSource(BatchSource):
         recorder = events.active()
         since = 0 if recorder is None else time.perf_counter_ns()
         blocked = -1
-        with self._for_threads:
+        with self._lock:
             while not self._closed:
                 task = self._choose()
                 if task is not None:
@@ -272,7 +289,7 @@ class ThreadedSource(BatchSource):
             stretch = self._schedule.next()
         except BaseException as error:
             raise _AtBatch(self._delivered, error) from None
-        with self._for_threads:
+        with self._lock:
             self._planning = False
             if self._closed:
                 return
@@ -288,16 +305,16 @@ class ThreadedSource(BatchSource):
         try:
             block = self._stages.load(number, self._first_item + ordinal, since)
         except BaseException as error:
-            with self._for_threads:
+            with self._lock:
                 batch = self._backlog.first_batch_waiting(ordinal, self._delivered)
             raise _AtBatch(batch, error) from None
-        with self._for_threads:
+        with self._lock:
             if not self._closed and self._backlog.arrived(read, block):
                 self._for_threads.notify()
                 self._for_consumer.notify()
 
     def _prepare(self, live: Live, since: int) -> None:
-        with self._for_threads:
+        with self._lock:
             if self._closed:
                 return
             blocks = self._backlog.blocks_of(live)
@@ -305,32 +322,39 @@ class ThreadedSource(BatchSource):
             prepared = self._stages.prepare(live.stretch, blocks, self._cause(live), since)
         except BaseException as error:
             raise _AtBatch(live.stretch.first, error) from None
-        with self._for_threads:
+        with self._lock:
             live.prepared = prepared
             self._for_threads.notify_all()
             self._for_consumer.notify()
 
     def _assemble(self, live: Live, at: int, since: int) -> None:
-        prepared = live.prepared
-        assert prepared is not None
-        began = time.perf_counter_ns()
         try:
-            batch, size = self._stages.assemble(prepared, at, self._cause(live), since)
+            batch, size, took = self._make(live, at, since)
         except BaseException as error:
             raise _AtBatch(live.stretch.first + at, error) from None
-        took = time.perf_counter_ns() - began
-        with self._for_threads:
+        with self._lock:
             if self._closed:
                 return
-            self._took.append(took)
-            self._cheap = min(self._took) < _CHEAP_NS
             self._ready[live.stretch.first + at] = (batch, size)
             self._counters.ready += 1
             self._counters.hold(size)
-            self._batch_bytes = size
-            if self._backlog.finish(live):
-                self._for_threads.notify_all()
+            self._finish(live, size, took)
             self._for_consumer.notify()
+
+    def _make(self, live: Live, at: int, since: int) -> tuple[Any, int, int]:
+        """A batch, its bytes, and how long it took (ns)."""
+        prepared = live.prepared
+        assert prepared is not None
+        began = time.perf_counter_ns()
+        batch, size = self._stages.assemble(prepared, at, self._cause(live), since)
+        return batch, size, time.perf_counter_ns() - began
+
+    def _finish(self, live: Live, size: int, took: int) -> None:
+        self._batch_bytes = size
+        self._took.append(took)
+        self._cheap = sorted(self._took)[len(self._took) // 4] < _CHEAP_NS
+        if self._backlog.finish(live):
+            self._for_threads.notify_all()
 
 
 @final
