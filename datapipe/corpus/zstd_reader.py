@@ -14,8 +14,8 @@ from datapipe.corpus.reasons import DAMAGED_FILE, TRUNCATED_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A block of 128 KiB may take 4 bytes (RFC 8878, section 3.1.1.2.2), so that 1 KiB of a bomb becomes 32 MiB at most.
-_STEP: Final = 1 << 10
+# A block of 128 KiB may take 4 bytes (RFC 8878, section 3.1.1.2.2), so that 256 bytes of a bomb become 8 MiB at most.
+_STEP: Final = 256
 _FETCH: Final = 1 << 18
 
 
@@ -25,7 +25,7 @@ class ZstdReader:
 
     def __init__(self, source: BinaryIO) -> None:
         self._parts = self._decompressed(source)
-        self._rest = b""
+        self._rest = memoryview(b"")
         self._fault: FileFault | None = None
 
     def read(self, size: int) -> bytes:
@@ -47,9 +47,9 @@ class ZstdReader:
                 if not held:
                     raise
                 self._fault = fault  # what came before it first
-            self._rest = b"".join(parts)
+            self._rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
         out, self._rest = self._rest[:size], self._rest[size:]
-        return out
+        return bytes(out)
 
     def _decompressed(self, source: BinaryIO) -> Iterator[bytes]:
         import zstandard
