@@ -56,8 +56,12 @@ def check_device(device: Any) -> Any:
     Raises:
         ConfigError: it is not one, not here, or of a kind that is not supported.
     """
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        raise ConfigError(
+            f"device={device!r}, and torch is not installed", fix='pip install "datapipe-toolkit[train]"'
+        ) from None
     try:
         target = torch.device(device)
     except (RuntimeError, TypeError) as error:

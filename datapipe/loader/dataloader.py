@@ -141,9 +141,9 @@ class DataLoader:
             return None
         from datapipe.device.transfer import check_device, make_engine
 
-        target = check_device(device)
         if self._collate is None or self._collate is dict:
             raise ConfigError(f"device={device!r} with arrays or Arrow tables", fix='collate="torch"')
+        target = check_device(device)
         return None if target.type == "cpu" else make_engine(target, pin_memory)
 
     def _plan_columns(self, *, narrow: bool) -> None:

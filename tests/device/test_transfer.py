@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -186,3 +187,9 @@ def test_named_tuples_keep_their_type():
     (got,) = Feeder(iter([Pair(torch.tensor([1]), "text")]), LateEngine(0))
     assert type(got) is Pair
     assert got.a.tolist() == [1]
+
+
+def test_without_torch_a_device_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigError, match="torch is not installed"):
+        check_device("cpu")
