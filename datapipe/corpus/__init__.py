@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datapipe.corpus.discovery import Discovery, discover
 from datapipe.corpus.formats import FORMATS, Format, format_of
+from datapipe.corpus.joining import joined
 from datapipe.corpus.options import ReadOptions
 from datapipe.corpus.piece import Batch, Piece, Quarantined, SourceFile, Split
 from datapipe.corpus.reading import read_piece
@@ -29,6 +30,7 @@ __all__ = [
     "Split",
     "discover",
     "format_of",
+    "joined",
     "plan_splits",
     "read_piece",
 ]

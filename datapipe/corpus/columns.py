@@ -16,6 +16,8 @@ from datapipe.corpus.utf8 import decode_counting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
     from datapipe.corpus.options import ReadOptions
@@ -110,12 +112,11 @@ def _batch(
         f"more than {options.max_row_bytes:,} bytes",
     )
     if not keep.all():
-        mask = pa.array(keep)
-        part, data = part.filter(mask), data.filter(mask)
+        data = data.filter(pa.array(keep))
         ids = [row_id for row_id, kept in zip(ids, keep.tolist(), strict=True) if kept]
     columns: dict[str, Any] = {
         "row_id": pa.array(ids, pa.string()),
-        "media_type": pa.repeat(pa.scalar(options.media_type, pa.string()), part.num_rows),
+        "media_type": pa.repeat(pa.scalar(options.media_type, pa.string()), len(ids)),
     }
     if raw:
         columns["raw"] = data
@@ -123,8 +124,19 @@ def _batch(
         columns["text"], columns["bad_bytes"] = _checked_text(data)
     for column in options.columns:
         has = part.schema.names.count(column) == 1
-        columns[column] = part.column(column) if has else pa.nulls(part.num_rows)
+        columns[column] = _kept(part.column(column), keep) if has else pa.nulls(len(ids))
     return Batch(table=pa.table(columns), quarantined=tuple(quarantined))
+
+
+def _kept(column: pa.Array, keep: npt.NDArray[np.bool_]) -> pa.Array:
+    import pyarrow as pa
+
+    if keep.all():
+        return column
+    try:
+        return column.filter(pa.array(keep))
+    except pa.ArrowNotImplementedError:  # views, also nested ones, cannot be filtered
+        return pa.array([v for v, kept in zip(column.to_pylist(), keep.tolist(), strict=True) if kept], column.type)
 
 
 def _ids(part: pa.RecordBatch, options: ReadOptions) -> list[str | None] | None:

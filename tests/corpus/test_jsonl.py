@@ -174,8 +174,7 @@ def test_a_gzip_that_is_none(one):
 def test_a_giant_line_costs_no_memory(tmp_path, name):
     """A line of 100 MB is passed over in a few MB of memory, and the rows around it are read."""
     path = tmp_path / name
-    opened = gzip.open(path, "wb", compresslevel=1) if name.endswith(".gz") else path.open("wb")
-    with opened as file:
+    with gzip.open(path, "wb", compresslevel=1) if name.endswith(".gz") else path.open("wb") as file:
         file.write(b'{"text": "before"}\n{"text": "')
         for _ in range(100):
             file.write(b"x" * (1 << 20))
