@@ -61,3 +61,42 @@ def test_the_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"make (\w[\w-]*)", README)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target} does not exist"
+
+
+def test_the_recipe_is_one(tmp_path):
+    """The YAML block loads, and plans."""
+    from datapipe.preprocess import load_recipe
+
+    (recipe,) = [block for kind, block in BLOCKS if kind == "yaml"]
+    (tmp_path / "my.yaml").write_text(recipe)
+    assert load_recipe(str(tmp_path / "my.yaml")).name == "mine"
+
+
+def test_the_training_loop_runs(tmp_path, monkeypatch):
+    """The Python block, word for word, on a dataset called corpus."""
+    import torch
+
+    import datapipe
+
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for i in range(80):
+        (docs / f"{i}.txt").write_text(
+            f"document {i}: " + "the words of this text have been put to good use and that is it. " * 20
+        )
+    datapipe.preprocess(
+        [str(docs)], str(tmp_path / "corpus"), workers=0, overrides={"vocabulary.size": 300, "pack.seq_len": 32}
+    )
+    monkeypatch.chdir(tmp_path)
+    weight = torch.nn.Parameter(torch.ones(()))
+    saved = []
+    names = {
+        "model": lambda tokens: weight * tokens.float().mean(),
+        "optimizer": torch.optim.SGD([weight], lr=1e-6),
+        "save": lambda model, state: saved.append(state),
+        "step_is_due": lambda: True,
+    }
+    (code,) = [block for kind, block in BLOCKS if kind == "python"]
+    exec(code, names)
+    assert saved[-1]["position"] == len(saved) == len(names["loader"]) > 0
+    assert (tmp_path / "runs" / "a" / "report.html").is_file()
