@@ -56,8 +56,10 @@ def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOp
 
     if batch.num_rows == 0:
         return
-    data, raw = _as_bytes(batch.column(options.text_column))
-    sizes = pc.fill_null(pc.binary_length(data), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    values, indices, raw = _as_bytes(batch.column(options.text_column))
+    lengths = pc.binary_length(values)
+    lengths = lengths if indices is None else lengths.take(indices)
+    sizes = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)
     # Cut where the running sum passes a multiple of the bound: a longer row has a batch of its own.
     bounds = np.searchsorted(
         np.cumsum(sizes), np.arange(options.max_batch_bytes, int(sizes.sum()) + 1, options.max_batch_bytes), "right"
@@ -67,7 +69,8 @@ def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOp
         part = batch.slice(start, stop - start)
         yield _batch(
             part,
-            data.slice(start, stop - start),
+            # A dictionary is spelled out part by part: all of it may be a thousand times the file.
+            values.slice(start, stop - start) if indices is None else values.take(indices.slice(start, stop - start)),
             pa.array(sizes[start:stop]),
             first_row + start,
             name,
@@ -124,7 +127,7 @@ def _batch(
         columns["text"], columns["bad_bytes"] = _checked_text(data)
     for column in options.columns:
         has = part.schema.names.count(column) == 1
-        columns[column] = _kept(part.column(column), keep) if has else pa.nulls(len(ids))
+        columns[column] = _kept(_sound(part.column(column)), keep) if has else pa.nulls(len(ids))
     return Batch(table=pa.table(columns), quarantined=tuple(quarantined))
 
 
@@ -146,36 +149,59 @@ def _ids(part: pa.RecordBatch, options: ReadOptions) -> list[str | None] | None:
         return [None] * part.num_rows
     from datapipe.corpus.json_row import as_text
 
-    values = part.column(options.id_column).to_pylist()
+    values = _sound(part.column(options.id_column)).to_pylist()
     return [None if v is None else as_text(v) if isinstance(v, str | int | float | bool) else str(v) for v in values]
 
 
-def _as_bytes(column: pa.Array) -> tuple[pa.Array, bool]:
-    """(the text column as large_binary, whether it was bytes rather than text)."""
+def _sound(column: pa.Array) -> pa.Array:
+    """A further column as it is, where it is sound: one that is not could crash whoever reads it."""
     import pyarrow as pa
 
     try:
+        column.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowIndexError) as error:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not _is_text(kind):
+            raise FileFault(DAMAGED_FILE, str(error)) from None
+        values, indices, _ = _as_bytes(column)
+        return _checked_text(values if indices is None else values.take(indices))[0].cast(kind)
+    return column
+
+
+def _as_bytes(column: pa.Array) -> tuple[pa.Array, pa.Array | None, bool]:
+    """A column of text or bytes as (values: large_binary, indices into them or None, whether it was of bytes)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    indices = None
+    try:
         column.validate()
         if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
+            indices, column = column.indices, column.dictionary
+            indices.validate(full=True)
+            if len(indices) and (pc.max(indices).as_py() or 0) >= len(column):
+                raise FileFault(DAMAGED_FILE, "a dictionary index lies beyond its dictionary")
         raw = _is_bytes(column.type)
         if pa.types.is_null(column.type):
-            return pa.nulls(len(column), pa.large_binary()), False
-        data = column.cast(pa.large_binary())
-        data.validate(full=True)  # every offset lies within the data
+            return pa.nulls(len(column), pa.large_binary()), indices, False
+        if pa.types.is_string_view(column.type):
+            column = column.view(pa.binary_view())
+            column.validate(full=True)  # before the cast, which follows its pointers
+        values = column.cast(pa.large_binary())
+        values.validate(full=True)  # every offset lies within the data
     except (pa.ArrowInvalid, pa.ArrowIndexError) as error:
         raise FileFault(DAMAGED_FILE, str(error)) from None
-    return data, raw
+    return values, indices, raw
 
 
 def _checked_text(data: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """(text: large_string, bad_bytes: int32) of a binary array without nulls."""
+    """(text: large_string, bad_bytes: int32) of a large_binary array; what is null stays null."""
     import pyarrow as pa
 
     try:
         return data.cast(pa.large_string()), pa.array([0] * len(data), pa.int32())
     except pa.ArrowInvalid:
-        pairs = [decode_counting(value) for value in data.to_pylist()]
+        pairs = [(None, 0) if value is None else decode_counting(value) for value in data.to_pylist()]
         return pa.array([t for t, _ in pairs], pa.large_string()), pa.array([n for _, n in pairs], pa.int32())
 
 

@@ -91,6 +91,62 @@ def test_text_that_is_no_utf8(one, file_of):
     assert [(row["text"], row["bad_bytes"]) for row in rows] == [("ok", 0), ("caf\ufffd", 1), ("\ufffd\ufffd", 2)]
 
 
+def test_further_text_that_is_no_utf8(one, file_of):
+    """Ids and carried columns are valid text too; one broken name does not cost its file."""
+    name, make = file_of
+    bad = pa.array([b"ok", b"caf\xe9", None]).view(pa.string())
+    rows, quarantined = one(
+        name, make(pa.table({"text": ["a", "b", "c"], "id": bad, "url": bad})), id_column="id", columns=("url",)
+    )
+    assert [(row["row_id"], row["url"]) for row in rows] == [("ok", "ok"), ("caf\ufffd", "caf\ufffd")]
+    assert [q.reason for q in quarantined] == ["missing_id"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_dictionaries_of_text_that_is_no_utf8(one, kind):
+    values = pa.array([b"ok", b"caf\xe9"])
+    text = {pa.string(): values, pa.large_string(): values.cast(pa.large_binary()),
+            pa.string_view(): values.cast(pa.binary_view())}[kind].view(kind)  # fmt: skip
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([1, 0, None, 1], pa.int8()), text)})
+    rows, quarantined = one("x.arrow", arrow(table))
+    assert [(row["text"], row["bad_bytes"]) for row in rows] == [("caf\ufffd", 1), ("ok", 0), ("caf\ufffd", 1)]
+    assert [q.reason for q in quarantined] == ["missing_text"]
+
+
+@pytest.mark.parametrize("column", ["text", "url"])
+def test_indices_beyond_their_dictionary(one, column):
+    """A damaged dictionary column is a damaged file, not a read of memory that is not its own."""
+    sound = pa.array(["a", "b"])
+    broken = pa.DictionaryArray.from_arrays(pa.array([0, 100_000_000], pa.int32()), pa.array(["a"]), safe=False)
+    table = pa.table({"text": broken if column == "text" else sound, "url": broken if column == "url" else sound})
+    rows, quarantined = one("x.arrow", arrow(table), columns=("url",))
+    assert rows == []
+    assert [q.reason for q in quarantined] == ["damaged_file"]
+
+
+def test_a_dictionary_is_spelled_out_in_parts(corpus):
+    """One long value that 5,000 rows share is never there 5,000 times at once."""
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int16()), ["x" * 1_000_000])})
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    (file,) = corpus({"x.arrow": sink.getvalue()}).files
+    before, rows = pa.total_allocated_bytes(), 0
+    for batch in read_piece(Piece(file=file), options=ReadOptions(max_batch_bytes=8_000_000)):
+        rows += batch.table.num_rows
+        assert batch.table.nbytes < 20_000_000
+        assert pa.total_allocated_bytes() - before < 100_000_000
+    assert rows == 5000
+
+
+def test_offsets_beyond_their_data(one):
+    """Offsets that point outside of the text are a damaged file."""
+    buffers = [None, pa.py_buffer(np.array([0, 90_000_000, 2], np.int32)), pa.py_buffer(b"ab")]
+    rows, quarantined = one("x.arrow", arrow(pa.table({"text": pa.Array.from_buffers(pa.string(), 2, buffers)})))
+    assert rows == []
+    assert [q.reason for q in quarantined] == ["damaged_file"]
+
+
 def test_carried_columns_keep_their_type(corpus, reading, file_of):
     name, make = file_of
     table = pa.table({"text": ["a", "b"], "score": [1.5, None], "tags": [["x"], []]})

@@ -262,6 +262,38 @@ def test_formats(name, expected):
     assert format_of(name) == expected
 
 
+def test_a_web_server(tree, reading):
+    """A file by its URL, and a folder by its index page, from a server that knows neither ranges nor ETags."""
+    import functools
+    import http.server
+    import threading
+
+    pytest.importorskip("aiohttp", reason="the http extra is not installed")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    (tree / "a.jsonl").write_bytes(b'{"text": "one"}\n' * 5)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tree.parent)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/data"
+        found = discover(f"{url}/a.jsonl?download=1")
+        assert names(found) == ["a.jsonl"]
+        rows, quarantined, _ = reading(found.files, target_bytes=30)
+        assert [row["row_id"] for row in rows] == [f"a.jsonl:{i * 16}" for i in range(5)]
+        assert quarantined == []
+        assert names(discover(f"{url}/")) == names(discover(tree))
+        with pytest.raises(CorpusError, match="there is no"):
+            discover(f"{url}/none.jsonl")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 class TestS3:
     """A bucket behind a real S3 API."""
 
