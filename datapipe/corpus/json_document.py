@@ -60,6 +60,8 @@ def values_of(stream: ByteStream, *, max_bytes: int) -> Iterator[tuple[bytes, in
         FileFault: brackets do not match ("damaged_file"), or are still open at the end ("truncated_file").
     """
     window = _Window(stream)
+    while len(window.buffer) < len(_BOM) and window.fetch():
+        pass  # a store may give as little as a byte at a time
     if window.buffer.startswith(_BOM):
         window.at = len(_BOM)
     window.skip_space()
