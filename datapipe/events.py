@@ -109,7 +109,7 @@ class Span:
 
     __slots__ = ("_cause", "_cpu", "_item", "_nbytes", "_ring", "_stage", "_start")
 
-    def __init__(self, ring: Ring, stage: int, item: int, nbytes: int, cause: int) -> None:
+    def __init__(self, ring: Ring, stage: int, item: int = -1, nbytes: int = 0, cause: int = -1) -> None:
         self._ring = ring
         self._stage = stage
         self._item = item

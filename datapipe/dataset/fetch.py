@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from datapipe.storage import Store
 
 GAP: Final = 64 << 10
-"""Bytes worth reading past rather than asking twice: at 20 ms a request and 200 MB/s up to 4 MB would pay; kept small, as
-wide tables waste what they read past."""
+"""Bytes worth reading past rather than asking twice: at 20 ms a request and 200 MB/s up to 4 MB would pay; kept small,
+as wide tables waste what they read past."""
 
 
 class Fetched(Protocol):

@@ -171,8 +171,9 @@ def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetInde
     digest = xxhash.xxh3_128(schema.remove_metadata().serialize().to_pybytes())
     for entry, footer in zip(entries, footers, strict=True):
         if not footer.schema.equals(schema, check_metadata=False):
+            difference = _difference(schema, footer.schema)
             raise SchemaError(
-                f"{entry.path}: its columns differ from those of {entries[0].path}: {_difference(schema, footer.schema)}",
+                f"{entry.path}: its columns differ from those of {entries[0].path}: {difference}",
                 expected="the same schema in every file",
                 fix="open the files of each schema apart, or rewrite them to one schema",
             )

@@ -48,26 +48,6 @@ def _both_clocks() -> tuple[int, int]:
 
 
 @final
-class Phase:
-    """A named part of a step, as a context manager; one inside another takes its time from the outer."""
-
-    __slots__ = ("_cpu", "_recorder", "_stage", "_start")
-
-    def __init__(self, recorder: events.Recorder, stage: int) -> None:
-        self._recorder = recorder
-        self._stage = stage
-
-    def __enter__(self) -> None:
-        self._cpu = time.thread_time_ns()
-        self._start = time.perf_counter_ns()
-
-    def __exit__(self, *_: object) -> None:
-        end, start = time.perf_counter_ns(), self._start
-        cpu = time.thread_time_ns() - self._cpu
-        self._recorder.ring().write(self._stage, -1, start, start, end, end, 0, cpu)
-
-
-@final
 class Profile:
     """A run being profiled. Use `datapipe.profile(...)` and a `with` block.
 
@@ -180,9 +160,12 @@ class Profile:
             now = clock()
             write(epoch, place, began, began, now, now)
 
-    def phase(self, name: str) -> Phase:
-        """Name a part of the step (or of the time between steps): `with prof.phase("forward"): ...`."""
-        return Phase(self.recorder, self._number(name))
+    def phase(self, name: str) -> events.Span:
+        """Name a part of the step (or of the time between steps): `with prof.phase("forward"): ...`.
+
+        One inside another takes its time from the outer.
+        """
+        return events.Span(self.recorder.ring(), self._number(name))
 
     def count_rows(self, rows: int | None) -> None:
         """Add a batch's rows to the samples delivered; one batch that does not say (None) makes the count unknown."""
@@ -301,7 +284,7 @@ def _cost_of_a_span() -> float:
     """Median ns that one phase (the dearest span of a loop) takes here and now."""
     recorder = events.Recorder(256)
     stage = recorder.stage("forward")
-    phase = Phase(recorder, stage)
+    phase = events.Span(recorder.ring(), stage)
     taken = []
     with contextlib.suppress(Exception):
         for _ in range(200):
