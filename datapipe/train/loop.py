@@ -134,7 +134,7 @@ class _Run:
         if self.phases.recorder is not None:
             self.phases.recorder.notes |= {
                 "parameters": self.parameters, "device": str(device), "precision": self.precision,
-                "steps per update": config.accumulate,
+                "batches a step": config.accumulate,
             }  # fmt: skip
 
     def resume(self, how: str) -> None:

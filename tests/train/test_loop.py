@@ -22,8 +22,8 @@ def run(tmp_path, make_config, make_loader):
 
     def run(loader=None, out=tmp_path / "run", *, model=None, resume="auto", until=None, on_step=None, **changes):
         return train(
-            make_config(**changes), make_loader() if loader is None else loader, out=out, model=model, resume=resume, until=until,
-            on_step=on_step,
+            make_config(**changes), make_loader() if loader is None else loader, out=out, model=model,
+            resume=resume, until=until, on_step=on_step,
         )  # fmt: skip
 
     return run
