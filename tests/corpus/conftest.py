@@ -9,8 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import settings
 
 from datapipe.corpus import Piece, ReadOptions, discover, plan_splits, read_piece
+
+# No example is too slow: how long one takes says what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def jsonl(rows):

@@ -8,8 +8,13 @@ import urllib.parse
 import uuid
 
 import pytest
+from hypothesis import settings
 
 from datapipe.storage import open_store
+
+# No example is too slow: how long one takes says what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 S3_KEY = "AKIALOOPBACKTEST0001"
 S3_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
