@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from datapipe.corpus import Batch
     from datapipe.preprocess.tasks import DropList, MapTask
     from datapipe.steps import BoundStep
     from datapipe.storage import Store
@@ -203,6 +204,18 @@ class _Run:
         """Batches of the corpus, each row with its position in the split."""
         import pyarrow as pa
 
+        from datapipe.corpus import joined
+
+        position = 0
+        # A file of one document is a batch of one row: joined, the fixed cost of a step is paid once for many.
+        for batch in joined(self._pieces()):
+            n = batch.table.num_rows
+            if n:
+                yield batch.table.append_column(POSITION, pa.array(range(position, position + n), pa.uint32()))
+                position += n
+
+    def _pieces(self) -> Iterator[Batch]:
+        """What is read of the corpus, piece by piece, tallied."""
         from datapipe.corpus import ReadOptions, read_piece
 
         task = self.task
@@ -215,7 +228,6 @@ class _Run:
             media_type=task.input.media_type,
             max_row_bytes=task.input.max_row_bytes,
         )
-        position = 0
         for piece in task.pieces.pieces:
             batches = read_piece(piece, options=options, storage_options=task.input_options)
             there = True
@@ -229,9 +241,7 @@ class _Run:
                 n = batch.table.num_rows
                 self.tally.rows_in += n
                 self.tally.cost("read", n + len(batch.quarantined), n, batch.table.nbytes, time.process_time() - cpu)
-                if n:
-                    yield batch.table.append_column(POSITION, pa.array(range(position, position + n), pa.uint32()))
-                    position += n
+                yield batch
             if there:
                 self._check_unchanged(piece.file)
 
