@@ -32,7 +32,7 @@ def demo(
         str | None, typer.Option("--input", help="Your own text: a file, folder, glob or URL.", metavar="PATH_OR_URL")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("datapipe-demo"),
-    steps: Annotated[int, typer.Option(help="Training steps.", min=10)] = 120,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=10)] = 200,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     json: JsonOption = False,
 ) -> None:
