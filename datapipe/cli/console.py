@@ -6,8 +6,10 @@ Invariant: text that comes from data or file names is printed as text, never as 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, final
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -128,6 +130,23 @@ class Steps:
             say(f"  {name}: {done} of {total}" + (f", {detail}" if detail else ""))
             self._said = time.monotonic()
         self._name = name
+
+
+@contextlib.contextmanager
+def output_aside(aside: bool) -> Iterator[None]:
+    """While it lasts, what is written to standard output (by C code and child processes too) goes to standard error."""
+    if not aside:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def size(n: float) -> str:

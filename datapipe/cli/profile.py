@@ -23,11 +23,14 @@ def profile(
 ) -> None:
     """Profile any PyTorch script, unmodified: datapipe profile [OPTIONS] script.py [its own arguments].
 
-    The script's own output and exit code are kept. Example: datapipe profile -o runs/a train.py --epochs 1
+    The script's own output and exit code are kept (with --json its output goes to standard error).
+
+    Example: datapipe profile -o runs/a train.py --epochs 1
     """
     from datapipe.integrations.script import profile_script
 
-    code = profile_script([script, *context.args], output, module=module)
+    with console.output_aside(json):
+        code = profile_script([script, *context.args], output, module=module)
     _show(output, json=json, code=code)
     if code:
         raise typer.Exit(code)

@@ -51,6 +51,14 @@ def test_the_scripts_exit_code_is_kept(datapipe, slow):
     assert (folder / "three" / "profile.json").is_file()
 
 
+def test_with_json_the_scripts_output_goes_to_standard_error(datapipe, slow):
+    """Standard output holds the one object and nothing else."""
+    folder, _ = slow
+    ran = datapipe("profile", "-o", folder / "json", "--json", folder / "train.py", "0", "0")
+    assert ran.json["ok"]
+    assert "trained" in ran.err
+
+
 def test_report_shows_it_again_and_writes_the_page_anew(datapipe, slow):
     folder, _ = slow
     (folder / "slow" / "report.html").unlink()
