@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 debug = False
 """Set by `datapipe --debug`."""
+as_json = False
+"""Whether the command in progress was given `--json`."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -61,29 +63,39 @@ def show(text: object, style: str | None = None) -> None:
 
 def emit(value: Mapping[str, Any]) -> None:
     """The one JSON object of a `--json` command."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    # ASCII: a file name that is no valid text survives the pipe, as an escape.
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
     sys.stdout.flush()
+
+
+@final
+class Interrupted(Exception):  # noqa: N818  (it is no error)
+    """Ctrl-C, as it is told."""
+
+    def __str__(self) -> str:
+        return "interrupted: what is done is kept, run the same command to go on"
 
 
 def fail(error: BaseException) -> None:
     """Say an error: what was got, what was expected, what to do; with `--debug`, where."""
     from datapipe.errors import DatapipeError
 
-    known = isinstance(error, DatapipeError)
-    if "--json" in sys.argv:
+    if as_json:
         detail = {"type": type(error).__name__, "message": str(error), "notes": getattr(error, "__notes__", [])}
         if isinstance(error, DatapipeError):
             detail |= {"got": error.got, "expected": error.expected, "fix": error.fix}
         emit({"ok": False, "error": detail})
-    if debug:
-        err().print_exception(show_locals=False)
-        return
-    name = type(error).__name__
-    say(f"error: {error}" if known else f"error: {name}: {error}", "bold red" if err().is_terminal else None)
+    if isinstance(error, DatapipeError):
+        say(f"error: {error}", "bold red" if err().is_terminal else None)
+    elif isinstance(error, Interrupted):
+        say(error)
+    else:
+        say(f"error: {type(error).__name__}: {error}", "bold red" if err().is_terminal else None)
+        say("  to do: run `datapipe --debug …` for the traceback, and report it: this error was not foreseen")
     for note in getattr(error, "__notes__", []):
         say(f"  in: {note}")
-    if not known:
-        say("  to do: run `datapipe --debug …` for the traceback, and report it: this error was not foreseen")
+    if debug:
+        err().print_exception(show_locals=False)
 
 
 @final

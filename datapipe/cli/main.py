@@ -6,12 +6,18 @@ Invariant: an exception is one readable message on standard error; the traceback
 
 from __future__ import annotations
 
+import functools
+import io
+import os
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from datapipe.cli import console, dataset, demo, preprocess, profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     name="datapipe",
@@ -22,17 +28,40 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("preprocess")(preprocess.preprocess)
-app.command("describe")(dataset.describe)
-app.command("verify")(dataset.verify)
-app.command("plan")(dataset.plan)
-app.command(
-    "profile",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
-)(profile.profile)
-app.command("report")(profile.report)
-app.command("compare")(profile.compare)
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with every error said once and turned into its exit code."""
+
+    @functools.wraps(command)
+    def call(*args: Any, **kwargs: Any) -> None:
+        console.as_json = bool(kwargs.get("json"))
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            console.fail(console.Interrupted())
+            raise typer.Exit(130) from None
+        except (typer.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            from datapipe.errors import ConfigError
+
+            console.fail(error)
+            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+
+    return call
+
+
+# What follows the script is the script's own.
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+app.command("demo")(_guarded(demo.demo))
+app.command("preprocess")(_guarded(preprocess.preprocess))
+app.command("describe")(_guarded(dataset.describe))
+app.command("verify")(_guarded(dataset.verify))
+app.command("plan")(_guarded(dataset.plan))
+app.command("profile", context_settings=_PASS_ON)(_guarded(profile.profile))
+app.command("report")(_guarded(profile.report))
+app.command("compare")(_guarded(profile.compare))
 
 
 def _version(asked: bool) -> None:
@@ -57,26 +86,22 @@ def options(
 
 def run() -> NoReturn:
     """Run the command in `sys.argv` and exit with its code."""
-    from datapipe.errors import ConfigError, DatapipeError
-
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal of another encoding shows an escape where it lacks a character, and the command goes on.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
-    except KeyboardInterrupt:
-        console.say("interrupted: what is done is kept, run the same command to go on")
-        code = 130
+        code = app(standalone_mode=False) or 0
     except BrokenPipeError:
         # The reader of a pipe (head) went away: that is its right.
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
-    except ConfigError as error:
-        console.fail(error)
-        code = 2
-    except DatapipeError as error:
-        console.fail(error)
-        code = 1
     except Exception as error:
-        console.fail(error)
-        code = 1
-    else:
-        code = 0
+        # Usage errors are of Click, which newer Typers carry inside: they are known by what they can do.
+        if not hasattr(error, "exit_code") or not hasattr(error, "show"):
+            raise
+        if "--json" in sys.argv:
+            console.emit({"ok": False, "error": {"type": "UsageError", "message": str(error)}})
+        error.show(file=sys.stderr)
+        code = error.exit_code
     sys.exit(code)

@@ -34,10 +34,12 @@ def preprocess(
     Example: datapipe preprocess docs/ 'more/*.jsonl.gz' corpus --recipe text --set pack.seq_len=1024
     """
     from datapipe.errors import ConfigError
+    from datapipe.storage import mask
 
     if len(paths) < 2:
+        one = mask(paths[0])
         raise ConfigError(
-            f"got one path, {paths[0]!r}", expected="INPUT... OUTPUT", fix=f"datapipe preprocess {paths[0]} my-dataset"
+            f"got one path, {one!r}", expected="INPUT... OUTPUT", fix=f"datapipe preprocess {one} my-dataset"
         )
     if on_error not in {"quarantine", "stop"}:
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")

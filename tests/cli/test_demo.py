@@ -73,3 +73,41 @@ def test_a_corpus_is_gathered_from_known_kinds_alone(tmp_path):
 def test_a_machine_without_text_says_what_to_do(tmp_path):
     with pytest.raises(CorpusError, match="--input"):
         gather(tmp_path / "corpus", roots=[tmp_path])
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(datapipe, docs, tmp_path):
+    """The demo replaces what lies in its folder, so it takes only a new one or its own."""
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "thesis.txt").write_text("mine")
+    ran = datapipe("demo", "--input", docs, "--out", tmp_path)
+    assert ran.code == 1
+    assert "something else" in ran.err
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
+    assert (tmp_path / "corpus" / "thesis.txt").read_text() == "mine"
+
+
+def test_credentials_in_an_input_are_not_repeated(datapipe, tmp_path):
+    ran = datapipe("demo", "--input", "http://user:hunter2@127.0.0.1:1/x.txt", "--out", tmp_path / "out")
+    assert ran.code == 1
+    assert "hunter2" not in ran.out + ran.err
+
+
+def test_ctrl_c_says_that_it_goes_on(docs, tmp_path):
+    """Interrupted in the training, it leaves with 130 and one line; the next run starts from there."""
+    import signal
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "datapipe", "demo", "--input", str(docs), "--out", str(tmp_path / "o"), "--steps"]
+    with subprocess.Popen([*command, "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        for line in running.stdout:
+            if "step   20" in line:
+                break
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "run the same command to go on" in err
+    assert "Traceback" not in err
+    done = subprocess.run([*command, "30"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "step    1 " not in done.stdout

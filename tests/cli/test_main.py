@@ -100,3 +100,34 @@ def test_sizes_for_people(n, text):
 def test_json_emits_one_line(capsys):
     console.emit({"a": "ä"})
     assert json.loads(capsys.readouterr().out) == {"a": "ä"}
+
+
+@pytest.mark.parametrize(
+    "args", [["describe", "--json"], ["plan", "x", "--batch-size", "many", "--json"]], ids=" ".join
+)
+def test_with_json_a_usage_error_is_one_object_too(datapipe, args):
+    ran = datapipe(*args)
+    assert ran.code == 2
+    assert ran.json["ok"] is False
+    assert "Usage" in ran.err
+
+
+def test_a_name_that_is_no_text_is_shown_escaped(datapipe):
+    """A path of bytes that are not UTF-8 gives an error, in words and in JSON, and no traceback."""
+    for extra in ([], ["--json"]):
+        ran = datapipe("describe", b"/nowhere/\xff".decode(errors="surrogateescape"), *extra)
+        assert ran.code == 1
+        assert "Traceback" not in ran.err
+    assert ran.json["ok"] is False
+
+
+def test_a_terminal_that_lacks_a_character_gets_an_escape(datapipe, small):
+    ran = datapipe("plan", small[0], env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert ran.code == 0, ran.err
+    assert "\\xd7" in ran.out
+
+
+def test_one_path_with_credentials_is_masked(datapipe):
+    ran = datapipe("preprocess", "s3://KEYID:hunter2@bucket/x")
+    assert ran.code == 2
+    assert "hunter2" not in ran.err

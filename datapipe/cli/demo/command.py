@@ -7,7 +7,6 @@ had. Invariant: run again, it goes on from what is already done.
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 OVERRIDES: Final = {"vocabulary.size": 4096, "pack.seq_len": 256}
 _PARTS: Final = 5
+MARKER: Final = "demo.json"
+"""What tells the demo's folder from anybody's."""
 
 
 def demo(
@@ -45,6 +46,7 @@ def demo(
     if device not in {"auto", "cpu", "cuda"}:
         raise ConfigError(f"--device {device}", expected="auto, cpu or cuda")
     started = time.monotonic()
+    _claim(out)
     tell = _Teller(quiet=json)
 
     tell.part("a corpus")
@@ -89,9 +91,25 @@ def demo(
         raise typer.Exit(1)
 
 
+def _claim(out: Path) -> None:
+    """Take `out` for the demo: it must be new, empty, or the demo's own, as the demo replaces what lies in it."""
+    from datapipe.errors import OutputError
+
+    if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(
+            f"{out} holds something else",
+            expected="a folder that is new, empty, or of an earlier demo",
+            fix="give another one: datapipe demo --out FOLDER",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text('{"made_by": "datapipe demo"}\n')
+
+
 def _corpus(input_: str | None, out: Path, tell: _Teller) -> str:
     if input_ is not None:
-        tell.line(f"yours: {input_}")
+        from datapipe.storage import mask
+
+        tell.line(f"yours: {mask(input_)}")
         return input_
     from datapipe.cli.demo.corpus import gather
 
@@ -158,8 +176,3 @@ class _Teller:
     def line(self, text: str) -> None:
         if not self.quiet:
             console.show("  " + text.replace("\n", "\n  "))
-
-
-def forget(folder: Path) -> None:
-    """Remove a folder of the demo's own."""
-    shutil.rmtree(folder, ignore_errors=True)
