@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,11 +14,12 @@ CPU = torch.device("cpu")
 
 
 def draw():
-    return [random.random(), random.gauss(0, 1), torch.rand(3).tolist(), torch.randn(1).tolist()]
+    drawn = [random.random(), random.gauss(0, 1), torch.rand(3).tolist(), torch.randn(1).tolist()]
+    return [*drawn, np.random.rand(3).tolist(), np.random.randn(1).tolist()]  # noqa: NPY002
 
 
 def test_they_give_the_numbers_they_would_have_given():
-    """Through JSON, Python's and torch's; a saved half of a Gauss pair included."""
+    """Through JSON, Python's, NumPy's and torch's; a saved half of a Gauss pair included."""
     random_state.seed_everything(7)
     random.gauss(0, 1)
     state = json.loads(json.dumps(random_state.capture(CPU)))
