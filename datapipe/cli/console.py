@@ -170,6 +170,11 @@ def size(n: float) -> str:
     return f"{n:.1f} TB"
 
 
+def count(n: int, name: str) -> str:
+    """`1 shard`, `2,000 shards`."""
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
+
+
 def table(
     rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] | None = None, right: tuple[int, ...] = ()
 ) -> str:

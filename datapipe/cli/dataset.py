@@ -64,7 +64,8 @@ def description_lines(facts: dict[str, Any]) -> list[str]:
     lines = [
         facts["url"],
         f"  fingerprint  {facts['fingerprint']}",
-        f"  rows         {facts['rows']:,} in {facts['row_groups']:,} row groups, {facts['shards']:,} shards",
+        f"  rows         {facts['rows']:,} in {console.count(facts['row_groups'], 'row group')}, "
+        + console.count(facts["shards"], "shard"),
         f"  size         {console.size(facts['uncompressed_bytes'])} uncompressed"
         + (f", {console.size(facts['bytes'])} stored" if "bytes" in facts else ""),
     ]
@@ -119,10 +120,9 @@ def verify(dataset: Where, json: JsonOption = False) -> None:
             console.show(f"FAULT  {path}: {fault}")
         for note in report.notes:
             console.show(f"note   {note}")
-        checked = f"{report.shards:,} shards, {report.rows:,} rows, {console.size(report.bytes)}"
-        console.show(
-            f"{'whole' if report.ok else f'{len(report.faults)} faults'}: {checked}  {report.fingerprint or ''}"
-        )
+        checked = f"{console.count(report.shards, 'shard')}, {console.count(report.rows, 'row')}"
+        verdict = "whole" if report.ok else console.count(len(report.faults), "fault")
+        console.show(f"{verdict}: {checked}, {console.size(report.bytes)}  {report.fingerprint or ''}".rstrip())
     if not report.ok:
         raise typer.Exit(1)
 

@@ -77,20 +77,27 @@ def preprocess(
 
 def show_progress(steps: console.Steps, progress: Progress) -> None:
     """One progress event on the bar."""
-    rate = progress.documents / progress.elapsed if progress.elapsed > 0 else 0.0
-    steps.update(progress.stage, progress.done, progress.total, f"{progress.documents:,} documents, {rate:,.0f}/s")
+    detail = f"{progress.documents:,} documents"
+    if progress.reused:
+        detail += f", {progress.reused} done before"
+    elif progress.elapsed > 0:
+        detail += f", {progress.documents / progress.elapsed:,.0f}/s"
+    steps.update(progress.stage, progress.done, progress.total, detail)
 
 
 def summary_lines(summary: RunSummary) -> list[str]:
     """What a run did, for a person: the ledger, the throughput, where the dataset is."""
     lines = ["documents", *summary.ledger_lines()]
     tasks = f"{summary.tasks_run} tasks run, {summary.tasks_reused} reused"
-    if summary.tasks_run:
+    if summary.tasks_reused and summary.tasks_run:
+        lines.append(f"{summary.seconds:.1f} s; {tasks}")
+    elif summary.tasks_run:
         speed = f"{summary.docs_per_s:,.0f} documents/s, {summary.mb_per_s:.1f} MB/s over {summary.seconds:.1f} s"
         lines.append(f"{speed}; {tasks}")
     else:
         lines.append(f"nothing left to do: {tasks}")
     tokens = "" if summary.tokens is None else f", {summary.tokens:,} tokens"
-    lines.append(f"{summary.output}: {summary.rows:,} rows{tokens} in {summary.shards} shards, {summary.fingerprint}")
+    shards = console.count(summary.shards, "shard")
+    lines.append(f"{summary.output}: {console.count(summary.rows, 'row')}{tokens} in {shards}, {summary.fingerprint}")
     lines += [f"warning: {warning}" for warning in summary.warnings]
     return lines

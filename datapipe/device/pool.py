@@ -91,6 +91,7 @@ class BufferPool:
         count = math.prod(shape)
         nbytes = count * kind.itemsize
         plan = (kind, count, _size_class(nbytes) if nbytes >= self._smallest else 0)
+        self._free.setdefault(plan[2], deque())
         if len(self._plans) < _REMEMBERED_SHAPES:
             self._plans[shape, dtype] = plan
         return plan
@@ -102,7 +103,8 @@ class BufferPool:
             idle += each * len(free)
         if idle <= self._idle_bytes:
             # Last in, first out: what was just released is likeliest to lie in the cache.
-            self._free.setdefault(size, deque()).appendleft(memory)
+            # (No module name is used here: at interpreter exit they are gone before the last batch is.)
+            self._free[size].appendleft(memory)
 
 
 def _size_class(nbytes: int) -> int:

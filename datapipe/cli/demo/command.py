@@ -60,8 +60,8 @@ def demo(
 
     trained = train_profiled(out, steps=steps, device=device, tell=tell.line)
     tell.line(
-        f"loss {trained.first_loss:.3f} → {trained.last_loss:.3f} over {trained.steps} steps, "
-        f"{trained.tokens_per_s:,.0f} tokens/s on {trained.device}"
+        f"loss {trained.first_loss:.3f} → {trained.last_loss:.3f} over {trained.steps} steps (means of the first and "
+        f"last tenth), {trained.tokens_per_s:,.0f} tokens/s on {trained.device}"
     )
     if not trained.learnt:
         tell.line("the loss did not fall: too few steps, or text without structure")

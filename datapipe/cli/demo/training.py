@@ -108,6 +108,9 @@ def train_profiled(out: Path, *, steps: int, device: str, tell: Callable[[str], 
 
     folder = out / "train"
     target = choose_device(device)
+    before = _unfinished(out, steps)
+    if before:
+        tell(f"going on after step {before}, from its checkpoint")
 
     def on_step(record: StepRecord) -> None:
         prof.count_rows(record.rows)
@@ -122,7 +125,7 @@ def train_profiled(out: Path, *, steps: int, device: str, tell: Callable[[str], 
             make_config(out, steps, device),
             loader,
             out=folder,
-            resume="auto" if _unfinished(out, steps) else "fresh",
+            resume="auto" if before else "fresh",
             until=steps,
             on_step=on_step,
         )
@@ -146,21 +149,21 @@ def train_profiled(out: Path, *, steps: int, device: str, tell: Callable[[str], 
     )
 
 
-def _unfinished(out: Path, steps: int) -> bool:
-    """Whether an earlier run on this very dataset stopped before `steps`."""
+def _unfinished(out: Path, steps: int) -> int:
+    """The step at which an earlier run on this very dataset stopped before `steps`; 0: there is none."""
     from datapipe import open_dataset
     from datapipe.errors import CheckpointError
     from datapipe.train import latest_checkpoint, load_checkpoint
 
     newest = latest_checkpoint(out / "train")
     if newest is None:
-        return False
+        return 0
     try:
         checkpoint = load_checkpoint(newest)
     except CheckpointError:
-        return False
+        return 0
     here = open_dataset(str(out / "dataset")).fingerprint
-    return checkpoint.step < steps and checkpoint.state["loader"]["fingerprint"] == here
+    return checkpoint.step if checkpoint.step < steps and checkpoint.state["loader"]["fingerprint"] == here else 0
 
 
 def _digests(out: Path, state: dict[str, Any] | None, skip: int) -> list[str]:
