@@ -74,6 +74,10 @@ class EpochPlan:
             f"shuffle    rows move {self.displacement:.0%} as far as in a uniform shuffle",
             f"           {self.neighbours:.2%} still follow their neighbour",
         )
+        if self.rows and not self.steps_per_rank:
+            lines += (
+                f"warning    no batch: a global batch of {self.global_batch:,} rows is more than there are; tail=pad",
+            )
         return "\n  ".join(lines)
 
 
