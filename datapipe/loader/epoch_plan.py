@@ -65,7 +65,7 @@ class EpochPlan:
         again = "each row group is read once"
         if self.reads_per_block > 1:
             again = f"row groups are read {self.reads_per_block:.2f} times: {self.lanes} lanes do not divide by ranks"
-        lines = (
+        lines = [
             f"{self.rows:,} rows in {self.row_groups:,} row groups",
             f"steps      {self.steps_per_rank:,} per rank, {self.batch_size} rows × {self.world_size} ranks{tail}",
             f"reads      {_mb(self.bytes_per_epoch)} an epoch, {_mb(self.bytes_per_rank)} a rank; {again}",
@@ -73,11 +73,10 @@ class EpochPlan:
             f"cache      {_mb(self.cache_bytes)} hold a node's whole epoch",
             f"shuffle    rows move {self.displacement:.0%} as far as in a uniform shuffle",
             f"           {self.neighbours:.2%} still follow their neighbour",
-        )
+        ]
         if self.rows and not self.steps_per_rank:
-            lines += (
-                f"warning    no batch: a global batch of {self.global_batch:,} rows is more than there are; tail=pad",
-            )
+            rows = f"{self.global_batch:,} rows"
+            lines.append(f"warning    no batch: a global batch of {rows} is more than there are; --tail pad")
         return "\n  ".join(lines)
 
 

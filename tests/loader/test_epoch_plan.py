@@ -60,3 +60,9 @@ def test_it_prints_and_turns_into_json(bare):
 def test_wrong_settings_are_refused(bare, wrong):
     with pytest.raises(ConfigError):
         plan_epoch(bare, **wrong)
+
+
+def test_an_epoch_without_a_batch_says_so(bare):
+    """More rows asked for at once than there are: not a plan that looks like any other."""
+    assert "warning" in str(plan_epoch(bare, batch_size=20_000))
+    assert "warning" not in str(plan_epoch(bare, batch_size=20_000, tail="pad"))
