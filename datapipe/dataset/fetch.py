@@ -3,6 +3,9 @@
 What enters: (store, shard, row group, columns). What leaves: an Arrow table whose columns are single chunks.
 Invariant: exactly the row group's rows, or an IntegrityError that names shard and row group. Only the wanted
 columns' byte ranges are read; ranges closer than `GAP` are read as one.
+
+Damage: Parquet pages that carry a checksum (all that datapipe writes do) are checked as they are decoded. Arrow IPC has
+no checksums: a flipped bit in a record batch's body is another value there, and only `datapipe verify` finds it.
 """
 
 from __future__ import annotations
@@ -102,26 +105,40 @@ class ParquetFetched:
     """Column chunks of one Parquet row group."""
 
     def __init__(
-        self, path: str, file: _Ranges, meta: pq.FileMetaData, group: int, columns: list[str], nbytes: int
+        self,
+        path: str,
+        file: _Ranges,
+        meta: pq.FileMetaData,
+        group: int,
+        columns: list[str],
+        leaves: list[int],
+        nbytes: int,
     ) -> None:
         self._path = path
         self._file = file
         self._meta = meta
         self._group = group
         self._columns = columns
+        self._leaves = leaves
         self.nbytes = nbytes
 
     def decode(self) -> pa.Table:
-        """Decompress and decode on this thread (the loader runs one row group per thread)."""
+        """Decompress, check and decode on this thread (the loader runs one row group per thread)."""
         with _naming(self._path, self._group):
-            reader = pq.ParquetFile(pa.PythonFile(self._file, mode="r"), metadata=self._meta)
-            table = reader.read_row_group(self._group, columns=self._columns, use_threads=False)
+            file = pq.ParquetFile(
+                pa.PythonFile(self._file, mode="r"), metadata=self._meta, page_checksum_verification=True
+            )
+            # By number: by name, "a.b" would be the column of that name and the field b of a struct a.
+            table = file.reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
             return table.select(self._columns).combine_chunks()
 
 
 @final
 class ArrowFetched:
-    """One record batch of an Arrow IPC file: mapped where it lies on a local disk, read by ranges elsewhere."""
+    """One record batch of an Arrow IPC file: mapped where it lies on a local disk, read by ranges elsewhere.
+
+    Its rows are taken as they are stored: the format has no checksums.
+    """
 
     def __init__(self, path: str, source: Any, batch: int, rows: int, columns: list[str]) -> None:
         self._path = path
@@ -182,7 +199,7 @@ class Shards:
             for start, end in coalesce([(s, s + n) for s, n in spans])
         ]
         nbytes = sum(len(data) for _, data in parts)
-        return ParquetFetched(path, _Ranges(size, parts), meta, group, self._columns, nbytes)
+        return ParquetFetched(path, _Ranges(size, parts), meta, group, self._columns, wanted, nbytes)
 
     def _parquet_footer(self, shard: int) -> tuple[pq.FileMetaData, int, list[int]]:
         with self._lock:
@@ -191,9 +208,7 @@ class Shards:
             path = self._paths[shard]
             with self._store.open(path) as file:
                 meta = pq.ParquetFile(file).metadata
-            names = set(self._columns)
-            first = [meta.schema.column(c).path.split(".", 1)[0] for c in range(meta.num_columns)]
-            held = (meta, self._store.info(path).size, [c for c, name in enumerate(first) if name in names])
+            held = (meta, self._store.info(path).size, leaves_of(meta, self._columns))
             with self._lock:
                 self._open[shard] = held
         return held
@@ -211,6 +226,29 @@ class Shards:
                 with pa.memory_map(local) as mapped:
                     held = self._open[shard] = mapped.read_buffer()
         return ArrowFetched(path, pa.BufferReader(held), group, rows, self._columns)
+
+
+def leaves_of(meta: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
+    """The numbers of the stored (leaf) columns that the named top-level columns are made of; a name may hold dots."""
+    schema = meta.schema.to_arrow_schema()
+    counts = [_leaves(field.type) for field in schema]
+    if sum(counts) != meta.num_columns:
+        return list(range(meta.num_columns))  # a type stored in an unforeseen way: read all, project afterwards
+    names = set(columns)
+    top = [field.name for field, n in zip(schema, counts, strict=True) for _ in range(n)]
+    return [leaf for leaf, name in enumerate(top) if name in names]
+
+
+def _leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields))
+    if pa.types.is_map(kind):
+        return _leaves(kind.key_type) + _leaves(kind.item_type)
+    if isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType | pa.ListViewType | pa.LargeListViewType):
+        return _leaves(kind.value_type)
+    return 1
 
 
 def coalesce(spans: Sequence[tuple[int, int]], gap: int = GAP) -> list[tuple[int, int]]:
