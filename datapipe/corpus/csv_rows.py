@@ -109,8 +109,9 @@ def _records(stream: ByteStream, delimiter: str, rows: Rows, options: ReadOption
             if not record:
                 continue
             if header is None:
-                header = record
-                _check_header(header, options)
+                _check_header(record, options)
+                # A name that is repeated names no one column: it is lacking, as in Parquet.
+                header = [name if record.count(name) == 1 else "" for name in record]
                 continue
             _add(rows, header, record, number, lines, options)
         if header is None:
@@ -120,9 +121,11 @@ def _records(stream: ByteStream, delimiter: str, rows: Rows, options: ReadOption
 
 
 def _check_header(header: list[str], options: ReadOptions) -> None:
-    if options.text_column not in header:
+    count = header.count(options.text_column)
+    if count != 1:
         names = ", ".join(repr(name) for name in header[:12])
-        raise FileFault(NO_TEXT_COLUMN, f"no column {options.text_column!r}; it has {names}")
+        few = "no" if count == 0 else f"{count} columns called"
+        raise FileFault(NO_TEXT_COLUMN, f"{few} {options.text_column!r}; it has {names}")
 
 
 def _add(rows: Rows, header: list[str], record: list[str], number: int, lines: _Lines, options: ReadOptions) -> None:

@@ -1,13 +1,14 @@
 """One JSON value enters; a row of text, or the reason why it is none, leaves.
 
 orjson first; what it refuses is tried again as what people write all the same: NaN, bytes that are not UTF-8, halves
-of surrogate pairs.
+of surrogate pairs. Integers are exact whatever their length: two ids never become one.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.corpus.reasons import INVALID_JSON, MISSING_ID, MISSING_TEXT, NOT_AN_OBJECT, TEXT_NOT_STRING
 from datapipe.corpus.utf8 import decode_counting, without_surrogates
@@ -15,6 +16,9 @@ from datapipe.corpus.utf8 import decode_counting, without_surrogates
 if TYPE_CHECKING:
     from datapipe.corpus.options import ReadOptions
     from datapipe.corpus.rows import Rows
+
+# orjson makes a float of an integer beyond 64 bits; the smallest of those has 19 digits.
+_LONG_INTEGER: Final = re.compile(rb"[0-9]{19}")
 
 
 def add_json(rows: Rows, data: bytes, position: int, options: ReadOptions) -> None:
@@ -29,6 +33,12 @@ def add_json(rows: Rows, data: bytes, position: int, options: ReadOptions) -> No
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
+            rows.quarantine(rows.row_id(position), INVALID_JSON, str(error), data)
+            return
+    if _may_be_rounded(value, options) and _LONG_INTEGER.search(data):
+        try:
+            value = json.loads(decode_counting(data)[0])
+        except (ValueError, RecursionError) as error:
             rows.quarantine(rows.row_id(position), INVALID_JSON, str(error), data)
             return
     if not isinstance(value, dict):
@@ -67,6 +77,13 @@ def add_object(
     text, halves = without_surrogates(text)
     more = [_carried(value.get(name)) for name in options.columns]
     rows.add(row_id, text, size, bad_bytes=bad_bytes + halves, more=more)
+
+
+def _may_be_rounded(value: Any, options: ReadOptions) -> bool:
+    """Whether a value that is kept is, or may hold, a float where the file has an integer."""
+    if not isinstance(value, dict) or not (options.id_column or options.columns):
+        return False
+    return any(isinstance(value.get(name), float | list | dict) for name in (options.id_column, *options.columns))
 
 
 def as_text(value: Any) -> str:

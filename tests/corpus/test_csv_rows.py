@@ -72,6 +72,15 @@ def test_a_header_without_the_text(one, data):
     assert [q.reason for q in quarantined] in (["no_text_column"], ["malformed_row", "no_text_column"])
 
 
+def test_a_header_that_repeats_names(one):
+    """Which of two columns of one name is meant cannot be told: no text is no file, a carried one is null."""
+    rows, quarantined = one("x.csv", b"text,text\nfirst,second\n")
+    assert rows == []
+    assert [q.reason for q in quarantined] == ["no_text_column"]
+    rows, quarantined = one("x.csv", b"text,url,url\na,b,c\n", columns=("url",))
+    assert [(row["text"], row["url"]) for row in rows] == [("a", None)]
+
+
 def test_a_header_alone(one):
     assert one("x.csv", b"id,text\n") == ([], [])
 

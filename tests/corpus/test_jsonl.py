@@ -143,6 +143,26 @@ def test_columns_are_strings_or_json(one):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("digits", [19, 20, 21, 60, 1000])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json"])
+def test_long_integers_stay_as_they_are(one, digits, name):
+    """Ids and carried values beyond 64 bits are not rounded, nested ones included: two ids never become one."""
+    ids = ["9" * (digits - 1) + str(i) for i in range(3)]
+    lines = "\n".join(f'{{"text":"t","id":{i},"user":-{i},"more":{{"x":[{i},0.5]}}}}' for i in ids)
+    rows, quarantined = one(name, lines.encode(), id_column="id", columns=("user", "more"))
+    assert quarantined == []
+    assert [row["row_id"] for row in rows] == ids
+    assert [row["user"] for row in rows] == [f"-{i}" for i in ids]
+    assert [row["more"] for row in rows] == [f'{{"x":[{i},0.5]}}' for i in ids]
+
+
+def test_long_integers_nested_too_deep(one):
+    line = b'{"text":"t","id":' + b"[" * 1000 + b"1" * 25 + b"]" * 1000 + b"}"
+    rows, quarantined = one("x.jsonl", line + b'\n{"text":"next","id":1}\n', id_column="id")
+    assert [row["text"] for row in rows][-1] == "next"
+    assert len(rows) + len(quarantined) == 2
+
+
 def test_a_truncated_gzip(one):
     """The rows before the cut are given, then one quarantined row says where."""
     lines = [json.dumps({"text": f"{i} {os.urandom(40).hex()}"}).encode() + b"\n" for i in range(5000)]
