@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError
+from datapipe.storage import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,23 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or (least is not None and value < least):
         raise ConfigError(f"{name}={value!r}", expected="a whole number" + ("" if least is None else f" from {least}"))
     return int(value)
+
+
+def opened(dataset: Any) -> Any:
+    """`dataset`, refused where it is still a path, or nothing that was opened at all."""
+    if isinstance(dataset, (str, bytes, os.PathLike)):
+        raise ConfigError(
+            f"the dataset is a path: {mask(os.fsdecode(dataset))}",
+            expected="an opened dataset",
+            fix="DataLoader(datapipe.open_dataset(path), ...)",
+        )
+    if not all(hasattr(dataset, name) for name in ("fetch", "index", "fingerprint", "schema")):
+        raise ConfigError(
+            f"the dataset is a {type(dataset).__name__}",
+            expected="an opened dataset",
+            fix="datapipe.open_dataset(path)",
+        )
+    return dataset
 
 
 def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -111,7 +111,20 @@ def flat_values(array: pa.Array, column: Column) -> npt.NDArray[Any]:
                 expected=f"values that fit {column.out}",
                 fix=f'dtypes={{"{column.name}": "{column.source}"}}',
             )
+    if column.overflows:
+        _refuse_overflow(values, column)
     return values
+
+
+def _refuse_overflow(values: npt.NDArray[Any], column: Column) -> None:
+    with np.errstate(over="ignore"):
+        beyond = np.isinf(values.astype(column.dtype)) & np.isfinite(values)
+    if beyond.any():
+        raise LoaderError(
+            f"column {column.name!r} holds {values[int(beyond.argmax())]}",
+            expected=f"values that fit {column.out}",
+            fix=f'dtypes={{"{column.name}": "float32"}} or "float64"',
+        )
 
 
 def _refuse_nulls(array: pa.Array, column: Column) -> None:

@@ -42,7 +42,8 @@ class Column:
     Attributes:
         source: numpy dtype of the stored values; out: of the delivered ones (None for objects).
         shape: of one row's values: () for scalars, (n,) for fixed-size lists.
-        bounds: smallest and largest value that `out` can hold, where stored values may exceed it.
+        bounds: smallest and largest value that `out` can hold, where stored whole numbers may exceed it.
+        overflows: a finite stored value may be infinite in `out`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Column:
     out: np.dtype[Any] | None = None
     shape: tuple[int, ...] = ()
     bounds: tuple[int, int] | None = None
+    overflows: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -130,7 +132,10 @@ def _plan(field: pa.Field, wanted: Any, narrow: bool) -> Column:
     out = _wanted_dtype(field, source, wanted)
     if narrow and wanted is None and np.can_cast(source, out):
         out = source
-    return Column(name=field.name, kind=how, source=source, out=out, shape=shape, bounds=_bounds(source, out))
+    return Column(
+        name=field.name, kind=how, source=source, out=out, shape=shape,
+        bounds=_bounds(source, out), overflows=_overflows(source, out),
+    )  # fmt: skip
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -177,3 +182,10 @@ def _bounds(source: np.dtype[Any], out: np.dtype[Any]) -> tuple[int, int] | None
         return None
     limits = np.iinfo(out)
     return int(limits.min), int(limits.max)
+
+
+def _overflows(source: np.dtype[Any], out: np.dtype[Any]) -> bool:
+    if out.kind != "f" or source.kind not in "iuf":
+        return False
+    limits = np.finfo(source) if source.kind == "f" else np.iinfo(source)
+    return float(limits.max) > float(np.finfo(out).max)

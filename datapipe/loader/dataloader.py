@@ -16,7 +16,7 @@ import numpy as np
 
 from datapipe.device import BufferPool
 from datapipe.errors import ClosedError, ConfigError
-from datapipe.loader.arguments import TAILS, collate_function, one_of, thread_count, whole_number
+from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, thread_count, whole_number
 from datapipe.loader.columns import Kind, plan_columns
 from datapipe.loader.executor import ThreadedSource
 from datapipe.loader.geometry import choose_geometry
@@ -62,7 +62,7 @@ class DataLoader:
         transform: table → table or batch → batch, see `datapipe.loader.transform`.
         collate: "torch" (dict of name → tensor), "numpy" (… → array), "arrow" (pyarrow.Table), or a callable that
             gets the dict of arrays and lists.
-        dtypes: column → dtype, in place of the default (integers come as int64).
+        dtypes: column → dtype, in place of the default (integers come as int64). A value beyond it is a LoaderError.
         num_threads: "auto" (one per CPU, 4 at most) or a number.
         prefetch: batches made ahead (those that take less time to make than to hand over between threads, 0.2 ms, are
             made when asked for, and only read ahead). None: 4. 0: no threads at all.
@@ -103,7 +103,7 @@ class DataLoader:
         device: Any = None,
         pin_memory: bool | Literal["auto"] = "auto",
     ) -> None:
-        self.dataset = dataset
+        self.dataset = opened(dataset)
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed)
         one_of("shuffle", shuffle, (True, False))
@@ -209,7 +209,8 @@ class DataLoader:
     def __iter__(self) -> Iterator[Any]:
         """Begin an epoch: the next one, unless `set_epoch` or `load_state_dict` said which.
 
-        An epoch of which a batch was delivered counts as begun, so breaking off and iterating again gives the next one.
+        An epoch of which a batch was delivered counts as begun, so breaking off and iterating again gives the next one;
+        a state just loaded is gone on from until its first batch was delivered.
         An earlier iterator of this loader ends.
         """
         if self._closed:
@@ -218,7 +219,6 @@ class DataLoader:
         progress = self._progress
         if progress.position and not progress.resumed:
             progress.epoch, progress.position = progress.epoch + 1, 0
-        progress.resumed = False
         source = self._source(progress.epoch, progress.position)
         feeder = None
         if self._engine is not None:
@@ -226,7 +226,7 @@ class DataLoader:
 
             item = progress.epoch * self._order.steps + progress.position
             feeder = Feeder(source, self._engine, widen=self._widen, pool=self._pool, first_item=item)
-        iterator = EpochIterator(source, progress, self._counters, feeder)
+        iterator = EpochIterator(source, progress, self._counters, feeder, steps=self._order.steps)
         self._iterator = weakref.ref(iterator)
         return iterator
 
@@ -282,8 +282,14 @@ class DataLoader:
         self._progress = Progress(epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands, as plain JSON: batches delivered, whatever was made ahead. Any rank's will do."""
-        return make_state(self.dataset.fingerprint, self.settings, self._progress.epoch, self._progress.position)
+        """Which batch comes next, as plain JSON, whatever was made ahead. Any rank's will do.
+
+        `position` batches of `epoch` were delivered; once an epoch's last one was, that is 0 of the next.
+        """
+        epoch, position = self._progress.epoch, self._progress.position
+        if position and position == self._order.steps:
+            epoch, position = epoch + 1, 0
+        return make_state(self.dataset.fingerprint, self.settings, epoch, position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next `iter()` gives the batches that would have come next.

@@ -181,7 +181,8 @@ class ThreadedSource(BatchSource):
             self._for_consumer.notify_all()
             self._backlog.clear()
             self._ready.clear()
-            self._counters.ready = self._counters.held_bytes = self._counters.threads = 0
+            if first:  # ended before, the counters are another iterator's by now
+                self._counters.ready = self._counters.held_bytes = self._counters.threads = 0
         return first
 
     # ---- the threads' side

@@ -45,6 +45,11 @@ def choose_geometry(
 ) -> Geometry:
     """The geometry asked for, checked; what is None is chosen from the blocks' number and size.
 
+    The sizes are the files' own word for their uncompressed bytes. A manifest's fingerprint covers schema, rows
+    and checksums, not its copy of these: a manifest altered there alone gives other defaults under one fingerprint.
+    That changes no resumed run: the geometry chosen is recorded in the loader's state and taken over from it.
+    Whoever needs fresh runs to agree over such manifests names lanes and window.
+
     Args:
         rows: int64[n], rows of each block. nbytes: int64[n], uncompressed bytes of each.
         shuffle: without it the default is one lane and windows of one block: file order, least memory.

@@ -84,5 +84,6 @@ class InlineSource(BatchSource):
         self._blocks.clear()
         self._windows.clear()
         self._at = self._size = 0
-        self._counters.held_bytes = 0
+        if first:  # ended before, the counter is another iterator's by now
+            self._counters.held_bytes = 0
         return first

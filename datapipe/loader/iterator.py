@@ -10,6 +10,8 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from datapipe.errors import LoaderError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,7 +25,8 @@ class Progress:
     """Where a loader stands: `position` batches of `epoch` were delivered.
 
     Attributes:
-        resumed: the next iteration goes on from here; otherwise, once begun, an epoch is followed by the next.
+        resumed: a state was loaded and no batch delivered since: the next iteration goes on from here; otherwise, once
+            begun, an epoch is followed by the next.
     """
 
     epoch: int = 0
@@ -37,14 +40,18 @@ class EpochIterator:
 
     Args:
         feeder: moves batches to a device, or None: they are delivered as the source makes them.
+        steps: batches of the whole epoch, so that one that ends early is told from one that is over.
     """
 
-    def __init__(self, source: BatchSource, progress: Progress, counters: Counters, feeder: Feeder | None) -> None:
+    def __init__(
+        self, source: BatchSource, progress: Progress, counters: Counters, feeder: Feeder | None, *, steps: int
+    ) -> None:
         self._source = source
         self._progress = progress
         self._counters = counters
         self._feeder = feeder
         self._next = source.next if feeder is None else feeder.__next__
+        self._steps = steps
         self._over = False
         # The threads know the source and not this object: dropping it ends them.
         weakref.finalize(self, source.abandon)
@@ -56,18 +63,30 @@ class EpochIterator:
         """The next batch.
 
         Raises:
-            StopIteration: the epoch is over. LoaderError, StorageError, …: what a stage met, with its own traceback.
+            StopIteration: all batches of the epoch were delivered, and no sooner.
+            LoaderError, StorageError, …: what a stage met, with its own traceback.
             ClosedError: the loader was closed, or iterated over anew.
         """
         if self._over:
             raise StopIteration
         try:
             batch = self._next()
-        except BaseException as error:
-            self._over = isinstance(error, StopIteration)
+        except StopIteration as error:
+            delivered = self._progress.position
+            self._over = delivered >= self._steps
+            self.close()
+            if self._over:
+                raise
+            raise LoaderError(
+                f"the epoch ended after {delivered} of {self._steps} batches",
+                expected="every batch, or an error that says why not",
+                fix="some code that the loader calls raised StopIteration: see the cause",
+            ) from error
+        except BaseException:
             self.close()
             raise
         self._progress.position += 1
+        self._progress.resumed = False
         self._counters.batches += 1
         return batch
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from datapipe import events
-from datapipe.errors import DatapipeError
+from datapipe.errors import DatapipeError, LoaderError
 from datapipe.loader.block import Block
 from datapipe.loader.columns import Column, plan_columns
 from datapipe.loader.gather import Prepared, batch_of_table
-from datapipe.loader.transform import RowKeys, Transform
+from datapipe.loader.transform import RowKeys, Transform, given_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -136,7 +136,7 @@ class Stages:
             if self._padded:
                 rows = stretch.cuts[at + 1] - stretch.cuts[at]
                 value[MASK] = np.arange(rows) < stretch.real[at]
-            value = self._collate(value)
+            value = self._collated(value, stretch, at)
         elif self._padded:
             rows = stretch.cuts[at + 1] - stretch.cuts[at]
             value = value.append_column(MASK, [np.arange(rows) < stretch.real[at]])
@@ -147,6 +147,15 @@ class Stages:
             if span is not None:
                 span.end("transform", item, nbytes=size, cause=item)
         return value, size
+
+    def _collated(self, value: dict[str, Any], stretch: Stretch, at: int) -> Any:
+        assert self._collate is not None
+        try:
+            return self._collate(value)
+        except StopIteration as error:  # would end the epoch as if it were over
+            fault = LoaderError("collate raised StopIteration", expected="a batch", fix="catch it inside collate")
+            fault.add_note(given_rows(self._keys(stretch, at)))
+            raise fault from error
 
     def _keys(self, stretch: Stretch, at: int) -> RowKeys:
         part = slice(stretch.cuts[at], stretch.cuts[at + 1])

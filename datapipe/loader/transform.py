@@ -73,7 +73,7 @@ class Transform:
         except StopIteration as error:  # would end the epoch as if it were over
             raise _refused(self.name, keys, "raised StopIteration", f"a {self.takes}") from error
         except Exception as error:
-            error.add_note(f"in the transform {self.name}, {_rows(keys)}")
+            error.add_note(f"in the transform {self.name}, {given_rows(keys)}")
             raise
         if result is None:
             raise _refused(self.name, keys, "returned None", f"the {self.takes}, changed or not")
@@ -105,7 +105,8 @@ def _takes_table(call: Callable[..., Any], parameters: list[inspect.Parameter]) 
     )
 
 
-def _rows(keys: RowKeys) -> str:
+def given_rows(keys: RowKeys) -> str:
+    """Which rows it was given, for an error's note."""
     shown = ", ".join(str(row) for row in keys.rows[:_SHOWN].tolist())
     more = f", … ({len(keys.rows)} in all)" if len(keys.rows) > _SHOWN else ""
     return f"given rows {shown}{more} of epoch {keys.epoch}"
@@ -117,5 +118,5 @@ def _refused(name: str, keys: RowKeys, got: str, expected: str) -> LoaderError:
         expected=expected,
         fix="return one row for each; filter in preprocessing, as every rank needs the same number of batches",
     )
-    error.add_note(_rows(keys))
+    error.add_note(given_rows(keys))
     return error

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class StepsTransform:
     """A callable table → table over map steps; picklable, and safe to share by threads.
 
-    Rows that a step drops or quarantines are left out of the result, so a batch may come out smaller than it went in:
-    steps that mark rows belong into preprocessing, where a ledger counts them.
+    Rows that a step drops or quarantines are left out of the result. `DataLoader` refuses such a batch with a
+    LoaderError, as every rank needs the same number of batches: steps that mark rows belong into preprocessing, where
+    a ledger counts them. Called by itself it returns the rows that are left.
     """
 
     def __init__(self, steps: Sequence[BoundStep], keys: Keys) -> None:

@@ -96,3 +96,18 @@ def test_without_a_plan_everything_stays_arrow():
 def test_views_and_dictionaries_of_text_become_plain():
     for array in (pa.array(["a", "b"], pa.string_view()), pa.array(["a", "b"]).dictionary_encode()):
         assert block(array).arrays["c"].to_pylist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [(pa.array([1.0, 1e6]), "float16"), (pa.array([1, 70_000]), "float16"), (pa.array([1e300]), "float32")],
+)
+def test_a_number_that_would_become_infinite_is_refused(values, wanted):
+    table = pa.table({"x": values})
+    with pytest.raises(LoaderError, match=f"(?s)'x' holds .*fit {wanted}"):
+        Block(table, plan_columns(table.schema, {"x": wanted}))
+
+
+def test_infinity_and_nan_may_be_narrowed():
+    table = pa.table({"x": [float("inf"), float("nan"), 65_504.0]})
+    assert Block(table, plan_columns(table.schema, {"x": "float16"})).rows == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import warnings
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datapipe.errors import ConfigError, StateError
+from datapipe.errors import ConfigError, LoaderError, StateError
 from datapipe.loader import DataLoader
 
 UNEVEN = [10, 1, 7, 30, 1, 25, 13, 8]
@@ -166,11 +167,76 @@ def test_a_state_at_an_epochs_end_goes_on_with_the_next(memory):
     loader = DataLoader(memory([20] * 2), 10, collate="numpy")
     list(loader)
     state = loader.state_dict()
+    assert (state["epoch"], state["position"]) == (1, 0)
     expected = [real_ids(b) for b in loader]
     fresh = DataLoader(memory([20] * 2), 10, collate="numpy")
     fresh.load_state_dict(state)
     assert fresh.epoch == 1
     assert [real_ids(b) for b in fresh] == expected
+
+
+def test_a_loop_that_sets_the_states_epoch_replays_nothing(memory):
+    """`for e in range(state["epoch"], E): loader.set_epoch(e)`, from a state of an epoch's end, begins the next."""
+    loader = DataLoader(memory([20] * 2), 10, collate="numpy")
+    list(loader)
+    state = loader.state_dict()
+    expected = [real_ids(b) for b in loader]
+    fresh = DataLoader(memory([20] * 2), 10, collate="numpy")
+    fresh.load_state_dict(state)
+    got = []
+    for epoch in range(state["epoch"], 2):
+        fresh.set_epoch(epoch)
+        got += [real_ids(b) for b in fresh]
+    assert got == expected
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_loaded_state_holds_until_a_batch_was_delivered(memory, prefetch):
+    """Iterating twice, or again after the first read failed, skips nothing."""
+    dataset = memory([10] * 10)
+    whole = [real_ids(b) for b in DataLoader(dataset, 10, collate="numpy")]
+    loader = DataLoader(dataset, 10, collate="numpy", prefetch=prefetch)
+    loader.load_state_dict(loader.state_dict() | {"position": 4})
+    iter(loader)
+    dataset.fails = dict.fromkeys(range(10), OSError("away"))
+    with pytest.raises(OSError, match="away"):
+        next(iter(loader))
+    dataset.fails = {}
+    assert [real_ids(b) for b in loader] == whole[4:]
+    assert loader.epoch == 0
+    assert len(list(loader)) == 10
+    assert loader.epoch == 1
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_stop_iteration_of_collate_ends_no_epoch(memory, prefetch):
+    """The user's bug is an error with the rows in its note, and not a shorter epoch."""
+    calls = []
+
+    def collate(batch):
+        calls.append(batch)
+        return batch if len(calls) < 4 else next(iter([]))
+
+    loader = DataLoader(memory([10] * 10), 10, collate=collate, prefetch=prefetch, num_threads=1)
+    with pytest.raises(LoaderError, match="collate raised StopIteration") as caught:
+        list(loader)
+    assert "given rows" in caught.value.__notes__[0]
+    assert loader.state_dict()["position"] == 3
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_stop_iteration_from_anywhere_ends_no_epoch(memory, prefetch):
+    dataset = memory([10] * 4)
+    dataset.fails[2] = StopIteration()
+    loader = DataLoader(dataset, 10, shuffle=False, collate="numpy", prefetch=prefetch)
+    with pytest.raises(LoaderError, match="ended after 2 of 4 batches"):
+        list(loader)
+
+
+@pytest.mark.parametrize("path", ["data", pathlib.Path("data")])
+def test_a_path_in_place_of_a_dataset_says_open_dataset(path):
+    with pytest.raises(ConfigError, match="open_dataset"):
+        DataLoader(path, 10)
 
 
 def test_the_state_counts_what_was_delivered_not_what_was_made_ahead(memory):
@@ -374,7 +440,7 @@ def test_a_device_gets_narrow_integers_and_gives_wide_ones(stored, check, monkey
     loader = DataLoader(dataset, 5, tail="partial", device="cuda", dtypes={"small": "int16"})
     seen = []
     for count, batch in enumerate(loader, 1):
-        assert loader.state_dict()["position"] == count  # delivered, not on its way
+        assert loader.state_dict()["position"] == count % len(loader)  # delivered, not on its way
         assert batch["tokens"].dtype == batch["position_ids"].dtype == batch["ragged"].dtype == torch.int64
         assert batch["small"].dtype == torch.int16
         assert batch["f"].dtype == torch.float32

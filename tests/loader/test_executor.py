@@ -237,3 +237,17 @@ def test_blocks_are_let_go_as_the_epoch_goes_on(of_tables):
         assert batch["id"][0] == number * 100
         gc.collect()
         assert len(freed) >= number - 4
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_collecting_an_iterator_that_ended_leaves_the_next_ones_counters(memory, prefetch):
+    loader = DataLoader(memory([100] * 8), 10, prefetch=prefetch, collate="numpy")
+    first = iter(loader)
+    next(first)
+    second = iter(loader)
+    next(second)
+    del first
+    gc.collect()
+    assert loader.stats()["held_bytes"] > 0
+    assert loader.stats()["threads"] == (loader.num_threads if prefetch else 0)
+    loader.close()
