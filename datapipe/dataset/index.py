@@ -2,11 +2,12 @@
 
 What enters: a manifest, or the footers of a bare folder of Parquet and Arrow files. What leaves: one element per
 row group (a
-*block* of the loader's order), in shard order. Invariant: memory is O(row groups); no row is read to build it.
+*block* of the loader's order), in shard order. Invariant: memory is O(row groups); no row is decoded to build it.
 """
 
 from __future__ import annotations
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from datapipe.dataset.arrow_footer import batch_summaries
 from datapipe.errors import DatasetError, IntegrityError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import BinaryIO
 
     import numpy.typing as npt
 
@@ -116,12 +119,28 @@ def read_footer(store: Store, path: str, kind: str) -> Footer:
     try:
         with store.open(path) as file:
             return _parquet_footer(file) if kind == "parquet" else _arrow_footer(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError, IndexError, struct.error) as error:
         raise IntegrityError(
             f"{store.url}/{path}: its footer cannot be read ({str(error).splitlines()[0] if str(error) else error!r})",
             expected=f"a whole {kind} file",
             fix="copy the file again, or move it out of the folder",
         ) from None
+
+
+def _bounds(stats: pq.Statistics | None) -> tuple[object, ...]:
+    """What a column chunk says of its values, as stored: bytes, numbers and booleans, whatever they mean.
+
+    Not the logical values: what those become depends on the libraries at hand, and they may be out of range.
+    """
+    if stats is None or not stats.has_min_max:
+        return ()
+    try:
+        bounds: tuple[object, ...] = (stats.min_raw, stats.max_raw)
+    except (ArithmeticError, ValueError, TypeError, NotImplementedError, pa.ArrowException):
+        return (stats.null_count,)  # a physical type that has no Python value
+    if not all(isinstance(bound, bytes | int | float) for bound in bounds):
+        return (stats.null_count,)
+    return (*bounds, stats.null_count)
 
 
 def _parquet_footer(file: object) -> Footer:
@@ -134,29 +153,34 @@ def _parquet_footer(file: object) -> Footer:
         sizes.append(group.total_byte_size)
         for c in range(group.num_columns):
             column = group.column(c)
-            stats = column.statistics
-            bounds = (stats.min, stats.max, stats.null_count) if stats is not None and stats.has_min_max else ()
-            digest.update(repr((column.total_compressed_size, column.total_uncompressed_size, bounds)).encode())
+            sizes_ = (column.total_compressed_size, column.total_uncompressed_size)
+            digest.update(repr((*sizes_, _bounds(column.statistics))).encode())
     return Footer(schema=meta.schema.to_arrow_schema(), rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
 
 
-def _arrow_footer(file: object) -> Footer:
-    reader = pa.ipc.open_file(file)
-    rows, sizes = [], []
+def _arrow_footer(file: BinaryIO) -> Footer:
+    schema = pa.ipc.open_file(file).schema
+    assert len(schema.names) == len(schema)  # a name that is not UTF-8 is an error here, not at its first use
+    batches = batch_summaries(file)
     digest = xxhash.xxh3_128()
-    for b in range(reader.num_record_batches):
-        batch = reader.get_batch(b)
-        rows.append(batch.num_rows)
-        sizes.append(batch.nbytes)
-        digest.update(f"{batch.num_rows}:{sizes[-1]};".encode())
-    return Footer(schema=reader.schema, rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
+    for batch in batches:
+        digest.update(f"{batch.rows}:{batch.size};".encode() + batch.digest)
+    return Footer(
+        schema=schema,
+        rows=tuple(batch.rows for batch in batches),
+        sizes=tuple(batch.size for batch in batches),
+        digest=digest.hexdigest(),
+    )
 
 
 def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetIndex, pa.Schema, str]:
     """The index, schema and fingerprint of data files without a manifest, from their footers, read in parallel.
 
-    The fingerprint covers the schema and, per file in path order, its size, row counts and footer (compressed
-    sizes, minima, maxima and null counts of each column chunk): what can be known without reading the rows.
+    The fingerprint covers the schema and, per file in path order, its size, its row counts and what can be known
+    without reading all rows. Of Parquet: the sizes, minima, maxima and null counts of each column chunk. Of Arrow:
+    each record batch's header and the first and last 64 KiB of its body. It does not see a change that leaves all of
+    these alone (a value between a Parquet column's bounds, one in the middle of a large record batch): a dataset with
+    a manifest is told by its checksums instead.
     """
     if not entries:
         raise DatasetError(

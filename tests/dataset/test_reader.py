@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -219,3 +220,17 @@ def test_take_equals_indexing_the_whole(tmp_path_factory, sizes, groups, data):
     if at:
         asked = data.draw(st.lists(st.integers(0, at - 1), max_size=10))
         assert ds.take(asked).column("x").to_pylist() == asked
+
+
+def test_a_bare_folders_fingerprint_is_the_same_whatever_is_installed(tmp_path, monkeypatch):
+    """Statistics enter as they are stored: what libraries make of times out of their range does not matter."""
+    times = pa.array([-(2**62), 0, 2**62], pa.timestamp("us"))
+    dates = pa.array([-(2**31), 0, 2**31 - 1], pa.date32())
+    decimals = pa.array([1, 2, 3], pa.decimal128(20, 2))
+    table = pa.table({"t": times, "d": dates, "m": decimals, "b": [True, False, None], "s": ["a", "b", None]})
+    pq.write_table(table, tmp_path / "f.parquet")
+    before = open_dataset(str(tmp_path)).fingerprint
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert open_dataset(str(tmp_path)).fingerprint == before
+    pq.write_table(table.set_column(2, "m", pa.array([1, 2, 4], pa.decimal128(20, 2))), tmp_path / "f.parquet")
+    assert open_dataset(str(tmp_path)).fingerprint != before
