@@ -1,8 +1,8 @@
 """Any PyTorch training script, unmodified, under a profile.
 
 What enters: a script's path or a module's name, and its arguments. What leaves: its exit code, and the profile.
-Invariant: the script sees what it would see alone: `sys.argv`, `__main__`, its standard streams, exit codes and
-exceptions; every patch is undone when it ends, however it ends.
+Invariant: the script sees what it would see alone: `sys.argv`, `__main__`, its standard streams; its exit code, and the
+traceback of an exception that ends it, are what Python alone would give; every patch is undone, however it ends.
 
 A step runs from one `next()` of a data loader to the next. Named inside it: "forward" (the outermost module's call),
 "backward", "optimizer"; a pass over a loader without gradients is "evaluate".
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,11 +38,12 @@ def profile_script(argv: Sequence[str], out: str | os.PathLike[str], module: boo
         module: `argv[0]` is a module to run as with `python -m`.
 
     Returns:
-        The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C.
+        The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C, and 1 after
+        an exception, whose traceback (from the script's first frame on) is then on standard error.
 
     Raises:
         ConfigError: there is no such script or module.
-        Exception: whatever the script raised, after the profile was written.
+        ProfileError, NoSpaceError: the profile of a script that did not fail cannot be written.
     """
     if not argv:
         raise ConfigError("no script was named", expected="a script and its arguments", fix="datapipe profile train.py")
@@ -50,18 +52,32 @@ def profile_script(argv: Sequence[str], out: str | os.PathLike[str], module: boo
     from datapipe.integrations.torch_hooks import torch_hooks
 
     title = target if module else Path(target).name
+    raised: list[Exception] = []
     with _as_main(list(argv), module=module):
         try:
             with profile(out, title=title) as prof, torch_hooks(prof):
-                _run(target, prof, module=module)
+                _run(target, prof, raised, module=module)
         except SystemExit as ended:
             return exit_code(ended)
         except KeyboardInterrupt:
             return _INTERRUPTED
+        except Exception as error:
+            if not any(error is own for own in raised):
+                raise  # not the script's: the profile's
+            _print_traceback(error)
+            return 1
     return 0
 
 
-def _run(target: str, prof: Profile, *, module: bool) -> None:
+def _print_traceback(error: Exception) -> None:
+    """What Python prints of an exception that nobody caught: none of the frames that ran the script."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") in {__name__, "runpy"}:
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error.with_traceback(frames), frames)
+
+
+def _run(target: str, prof: Profile, raised: list[Exception], *, module: bool) -> None:
     """Run it as `__main__`. `sys.exit(0)` ends a whole run, so it must not pass through the profile as an error."""
     try:
         if module:
@@ -73,6 +89,9 @@ def _run(target: str, prof: Profile, *, module: bool) -> None:
         if code:
             prof.note("exit code", code)
             raise SystemExit(code) from None
+    except Exception as error:
+        raised.append(error)
+        raise
 
 
 def exit_code(ended: SystemExit) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.errors import ProfileError
 from datapipe.profiling.profile_file import load_profile
 from datapipe.profiling.summary import Summary
+from datapipe.profiling.terminal import visible
 from datapipe.profiling.verdict import ms
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Comparison:
         lines.append(_line(self.step, "step", width))
         if self.differs:
             lines += ["", "not the same in both runs:", *(f"  {line}" for line in self.differs)]
-        return "\n".join(lines)
+        return "\n".join(visible(line) for line in lines)
 
 
 def compare(a: Summary | str | os.PathLike[str], b: Summary | str | os.PathLike[str]) -> Comparison:

@@ -1,11 +1,13 @@
 """A summary for a terminal: the verdict, one bar of 100%, the ledger that adds up, the bottleneck.
 
 What enters: a `Summary`. What leaves: a rich renderable; plain where the console has no colour.
-Invariant: the shares of the step table sum to 100% (within rounding), and the run table ends in its signed remainder.
+Invariant: the shares of the step table sum to 100% (within rounding), the run table ends in its signed remainder, and
+nothing that a profile holds steers the terminal.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from datapipe.profiling.verdict import ms
@@ -24,6 +26,8 @@ _COLOURS: Final = {
 _OWN: Final = ("turquoise4", "sandy_brown", "orchid", "yellow4", "cornflower_blue")
 _SHADES: Final = ("█", "▓", "▒", "░")
 _WIDTH: Final = 60
+_UNSEEN: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories: controls, format marks (text direction), surrogates, separators of lines."""
 
 
 def render(summary: Summary) -> Group:
@@ -32,9 +36,9 @@ def render(summary: Summary) -> Group:
     from rich.text import Text
 
     mark = {"input-bound": "bold red", "moderately input-bound": "bold yellow", "not input-bound": "bold green"}
-    items: list[Text | Table] = [Text(summary.verdict.sentence, style=mark.get(summary.verdict.kind, "bold"))]
+    items: list[Text | Table] = [Text(visible(summary.verdict.sentence), style=mark.get(summary.verdict.kind, "bold"))]
     if not summary.complete:
-        cause = f" ({summary.error})" if summary.error else ""
+        cause = f" ({visible(summary.error)})" if summary.error else ""
         items.append(Text(f"This run did not end normally{cause}: the figures are of what ran.", style="yellow"))
     if summary.step is not None:
         items += [Text(), _bar(summary.parts), _steps(summary)]
@@ -42,6 +46,11 @@ def render(summary: Summary) -> Group:
     if summary.stages:
         items.append(_stages(summary))
     return Group(*items)
+
+
+def visible(text: str) -> str:
+    """The text with characters that steer a terminal, or cannot be printed, as escapes: profiles come from anywhere."""
+    return "".join(c if unicodedata.category(c) not in _UNSEEN else ascii(c)[1:-1] for c in text)
 
 
 def _colour(name: str, own: list[str]) -> str:
@@ -75,13 +84,15 @@ def _steps(summary: Summary) -> Table:
         table.add_column(head, justify="left" if head == "part" else "right", no_wrap=True)
     own = _own(summary.parts)
     for i, part in enumerate(summary.parts):
-        name = Text(_SHADES[i % len(_SHADES)] + " ", style=_colour(part.name, own)) + Text(part.name, style="default")
+        name = Text(_SHADES[i % len(_SHADES)] + " ", style=_colour(part.name, own)) + Text(
+            visible(part.name), style="default"
+        )
         table.add_row(name, ms(part.mean), ms(part.p50), ms(part.p95), f"{part.share:.1%}")
         if part.name == "wait":
             for stage in summary.waits:
                 if stage.share >= 0.0005:
                     table.add_row(
-                        Text(f"   {stage.name}", style="dim"), ms(stage.mean), ms(stage.p50), ms(stage.p95),
+                        Text(f"   {visible(stage.name)}", style="dim"), ms(stage.mean), ms(stage.p50), ms(stage.p95),
                         f"{stage.share:.1%}", style="dim",
                     )  # fmt: skip
     table.add_section()
@@ -90,12 +101,14 @@ def _steps(summary: Summary) -> Table:
 
 
 def _run(summary: Summary) -> Table:
+    from rich.text import Text
+
     table = _table("the whole run")
     for head in ("part", "time", "share"):
         table.add_column(head, justify="left" if head == "part" else "right", no_wrap=True)
     for part in summary.run:
         if part.total:
-            table.add_row(part.name, ms(part.total), f"{part.share:.1%}")
+            table.add_row(Text(visible(part.name)), ms(part.total), f"{part.share:.1%}")
     wall = summary.wall_ns or 1
     table.add_row("remainder", ms(summary.remainder_ns), f"{summary.remainder_ns / wall:+.2%}")
     table.add_section()
@@ -104,14 +117,16 @@ def _run(summary: Summary) -> Table:
 
 
 def _stages(summary: Summary) -> Table:
+    from rich.text import Text
+
     table = _table("stages")
     for head in ("stage", "spans", "threads", "mean", "p95", "busy", "MB/s", "path"):
         table.add_column(head, justify="left" if head == "stage" else "right", no_wrap=True)
     for row in summary.stages:
         rate = f"{row.bytes / row.busy * 1e3:,.0f}" if row.bytes and row.busy else "-"
         table.add_row(
-            row.name, f"{row.count:,}", str(row.threads), ms(row.mean), ms(row.p95), f"{row.utilisation:.0%}", rate,
-            f"{row.path:.0%}",
+            Text(visible(row.name)), f"{row.count:,}", str(row.threads), ms(row.mean), ms(row.p95),
+            f"{row.utilisation:.0%}", rate, f"{row.path:.0%}",
         )  # fmt: skip
     return table
 

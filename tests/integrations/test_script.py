@@ -10,7 +10,7 @@ import pytest
 
 import datapipe
 from datapipe import events
-from datapipe.errors import ConfigError
+from datapipe.errors import ConfigError, DatapipeError
 from datapipe.integrations.script import profile_script
 from datapipe.profiling import load_profile
 
@@ -103,8 +103,7 @@ def test_everything_is_put_back(scripts, tmp_path, capsys):
     before = state()
     profile_script([scripts("mlp"), "--epochs", "1"], tmp_path / "a")
     assert state() == before
-    with pytest.raises(ZeroDivisionError):
-        profile_script([scripts("broken", "import torch\n1 / 0\n")], tmp_path / "b")
+    assert profile_script([scripts("broken", "import torch\n1 / 0\n")], tmp_path / "b") == 1
     assert state() == before
 
 
@@ -127,8 +126,8 @@ def test_exit_codes_are_the_scripts(scripts, tmp_path, capsys, text, code, compl
     assert ("no data" in capsys.readouterr().err) is ("no data" in text)
 
 
-def test_an_exception_comes_through(scripts, tmp_path):
-    """A script's exception is raised as it was, after the steps before it were written."""
+def test_an_exception_is_shown_as_python_shows_it(scripts, tmp_path, capsys):
+    """Its traceback begins in the script and the exit code is 1; the steps before it were written."""
     text = """
         import torch
         from torch.utils.data import DataLoader, TensorDataset
@@ -136,8 +135,13 @@ def test_an_exception_comes_through(scripts, tmp_path):
             if i == 12:
                 raise ValueError("bad batch")
     """
-    with pytest.raises(ValueError, match="bad batch"):
-        profile_script([scripts("fails", text)], tmp_path / "out")
+    path = scripts("fails", text)
+    assert profile_script([path], tmp_path / "out") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1] == f'  File "{path}", line 6, in <module>'
+    assert lines[-1] == "ValueError: bad batch"
+    assert "runpy" not in "".join(lines)
     summary = load_profile(tmp_path / "out")
     assert (summary.complete, summary.error, summary.series.count) == (False, "ValueError", 13)
 
@@ -224,3 +228,31 @@ def test_standard_output_is_the_scripts_alone(scripts, tmp_path):
     call = f"from datapipe.integrations.script import profile_script; profile_script([{path!r}], 'out')"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == {"a": 1}
+
+
+def test_python_itself_shows_the_same(scripts, tmp_path, capsys):
+    """An exception in a function, with a cause and a note; and a script that does not compile."""
+    text = """
+        def inner():
+            raise KeyError("x")
+        def outer():
+            try:
+                inner()
+            except KeyError as error:
+                raised = ValueError("mine")
+                raised.add_note("a note")
+                raise raised from error
+        outer()
+    """
+    for name, source in (("chained", text), ("unfinished", "x = (1,")):
+        path = scripts(name, source)
+        assert profile_script([path], tmp_path / name) == 1
+        alone = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
+        assert capsys.readouterr().err == alone.stderr
+        assert load_profile(tmp_path / name).complete is False
+
+
+def test_a_profile_that_cannot_be_written_is_not_the_scripts_error(scripts, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatapipeError):
+        profile_script([scripts("fine", "pass")], tmp_path / "file" / "out")

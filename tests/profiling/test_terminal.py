@@ -44,3 +44,14 @@ def test_runs_without_steps_and_cut_short_are_shown(spans):
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_any_width_will_do(steady_run, width):
     assert all(len(line) <= width for line in printed(summarise(steady_run()), width).splitlines())
+
+
+def test_nothing_in_a_profile_steers_the_terminal(spans):
+    """Control characters in names, the verdict and the error are printed as escapes."""
+    evil = "\x1b]0;owned\x07\x1b[31mred\r\x9b2J\u202e"
+    for i in range(20):
+        spans.add("step", i * 100, i * 100 + 100, item=i).add(evil, i * 100, i * 100 + 90)
+    spans.add(evil, 2_050, 2_080)
+    text = printed(summarise(spans.run(ended=2_100, complete=False, error=evil)), 300)
+    assert text.count("\\x1b]0;owned\\x07\\x1b[31mred\\r\\x9b2J\\u202e") >= 4
+    assert not set(text) & set("\x1b\x07\r\x9b\u202e")
