@@ -62,7 +62,7 @@ def find(given: str, name: str | None, text: str, *, storage_options: Mapping[st
         storage_options: for URLs, and `follow_symlinks` for folders.
 
     Raises:
-        CorpusError: there is nothing by that name.
+        CorpusError: there is nothing by that name, or nothing matches the pattern.
         StorageError: it could not be listed.
     """
     local = scheme_of(text) is None
@@ -71,9 +71,13 @@ def find(given: str, name: str | None, text: str, *, storage_options: Mapping[st
     if is_pattern(base) and not (local and os.path.lexists(base)):
         top, pattern = fixed_part(base)
         test = matcher(pattern)
+        empty = True
         for found in _matching(shown, top + query, pattern, name or _own_name(top), storage_options):
             if test.match(found.below):
+                empty = False
                 yield found
+        if empty:
+            raise _unmatched(shown)
         return
     if _may_be_file(base, local=local):
         try:
@@ -199,6 +203,14 @@ def _own_name(url: str) -> str:
 def _clean(name: str) -> str:
     """File names need not be Unicode; names of files here do, since they stand in tables and JSON."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _unmatched(shown: str) -> CorpusError:
+    return CorpusError(
+        f"nothing matches {shown}",
+        expected="a pattern that matches at least one file",
+        fix="check the pattern, or leave the input out; a relative one starts from the current folder",
+    )
 
 
 def _absent(shown: str) -> CorpusError:

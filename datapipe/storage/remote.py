@@ -156,7 +156,10 @@ class RemoteStore(Store):
         top = f"{self._base}{self._slash}{prefix}" if prefix else self._base
         if self._scheme in ("http", "https"):
             top += "/" + self._query
-        found = self._try(f"listing {self._shown(prefix)}", lambda: self._fresh().find(top, detail=True))
+        doing = f"listing {self._shown(prefix)}"
+        found = self._try(doing, lambda: self._fresh().find(top, detail=True))
+        if not found and self._scheme in ("http", "https"):
+            self._check_there(doing, top)
         base = self._strip(self._base).rstrip("/") + "/"
         below = base + prefix + "/" if prefix else base
         names: dict[str, dict[str, Any]] = {}
@@ -169,6 +172,13 @@ class RemoteStore(Store):
         for path in sorted(names):
             entry = entry_of(path, names[path])
             yield entry if entry is not None and entry.etag else self.info(path)
+
+    def _check_there(self, doing: str, top: str) -> None:
+        """Raise why an http(s) listing is empty, unless it is: fsspec's walk takes every failure for an empty page."""
+        try:
+            self._try(doing, lambda: self._fresh().ls(top, detail=False))
+        except NotFoundError:
+            return  # no folder is an empty one, as on every store
 
     def _strip(self, url: str) -> str:
         stripped = self._fs._strip_protocol(url)  # noqa: SLF001  (fsspec offers no public name for it)

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from datapipe.corpus import discover, format_of
-from datapipe.errors import AccessError, ConfigError, CorpusError
+from datapipe.errors import AccessError, ConfigError, CorpusError, StorageError
 from datapipe.storage import open_store
+from datapipe.storage.retry import Retry
 
 
 def names(found):
@@ -215,8 +216,8 @@ def test_nothing_to_read(tmp_path):
         ("odd", "1 skipped: unknown_format"),
         ("odd/x.bin", "unknown_format"),
         ("none", "there is no"),
-        ("none/*.txt", "nothing to read"),
-        ("odd/*.txt", "nothing to read"),
+        ("none/*.txt", "nothing matches"),
+        ("odd/*.txt", "nothing matches"),
     ]:
         with pytest.raises(CorpusError, match=match) as caught:
             discover(str(tmp_path / text))
@@ -344,3 +345,22 @@ class TestS3:
         monkeypatch.setattr("datapipe.storage.remote.RemoteStore.list", refuse)
         with pytest.raises(AccessError):
             discover("memory://folder/")
+
+
+@pytest.mark.parametrize("bad", ["{tree}/nothing/*.txt", "{tree}/*.zip", "memory://unmatched/*.txt", "memory://no/x/"])
+def test_one_of_several_inputs_that_matches_nothing(tree, bad):
+    """It is an error that names it: a run on the rest would lack what was asked for."""
+    bad = bad.format(tree=tree)
+    with pytest.raises(CorpusError) as caught:
+        discover([str(tree), bad])
+    assert bad in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/data/*.txt", "/data/"])
+def test_a_host_that_does_not_answer_is_no_empty_folder(tree, path, monkeypatch):
+    """Nothing listens there: that is told, not taken for a pattern without matches."""
+    pytest.importorskip("aiohttp", reason="the http extra is not installed")
+    monkeypatch.setattr("datapipe.storage.remote.Retry", lambda: Retry(attempts=1))
+    with pytest.raises(StorageError) as caught:
+        discover([str(tree), f"http://127.0.0.1:9{path}"])
+    assert "127.0.0.1:9/data" in str(caught.value)
