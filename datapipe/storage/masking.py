@@ -20,14 +20,22 @@ _SECRET_NAME: Final = re.compile(
     r"sig|token|key|secret|passw|passphrase|pwd|cred|auth|policy|session|^x-(amz|goog|ms)|accessid|^sas|connection.?string|cookie",
     re.IGNORECASE,
 )
-# user:password@, also where the password holds a '/', as AWS secrets do.
-_USER: Final = re.compile(r"(?<=://)(?:[^/\s@'\"]+|[^/\s@:'\"]+:[^\s@'\"]+)@")
-_QUERY: Final = re.compile(r"(?<=[?&;])([^=&;?\s'\"<>]+)=([^&;\s'\"<>]+)")
-# name='value', "name": "value", name=value
-_OPTION: Final = re.compile(
-    r"(?i)(?P<name>[\w.\-]*(?:secret|passw(?:or)?d|passphrase|token(?!s|i)|signature|credential|access.?key|api.?key|"
-    r"account.?key|sas.?token|connection.?string)[\w.\-]*|(?<=['\"])key(?=['\"])|\bkey(?==))(?P<mid>['\"]?\s*[=:]\s*)(?P<quote>['\"])(?P<value>[^'\"]+)(?P=quote)"
-    r"|(?P<bare>[\w.\-]*(?:secret|passw(?:or)?d|token(?!s|i)|signature|credential|access.?key|api.?key|account.?key)[\w.\-]*=)"
+# user:password@, up to the last '@' before the path: passwords hold '@' too, and '/', as AWS secrets do.
+_USER: Final = re.compile(r"(?<=://)(?:[^/\s'\"]+|[^/\s@:'\"]+:[^\s@'\"]+(?:@[^/\s@'\"]+)*)@")
+_QUERY: Final = re.compile(r"(?<=[?&;#])([^=&;?#\s'\"<>]+)=([^&;\s'\"<>]+)")
+_NAME: Final = (
+    r"(?:[\w.\-]*(?:secret|passw(?:or)?d|passphrase|token(?!s|i)|signature|credential|access.?key|api.?key|account.?key"
+    r"|sas.?token|connection.?string)[\w.\-]*|(?<![\w.\-])pwd)"
+)
+# name='value', "name": "value"
+_QUOTED: Final = re.compile(
+    rf"(?i)(?P<name>{_NAME}|(?<=['\"])key(?=['\"])|\bkey(?==))"
+    r"(?P<mid>['\"]?\s*[=:]\s*)(?P<quote>['\"])(?P<value>[^'\"]+)(?P=quote)"
+)
+# name=value, name = value, --name value, --name=value; with a colon only what is surely a secret ("token: 5" is none)
+_BARE: Final = re.compile(
+    rf"(?i)(?P<name>{_NAME}[ \t]*=[ \t]*|(?<![\w\-])--{_NAME}[ \t]+(?!-)|(?:[\w.\-]*(?:secret|passw(?:or)?d|passphrase"
+    r"|access.?key|api.?key|account.?key)[\w.\-]*|(?<![\w.\-])pwd):[ \t]*)"
     r"[^\s'\",;&)}\]]+"
 )
 _HEADER: Final = re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)[^'\"\r\n]+|\b(bearer\s+)[\w.~+/=\-]{8,}")
@@ -42,7 +50,8 @@ def mask(text: str) -> str:
     text = _USER.sub(f"{HIDDEN}@", text)
     text = _QUERY.sub(_query, text)
     text = _HEADER.sub(lambda m: f"{m.group(1) or m.group(2)}{HIDDEN}", text)
-    text = _OPTION.sub(_option, text)
+    text = _QUOTED.sub(_quoted, text)
+    text = _BARE.sub(lambda m: f"{m['name']}{HIDDEN}", text)
     return _KNOWN.sub(HIDDEN, text)
 
 
@@ -50,9 +59,7 @@ def _query(found: re.Match[str]) -> str:
     return f"{found[1]}={HIDDEN}" if _SECRET_NAME.search(unquote(found[1])) else found[0]
 
 
-def _option(found: re.Match[str]) -> str:
-    if found["bare"]:
-        return f"{found['bare']}{HIDDEN}"
+def _quoted(found: re.Match[str]) -> str:
     return f"{found['name']}{found['mid']}{found['quote']}{HIDDEN}{found['quote']}"
 
 

@@ -83,7 +83,9 @@ def local_root(url: str) -> str:
 
     host, slash, rest = url[found.end() :].partition("/")
     if host not in ("", "localhost") or not slash:
-        raise ConfigError(f"{url!r} names a host or a relative path", expected="file:///absolute/path")
+        from datapipe.storage.masking import mask
+
+        raise ConfigError(f"{mask(url)!r} names a host or a relative path", expected="file:///absolute/path")
     return os.path.abspath("/" + unquote(rest))
 
 

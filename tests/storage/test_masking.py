@@ -26,6 +26,17 @@ SECRETS = st.text(string.ascii_letters + string.digits + "/+=-_", min_size=8, ma
         ('{"aws_secret_access_key": "a b"}', '{"aws_secret_access_key": "***"}'),
         ("secret=abc token: 5", "secret=*** token: 5"),
         ("Authorization: Bearer abcdefgh123", "Authorization: ***"),
+        ("s3://AKIA:p@ss@bucket/x", "s3://***@bucket/x"),
+        ("s3://AKIA:pa/s@rd@bucket/x", "s3://***@bucket/x"),
+        ("https://user:p@a@h:1/x@y", "https://***@h:1/x@y"),
+        ("https://h/x#token=abc", "https://h/x#token=***"),
+        ("aws_secret_access_key = abc/d+e=", "aws_secret_access_key = ***"),
+        ("password: hunter2, user: me", "password: ***, user: me"),
+        ("datapipe --token abc123 input", "datapipe --token *** input"),
+        ("--token=abc123 input", "--token=*** input"),
+        ("token=-abc --secret --verbose", "token=*** --secret --verbose"),
+        ("pwd=abc;x", "pwd=***;x"),
+        ("passphrase=abc", "passphrase=***"),
         ("failed with AKIAIOSFODNN7EXAMPLE here", "failed with *** here"),
     ],
 )
@@ -38,7 +49,7 @@ def test_secrets(text, masked):
     [
         "hf://datasets/user/repo@main/data.parquet", "s3://bucket/year=2024/part-0.parquet", "/home/a@b/c.txt",
         "n_tokens=4096 tokenizer=gpt2", "https://h:8080/x?format=json&page=2", "read 5 keys",
-        "missing key: 'text'",
+        "missing key: 'text'", "--tokenizer gpt2 --tokens 5", "cwd=/home token: 5", "https://h/x#part=2",
     ],
 )  # fmt: skip
 def test_what_is_harmless_stays(text):

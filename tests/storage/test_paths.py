@@ -74,3 +74,9 @@ def test_scheme(url, scheme):
 def test_file_urls_of_other_hosts():
     with pytest.raises(ConfigError, match="host"):
         local_root("file://server/share")
+
+
+def test_an_error_of_a_file_url_holds_no_password():
+    with pytest.raises(ConfigError) as caught:
+        local_root("file://u:hunter2@host/x")
+    assert "hunter2" not in str(caught.value)
