@@ -29,10 +29,11 @@ _RECORD_BATCH: Final = 3  # MessageHeader's tag
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """One record batch: its rows, its buffers' bytes uncompressed, and a digest of its header and its two ends."""
+    """One record batch: rows, bytes of its buffers uncompressed, where in the file it ends, a digest of its ends."""
 
     rows: int
     size: int
+    end: int
     digest: bytes
 
 
@@ -52,7 +53,7 @@ def batch_summaries(file: BinaryIO) -> list[BatchSummary]:
     summaries = [_summary(file, block) for block in footer.structs(3, "<qixxxxq")]
     if dictionaries and summaries:
         first = summaries[0]
-        summaries[0] = BatchSummary(first.rows, first.size, first.digest + dictionaries)
+        summaries[0] = BatchSummary(first.rows, first.size, first.end, first.digest + dictionaries)
     return summaries
 
 
@@ -73,7 +74,7 @@ def _summary(file: BinaryIO, block: tuple[int, ...]) -> BatchSummary:
     rows = batch.number(0, "<q")
     if rows < 0 or total < 0:
         raise ValueError("its metadata is damaged")
-    return BatchSummary(rows, total, _digest(file, block))
+    return BatchSummary(rows, total, body + block[2], _digest(file, block))
 
 
 def _digest(file: BinaryIO, block: tuple[int, ...]) -> bytes:

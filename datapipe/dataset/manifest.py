@@ -218,12 +218,17 @@ def content_fingerprint(schema: pa.Schema, shards: tuple[ShardEntry, ...]) -> st
     return f"dp1-{digest.hexdigest()}"
 
 
+def fields_of(schema: pa.Schema) -> tuple[FieldEntry, ...]:
+    """The schema's columns, for people."""
+    return tuple(FieldEntry(name=f.name, type=str(f.type), nullable=f.nullable) for f in schema)
+
+
 def build_manifest(schema: pa.Schema, shards: tuple[ShardEntry, ...], **rest: Any) -> Manifest:
     """A manifest for these shards; `rest` gives the further fields (vocabulary, recipe, ledger, …)."""
     return Manifest(
         fingerprint=content_fingerprint(schema, shards),
         arrow_schema=encode_schema(schema),
-        fields=tuple(FieldEntry(name=f.name, type=str(f.type), nullable=f.nullable) for f in schema),
+        fields=fields_of(schema),
         shards=shards,
         **rest,
     )

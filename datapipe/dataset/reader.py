@@ -8,6 +8,8 @@ Invariant: opening reads the manifest, or the footers, and no row; a `Dataset` n
 from __future__ import annotations
 
 import difflib
+import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final, overload
@@ -23,6 +25,8 @@ from datapipe.storage import open_store, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
 
     from datapipe.storage import Entry, Store
 
@@ -118,9 +122,9 @@ class Dataset:
         """The rows with these numbers (0 ≤ n < `num_rows`, repeats allowed), in the order asked.
 
         Raises:
-            DatasetError: a number is out of range.
+            DatasetError: a number is out of range, or no integer.
         """
-        wanted = np.fromiter(rows, np.int64)
+        wanted = _row_numbers(rows, self.num_rows)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= self.num_rows):
             bad = int(wanted[(wanted < 0) | (wanted >= self.num_rows)][0])
             raise DatasetError(f"row {bad} was asked for", expected=f"0 to {self.num_rows - 1}")
@@ -138,7 +142,10 @@ class Dataset:
 
 
 def open_dataset(
-    url: str, columns: Sequence[str] | None = None, *, storage_options: Mapping[str, Any] | None = None
+    url: str | os.PathLike[str],
+    columns: Sequence[str] | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open a dataset made by datapipe, or any folder (or one file) of Parquet or Arrow IPC files.
 
@@ -153,7 +160,7 @@ def open_dataset(
         DatasetError: there is neither a manifest nor a data file. IntegrityError: a footer is damaged.
         SchemaError: a column asked for does not exist, or files differ in schema.
     """
-    store, entries = _locate(url, storage_options)
+    store, entries = _locate(os.fspath(url), storage_options)
     if entries is None:
         info = store.info(MANIFEST_NAME)
         if info.size > MAX_MANIFEST_BYTES:
@@ -164,6 +171,21 @@ def open_dataset(
         manifest = None
         index, schema, fingerprint = index_of_folder(store, entries)
     return Dataset(store, index, schema, fingerprint, manifest, _check_columns(schema, columns))
+
+
+def _row_numbers(rows: Iterable[int], count: int) -> npt.NDArray[np.int64]:
+    if isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype.kind in "iu" and rows.dtype != np.uint64:
+        return rows.astype(np.int64)
+    try:
+        return np.fromiter(map(operator.index, rows), np.int64)
+    except TypeError as error:
+        raise DatasetError(
+            f"rows are asked for by integers ({error})",
+            expected=f"integers from 0 to {count - 1}",
+            fix="round the numbers, or convert them with int()",
+        ) from None
+    except OverflowError:
+        raise DatasetError("a row number of more than 63 bits was asked for", expected=f"0 to {count - 1}") from None
 
 
 def _locate(url: str, storage_options: Mapping[str, Any] | None) -> tuple[Store, list[Entry] | None]:

@@ -6,14 +6,20 @@ hides another; verify writes nothing.
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datapipe.dataset.manifest import MANIFEST_NAME, parse_manifest
+from datapipe.dataset.arrow_footer import batch_summaries
+from datapipe.dataset.manifest import MANIFEST_NAME, RowGroups, fields_of, parse_manifest
 from datapipe.dataset.reader import Dataset, open_dataset
+from datapipe.dataset.writer import TOKENS_COLUMN, row_groups_of
 from datapipe.errors import DatapipeError
 from datapipe.storage import checksum_bytes, open_store
 
@@ -45,15 +51,17 @@ class VerifyReport:
         return not self.faults
 
 
-def verify_dataset(url: str, *, storage_options: Mapping[str, Any] | None = None) -> VerifyReport:
+def verify_dataset(url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> VerifyReport:
     """Check a dataset against its manifest, or decode every row of a bare folder.
 
-    With a manifest: its own validity and fingerprint; of each shard the size, checksum, schema, rows and tokens per
-    row group; the vocabulary's checksum; that each split's ledger adds up and its documents are those its shard holds.
+    With a manifest: its own validity and fingerprint, and its fields; of each shard the size, checksum, schema, and of
+    each row group rows, tokens, place and sizes (an Arrow batch's `uncompressed` is an estimate, and not compared); the
+    vocabulary's size and checksum; that each split's ledger adds up and its documents are those its shard holds.
 
     Raises:
         StorageError: the place itself cannot be read. Everything below that is a fault in the report.
     """
+    url = os.fspath(url)
     store = open_store(url, storage_options=storage_options)
     if not store.exists(MANIFEST_NAME):
         return _verify_bare(open_dataset(url, storage_options=storage_options))
@@ -62,6 +70,8 @@ def verify_dataset(url: str, *, storage_options: Mapping[str, Any] | None = None
     except DatapipeError as error:
         return VerifyReport(url=store.url, fingerprint=None, faults=((MANIFEST_NAME, str(error)),))
     faults: list[tuple[str, str]] = []
+    if manifest.fields != fields_of(manifest.schema):
+        faults.append((MANIFEST_NAME, "its fields are not those of its Arrow schema"))
     for shard in manifest.shards:
         faults += [(shard.path, fault) for fault in _shard_faults(store, manifest, shard)]
     faults += _vocabulary_faults(store, manifest) + _ledger_faults(manifest)
@@ -88,36 +98,57 @@ def _shard_faults(store: Store, manifest: Manifest, shard: ShardEntry) -> list[s
     if (found := checksum_bytes(data)) != shard.checksum.value:
         return [f"checksum {found}, the manifest says {shard.checksum.value}"]
     try:
-        schema, rows, tokens = _contents(data, shard)
-    except (pa.ArrowException, OSError) as error:
+        schema, found_groups = _contents(data, shard)
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         return [f"cannot be decoded: {error}"]
     faults = []
     if not schema.equals(manifest.schema, check_metadata=False):
         faults.append(f"its schema is not the manifest's: {', '.join(f'{f.name}: {f.type}' for f in schema)}")
-    if rows != list(shard.row_groups.rows):
-        faults.append(f"its row groups hold {rows} rows, the manifest says {list(shard.row_groups.rows)}")
-    if shard.row_groups.tokens is not None and tokens != list(shard.row_groups.tokens):
-        faults.append("its tokens per row group are not the manifest's")
+    listed = shard.row_groups
+    if found_groups.rows != listed.rows:
+        faults.append(f"its row groups hold {list(found_groups.rows)} rows, the manifest says {list(listed.rows)}")
+    if found_groups.tokens != listed.tokens:
+        missing = "lists none" if listed.tokens is None else "says otherwise"
+        faults.append(f"its tokens per row group are {found_groups.tokens}, the manifest {missing}")
+    faults += [
+        f"its row groups' {name} are not the manifest's"
+        for name in ("offset", "bytes", "uncompressed")
+        if getattr(found_groups, name) != getattr(listed, name)
+    ]
     return faults
 
 
-def _contents(data: bytes, shard: ShardEntry) -> tuple[pa.Schema, list[int], list[int]]:
-    """Decode everything: schema, rows and tokens of each row group."""
+def _contents(data: bytes, shard: ShardEntry) -> tuple[pa.Schema, RowGroups]:
+    """Decode everything: the schema, and what the manifest should say of the row groups."""
     buffer = pa.BufferReader(data)
-    rows, tokens = [], []
+    rows: list[int] = []
+    tokens: list[int] = []
+
+    def count(table: pa.Table) -> None:
+        rows.append(table.num_rows)
+        if TOKENS_COLUMN in table.column_names:
+            tokens.append(sum(table.column(TOKENS_COLUMN).drop_null().to_numpy().tolist()))
+
     if shard.format == "parquet":
         file = pq.ParquetFile(buffer, page_checksum_verification=True)
+        for group in range(file.num_row_groups):
+            count(file.read_row_group(group))
         schema = file.schema_arrow
-        tables = (file.read_row_group(g) for g in range(file.num_row_groups))
-    else:
-        reader = pa.ipc.open_file(buffer)
-        schema = reader.schema
-        tables = (pa.Table.from_batches([reader.get_batch(b)]) for b in range(reader.num_record_batches))
-    for table in tables:
-        rows.append(table.num_rows)
-        if "n_tokens" in table.column_names:
-            tokens.append(sum(table.column("n_tokens").to_numpy().tolist()))
-    return schema, rows, tokens
+        found = row_groups_of(file.metadata, tuple(tokens) if TOKENS_COLUMN in schema.names else None)
+        return schema, found.model_copy(update={"rows": tuple(rows)})
+    reader = pa.ipc.open_file(buffer)
+    for batch in range(reader.num_record_batches):
+        count(pa.Table.from_batches([reader.get_batch(batch)]))
+    # A batch ends where its bytes end; they begin where those of the one before end (its dictionaries come with it).
+    ends = [summary.end for summary in batch_summaries(io.BytesIO(data))]
+    starts = [shard.row_groups.offset[0] if len(shard.row_groups) else 0, *ends][: len(ends)]
+    return reader.schema, RowGroups(
+        rows=tuple(rows),
+        offset=tuple(starts),
+        bytes=tuple(end - start for start, end in zip(starts, ends, strict=True)),
+        uncompressed=shard.row_groups.uncompressed if len(shard.row_groups) == len(rows) else (0,) * len(rows),
+        tokens=tuple(tokens) if TOKENS_COLUMN in reader.schema.names else None,
+    )
 
 
 def _vocabulary_faults(store: Store, manifest: Manifest) -> list[tuple[str, str]]:
@@ -129,7 +160,23 @@ def _vocabulary_faults(store: Store, manifest: Manifest) -> list[tuple[str, str]
     except DatapipeError as error:
         return [(entry.path, error.got)]
     found = checksum_bytes(data)
-    return [] if found == entry.checksum.value else [(entry.path, f"checksum {found}, not {entry.checksum.value}")]
+    faults = [] if found == entry.checksum.value else [f"checksum {found}, not {entry.checksum.value}"]
+    if len(data) != entry.bytes:
+        faults.append(f"{len(data):,} bytes, the manifest says {entry.bytes:,}")
+    if (size := _vocabulary_size(data)) is not None and size != entry.size:
+        faults.append(f"{size:,} tokens, the manifest says {entry.size:,}")
+    return [(entry.path, fault) for fault in faults]
+
+
+def _vocabulary_size(data: bytes) -> int | None:
+    """How many tokens a tokenizer.json has, those added to its model included; None where that cannot be told."""
+    try:
+        raw = json.loads(data)
+        vocabulary = raw.get("model", {}).get("vocab", {})
+        names = set(vocabulary) if isinstance(vocabulary, dict) else {token for token, _ in vocabulary}
+        return len(names | {token["content"] for token in raw.get("added_tokens", ())})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _ledger_faults(manifest: Manifest) -> list[tuple[str, str]]:
@@ -143,6 +190,8 @@ def _ledger_faults(manifest: Manifest) -> list[tuple[str, str]]:
                     f"{entry.unaccounted:+} rows unaccounted for: in ≠ out + dropped + duplicates + quarantined",
                 )
             )
+    if not manifest.ledger and (manifest.recipe is not None or any(s.documents is not None for s in manifest.shards)):
+        faults.append(("ledger", "it is empty, and the dataset was made of documents"))
     documents = {s.path: s.rows if s.documents is None else s.documents for s in manifest.shards}
     if manifest.ledger:
         kept: dict[str, int] = {}

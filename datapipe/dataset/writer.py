@@ -140,14 +140,18 @@ def _write_parquet(path: str, groups: Iterable[pa.Table], schema: pa.Schema, com
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             if tokens is not None:
                 tokens.append(_token_sum(table))
-    meta = pq.read_metadata(path)
+    return row_groups_of(pq.read_metadata(path), None if tokens is None else tuple(tokens))
+
+
+def row_groups_of(meta: pq.FileMetaData, tokens: tuple[int, ...] | None) -> RowGroups:
+    """What a manifest says of a Parquet file's row groups, from its footer."""
     chunks = [[meta.row_group(g).column(c) for c in range(meta.num_columns)] for g in range(meta.num_row_groups)]
     return RowGroups(
         rows=tuple(meta.row_group(g).num_rows for g in range(meta.num_row_groups)),
         offset=tuple(min(c.dictionary_page_offset or c.data_page_offset for c in group) for group in chunks),
         bytes=tuple(sum(c.total_compressed_size for c in group) for group in chunks),
         uncompressed=tuple(sum(c.total_uncompressed_size for c in group) for group in chunks),
-        tokens=None if tokens is None else tuple(tokens),
+        tokens=tokens,
     )
 
 

@@ -50,6 +50,18 @@ def test_take_refuses_a_row_that_is_not_there(made, bad):
         open_dataset(str(made[0])).take(bad)
 
 
+@pytest.mark.parametrize("bad", [[1.9], ["1"], [None], np.array([0.5]), [10**30]])
+def test_take_refuses_what_is_no_row_number(made, bad):
+    with pytest.raises(DatasetError, match="0 to 16"):
+        open_dataset(str(made[0])).take(bad)
+
+
+def test_take_accepts_every_kind_of_integer(made):
+    ds = open_dataset(made[0])  # a Path
+    for asked in (range(2), iter([0, 1]), np.array([0, 1], np.uint8), [np.int64(0), np.uint64(1)]):
+        assert ds.take(asked).column("row_id").to_pylist() == ["doc:0", "doc:1"]
+
+
 def test_only_the_columns_asked_for_are_read(made):
     """A projection changes the schema and the bytes fetched, and not the fingerprint."""
     full, narrow = open_dataset(str(made[0])), open_dataset(str(made[0]), columns=["n_tokens"])

@@ -1,12 +1,13 @@
 """Verifying: every kind of damage is found and named, and none hides another."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datapipe.dataset import build_manifest, publish, verify_dataset
+from datapipe.dataset import build_manifest, publish, put_file_entry, verify_dataset
 from datapipe.storage import open_store
 
 
@@ -57,6 +58,43 @@ def test_documents_that_no_ledger_knows_are_found(made):
 def test_wrong_tokens_per_row_group_are_found(made):
     rewrite(made[0], lambda raw: raw["shards"][0]["row_groups"].update(tokens=[16, 16, 9]))
     assert any("tokens" in fault for _, fault in verify_dataset(str(made[0])).faults)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda raw: raw["shards"][0]["row_groups"].update(offset=[999, 999, 999]), "offset|bytes"),
+        (lambda raw: raw["shards"][0]["row_groups"]["bytes"].reverse(), "bytes"),
+        (lambda raw: raw["shards"][0]["row_groups"].update(tokens=None), "tokens .* lists none"),
+        (lambda raw: raw["vocabulary"].update(bytes=1), "the manifest says 1"),
+        (lambda raw: raw["vocabulary"].update(size=7), "0 tokens, the manifest says 7"),
+        (lambda raw: raw.update(fields=[]), "fields"),
+        (lambda raw: raw.update(ledger=[]), "it is empty"),
+        (lambda raw: [shard.update(documents=shard["documents"] + 1) for shard in raw["shards"]], "its ledger says"),
+    ],
+)
+def test_every_figure_of_the_manifest_is_compared(made, change, says):
+    """A manifest whose fingerprint is right and that says something else than the bytes does not pass."""
+    rewrite(made[0], change)
+    faults = verify_dataset(str(made[0])).faults
+    assert any(re.search(says, fault) for _, fault in faults), faults
+
+
+def test_uncompressed_sizes_of_parquet_are_compared(made):
+    rewrite(made[0], lambda raw: raw["shards"][0]["row_groups"].update(uncompressed=[1, 1, 1]))
+    found = any("uncompressed" in fault for _, fault in verify_dataset(made[0]).faults)
+    assert found == (made[1].shards[0].format == "parquet")
+
+
+def test_a_tokenizers_size_is_counted(made):
+    """Tokens of the model and those added to it, each once."""
+    folder, manifest = made
+    data = {"model": {"vocab": {"a": 0, "b": 1, "<s>": 2}}, "added_tokens": [{"content": "<s>"}, {"content": "<e>"}]}
+    entry = put_file_entry(open_store(str(folder)), "tokenizer.json", json.dumps(data).encode(), size=4)
+    publish(open_store(str(folder)), manifest.model_copy(update={"vocabulary": entry}))
+    assert verify_dataset(folder).ok
+    rewrite(folder, lambda raw: raw["vocabulary"].update(size=5))
+    assert [p for p, _ in verify_dataset(folder).faults] == ["tokenizer.json"]
 
 
 def test_a_broken_manifest_is_a_fault(made):
