@@ -45,12 +45,30 @@ class PassedOver:
 
 def walk(root: str, prefix: str = "", *, follow: bool = False) -> Iterator[Found | PassedOver]:
     """Every file below `root`/`prefix`, sorted by path. A folder that is not there holds none."""
-    yield from _folder(root, prefix, os.path.realpath(root), frozenset(), follow=follow)
+    real_root = os.path.realpath(root)
+    # A stack of open folders, not recursion: folders may lie deeper than Python calls go.
+    opened = [_folder(root, prefix, real_root, frozenset(), follow=follow)]
+    while opened:
+        item = next(opened[-1], None)
+        if item is None:
+            opened.pop()
+        elif isinstance(item, _Within):
+            opened.append(_folder(root, item.path, real_root, item.above, follow=follow))
+        else:
+            yield item
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """A folder to go into next; `above`: device and inode of each folder that it lies in."""
+
+    path: str
+    above: frozenset[tuple[int, int]]
 
 
 def _folder(
     root: str, folder: str, real_root: str, above: frozenset[tuple[int, int]], *, follow: bool
-) -> Iterator[Found | PassedOver]:
+) -> Iterator[Found | PassedOver | _Within]:
     where = os.path.join(root, folder) if folder else root
     try:
         here = os.stat(where)
@@ -60,7 +78,8 @@ def _folder(
         if error.errno not in NOT_FOUND:  # not there, gone since, or a file: it holds nothing
             yield PassedOver(path=folder, reason="unreadable_folder", fault=os_fault(error, f"listing {where}"))
         return
-    above |= {(here.st_dev, here.st_ino)}
+    if follow:  # only then can a folder lie in itself
+        above |= {(here.st_dev, here.st_ino)}
     # With '/' after a folder's name, the order within each folder is the order of whole paths.
     for item, is_folder in sorted(items, key=lambda pair: pair[0].name + "/" * pair[1]):
         path = f"{folder}/{item.name}" if folder else item.name
@@ -69,7 +88,7 @@ def _folder(
             if reason is not None:
                 yield PassedOver(path=path, reason=reason)
             elif is_folder:
-                yield from _folder(root, path, real_root, above, follow=follow)
+                yield _Within(path, above)
             else:
                 yield Found(path=path, status=item.stat())
         except FileNotFoundError:

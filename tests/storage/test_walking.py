@@ -93,3 +93,15 @@ def test_an_unreadable_folder(store, root, monkeypatch):
     entries, passed_over = store.survey()
     assert [entry.path for entry in entries] == ["b/x"]
     assert passed_over == [("a", "unreadable_folder")]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_folders_deeper_than_calls_go(root, follow):
+    """1,200 folders one in another are listed like any others."""
+    folder = root
+    for _ in range(1200):
+        folder = folder / "d"
+        folder.mkdir(parents=True)
+    (folder / "x").write_bytes(b"1")
+    store = open_store(str(root), storage_options={"follow_symlinks": follow})
+    assert names(store) == ["d/" * 1200 + "x"]
