@@ -9,8 +9,9 @@ never a mixture, because shards are only ever added before the manifest is repla
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from datapipe.storage import Store
 
+_SHARD_NAME: Final = re.compile(r".+-[0-9a-f]{8}\.(?:parquet|arrow)")
 TOKENS_COLUMN = "n_tokens"
 """Summed per row group into the manifest, so that a loader can plan packing and cost from metadata alone."""
 
@@ -102,9 +104,12 @@ def publish(store: Store, manifest: Manifest) -> str:
 
 
 def sweep(store: Store, manifest: Manifest, folder: str = "data") -> list[str]:
-    """Delete the files in `folder` that the published manifest does not list, and return their paths."""
+    """Delete the shards in `folder` that the published manifest does not list, and return their paths.
+
+    Only names that `write_shard` gives are shards: what somebody else put there stays.
+    """
     keep = {shard.path for shard in manifest.shards}
-    gone = [entry.path for entry in store.list(folder) if entry.path not in keep]
+    gone = [entry.path for entry in store.list(folder) if entry.path not in keep and _SHARD_NAME.fullmatch(entry.path)]
     for path in gone:
         store.delete(path)
     return gone

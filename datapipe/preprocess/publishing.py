@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 REJECTS: Final = "rejects"
 RUN: Final = "run.json"
 _TOKENIZER: Final = re.compile(r"tokenizer-[0-9a-f]{8}\.json")
+_SAMPLE: Final = re.compile(rf"{REJECTS}/[a-z0-9_]+\.jsonl")
 
 
 def store_tokenizer(store: Store, data: bytes, size: int) -> FileEntry:
@@ -97,7 +98,8 @@ def _put_rejects(store: Store, rejects: RejectSample) -> None:
     for path, data in files.items():
         store.put(path, data)
     for entry in list(store.list(REJECTS)):
-        if entry.path not in files:
+        # A sample of an earlier run; what somebody else put there has another name.
+        if entry.path not in files and _SAMPLE.fullmatch(entry.path):
             store.delete(entry.path)
 
 

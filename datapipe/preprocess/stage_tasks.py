@@ -107,7 +107,7 @@ class TaskMaker:
         digests: list[list[Any]] = []
         for number in stage.drops:
             ids = "ids" in self._plan.stages[number].writes
-            for record in self.results[number].values():
+            for _, record in sorted(self.results[number].items()):
                 if (part := record.lists.get(str(split))) is not None:
                     batch, _, digest = part
                     found.append(DropList(path=record.files["drops"].path, batch=batch, ids=ids))

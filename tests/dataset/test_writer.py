@@ -92,8 +92,10 @@ def test_sweep_removes_only_what_the_manifest_does_not_list(made):
     store = open_store(str(folder))
     stray = folder / "data" / "part-00000-00000000.parquet"
     stray.write_bytes(b"old")
+    (folder / "data" / "README.md").write_text("somebody's notes")
     assert sweep(store, manifest) == ["data/part-00000-00000000.parquet"]
     assert not stray.exists()
+    assert (folder / "data" / "README.md").exists()
     assert all((folder / s.path).exists() for s in manifest.shards)
 
 
