@@ -42,7 +42,6 @@ class RawRun:
         wall: ns on a clock apart.
         started_unix_ns: when, in UTC.
         lost: spans overwritten before they were read.
-        lost_threads: numbers of the threads they were lost on.
     """
 
     spans: npt.NDArray[np.void]
@@ -57,7 +56,6 @@ class RawRun:
     title: str = ""
     samples: int | None = None
     lost: int = 0
-    lost_threads: frozenset[int] = frozenset()
     ns_per_span: float = 0.0
     memory: tuple[tuple[float, int], ...] = ()
     environment: Mapping[str, Fact] = field(default_factory=dict)
@@ -69,7 +67,7 @@ def summarise(run: RawRun) -> Summary:
     import numpy as np
 
     spans, stages = run.spans, run.stages
-    ledger = _ledger(run)
+    ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
     mask = loader_spans(spans, stages, ledger)
     work = Precedence(spans[mask], stages)
     batches = match_batches(spans, stages, ledger)
@@ -108,13 +106,6 @@ def summarise(run: RawRun) -> Summary:
         unmeasured=_unmeasured(run, ledger, split, bool(mask.any())),
         environment=dict(run.environment), notes=dict(run.notes),
     )  # fmt: skip
-
-
-def _ledger(run: RawRun) -> Ledger:
-    ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
-    if ledger.thread in run.lost_threads:
-        return build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall, lost=True)
-    return ledger
 
 
 def _device_parts(run: RawRun, ledger: Ledger, step: Part | None) -> tuple[Part, ...]:
@@ -179,6 +170,10 @@ def _unmeasured(run: RawRun, ledger: Ledger, split: WaitSplit, loader_seen: bool
         )
     if run.lost:
         lines.append(f"{run.lost:,} spans that were overwritten before they could be read.")
+    if ledger.missing:
+        lines.append(f"{ledger.missing:,} steps whose spans are missing: where they ran is in the remainder.")
+    if ledger.overlapping:
+        lines.append(f"{ledger.overlapping:,} steps overlap others; what two claim makes the remainder negative.")
     if not run.memory:
         lines.append("Memory: this system does not report the resident size.")
     if not run.complete:

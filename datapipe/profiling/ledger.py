@@ -3,8 +3,15 @@
 What enters: spans of one process, the run's start and end. What leaves: a table step by part (ns), each step's kind,
 the run's parts, and the remainder.
 Invariant: a step's parts sum to its wall time ("other", signed, is what no phase covered); the run's parts and the
-remainder sum to the run's wall, which was clocked apart. Nothing is clamped: overlapping steps or lost spans show
-as a remainder.
+remainder sum to the run's wall, which was clocked apart. Nothing is clamped. The remainder holds, signed:
+
+- the difference of the two clocks;
+- time where steps were lost, seen by their numbers: before a first step whose predecessors are missing, between steps
+  with missing ones between, after a last step where a wait tells of another (as it does in a step still running);
+- less, what overlapping steps claim more than once.
+
+"startup", "between steps" and "teardown" are what is left of their stretch of the run: nothing else could show there.
+Steps without numbers (-1) that are lost cannot be told from time between steps, nor a lost phase from "other".
 
 Names are exclusive: a phase inside a phase takes its time from the outer one. "evaluate", "checkpoint" and "startup"
 are whole: what runs inside them (steps and waits too) counts as them. An "epoch" span, written by whoever owns
@@ -54,6 +61,8 @@ class Ledger:
         hidden: int64[n], ns of the wait during which the device was busy.
         run: the run's parts in order of time, ns: startup, steps by kind, phases between steps, teardown.
         remainder: ns, signed: the run's wall minus the sum of `run`.
+        missing: steps whose spans were lost, as far as numbers tell.
+        overlapping: steps that begin inside one and end after it: no rows of their own, and one part of the run.
         inline: bool[spans], which spans ran on the consumer's thread inside a wait: the loader's own work.
         wait: int64[n, 2], ns, start and end of each step's first wait (-1: none).
         waits: int64[w, 3], every wait: start, end (ns) and step; several a step where gradients are accumulated.
@@ -71,6 +80,8 @@ class Ledger:
     hidden: Ints
     run: Mapping[str, int]
     remainder: int
+    missing: int
+    overlapping: int
     inline: npt.NDArray[np.bool_]
     wait: Ints
     waits: Ints
@@ -89,9 +100,7 @@ class Ledger:
         return self.ns[:, self.names.index(name)] if name in self.names else np.zeros(len(self.start), np.int64)
 
 
-def build_ledger(
-    spans: Spans, stages: Sequence[str], *, began: int, ended: int, wall: int, lost: bool = False
-) -> Ledger:
+def build_ledger(spans: Spans, stages: Sequence[str], *, began: int, ended: int, wall: int) -> Ledger:
     """The ledger of one run.
 
     Args:
@@ -100,8 +109,6 @@ def build_ledger(
         began: ns, when the run began, on the spans' clock.
         ended: ns, when it ended, on the spans' clock.
         wall: ns, the run's wall time on a clock of its own.
-        lost: spans of the consumer's thread were overwritten: time before a first step that is not number 0, and
-            time between steps whose numbers jump, is "not recorded".
     """
     import numpy as np
 
@@ -125,7 +132,7 @@ def build_ledger(
     inline[mine[loader_work]] = True
     mine = mine[~loader_work]
 
-    steps = _outermost(spans, mine[spans["stage"][mine] == number["step"]])
+    steps, overlapping = _outermost(spans, mine[spans["stage"][mine] == number["step"]])
     others = mine[spans["stage"][mine] != number["step"]]
     mine = np.concatenate([steps, others])
     start, end = spans["start"][steps].astype(np.int64), spans["end"][steps].astype(np.int64)
@@ -149,8 +156,8 @@ def build_ledger(
     epoch = _epochs(spans, mine[spans["stage"][mine] == number.get("epoch", -1)], start)
     kind = np.where(np.diff(epoch, prepend=epoch[0]) != 0, EPOCH, STEADY).astype(np.uint8)
     number_of = spans["item"][steps].astype(np.int64)
-    headless = lost and number_of[0] > 0
-    if not headless:
+    missing, after_last = _missing(spans, is_step, number_of, number["wait"], thread)
+    if not missing[0]:
         kind[0] = FIRST
     every_wait, awaited = _waits(spans, waits, start, end)
     wait = _first_of_each(every_wait, len(start))
@@ -159,11 +166,14 @@ def build_ledger(
     hidden = np.bincount(every_wait[:, 2], asleep, minlength=len(start)).astype(np.int64)
     run = _run_parts(
         stages, start, end, kind, segments.start[~inside], segments.end[~inside], stage[~inside],
-        began=began, ended=ended, headless=headless, holes=lost & (np.diff(number_of) > 1),
+        began=began, ended=ended, missing=missing,
+        lost_until=_pass_end(spans, number.get("epoch", -1), after_last, ended) if missing[-1] else -1,
+        overlapping=(spans["start"][overlapping].astype(np.int64), spans["end"][overlapping].astype(np.int64)),
     )  # fmt: skip
     return Ledger(
         thread=thread, number=number_of, start=start, end=end, kind=kind, epoch=epoch,
-        names=names, ns=ns, hidden=hidden, run=run, remainder=wall - sum(run.values()), inline=inline,
+        names=names, ns=ns, hidden=hidden, run=run, remainder=wall - sum(run.values()),
+        missing=int(missing.sum()), overlapping=len(overlapping), inline=inline,
         wait=wait, waits=every_wait, awaited=awaited,
     )  # fmt: skip
 
@@ -174,7 +184,8 @@ def _empty(inline: npt.NDArray[np.bool_], *, wall: int, ran: int) -> Ledger:
     none = np.empty(0, dtype=np.int64)
     return Ledger(
         thread=-1, number=none, start=none, end=none, kind=none.astype(np.uint8), epoch=none, names=("other",),
-        ns=none.reshape(0, 1), hidden=none, run={"startup": ran}, remainder=wall - ran, inline=inline,
+        ns=none.reshape(0, 1), hidden=none, run={"startup": ran}, remainder=wall - ran,
+        missing=0, overlapping=0, inline=inline,
         wait=none.reshape(0, 2), waits=none.reshape(0, 3), awaited=none,
     )  # fmt: skip
 
@@ -190,20 +201,46 @@ def _drop_inside_whole(spans: Spans, mine: Ints, whole: Sequence[int]) -> Ints:
     return mine[~held]
 
 
-def _outermost(spans: Spans, steps: Ints) -> Ints:
-    """Steps in order of time, without those that begin inside another (a loop inside a loop)."""
+def _outermost(spans: Spans, steps: Ints) -> tuple[Ints, Ints]:
+    """Steps in order of time without those that begin inside another (a loop inside a loop); those that outlast it."""
     import numpy as np
 
     steps = steps[np.lexsort((-spans["end"][steps], spans["start"][steps]))]
     start, end = spans["start"][steps], spans["end"][steps]
     if bool(np.all(start[1:] >= end[:-1])):
-        return steps
-    kept, reach = [], -1
+        return steps, steps[:0]
+    kept, outlast, reach = [], [], -1
     for i, (s, e) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
         if s >= reach:
             kept.append(i)
             reach = e
-    return steps[kept]
+        elif e > reach:
+            outlast.append(i)
+    return steps[kept], steps[outlast]
+
+
+def _missing(spans: Spans, is_step: npt.NDArray[np.bool_], number_of: Ints, wait: int, thread: int) -> tuple[Ints, int]:
+    """Steps that are missing before each of n and after the last, int64[n + 1]; when the first after it was asked for.
+
+    A step counts as recorded wherever it is: inside another, inside an evaluation, on another thread.
+    """
+    import numpy as np
+
+    known = np.unique(spans["item"][is_step]).astype(np.int64)
+    known = known[known >= 0]
+    before = np.append(-1, number_of[:-1])
+    between = np.searchsorted(known, number_of) - np.searchsorted(known, before, side="right")
+    missing = np.where(number_of > before, number_of - before - 1 - between, 0)
+    waits = spans[(spans["stage"] == wait) & (spans["thread"] == thread) & (spans["flags"] & DEVICE == 0)]
+    untold = waits[(waits["item"] > max(number_of[-1], -1)) & ~np.isin(waits["item"], known)]
+    after = len(np.unique(untold["item"])) if number_of[-1] >= 0 else 0
+    return np.append(missing, after), int(untold["start"].min()) if len(untold) else -1
+
+
+def _pass_end(spans: Spans, epoch: int, at: int, ended: int) -> int:
+    """The end of the epoch that holds the time `at`, or of the run."""
+    held = spans[(spans["stage"] == epoch) & (spans["start"] <= at) & (spans["end"] >= at)]
+    return int(held["end"].min()) if len(held) else ended
 
 
 def _part_names(stages: Sequence[str], seen: Ints) -> tuple[str, ...]:
@@ -250,33 +287,48 @@ def _first_of_each(waits: Ints, n: int) -> Ints:
 def _run_parts(
     stages: Sequence[str], start: Ints, end: Ints, kind: npt.NDArray[np.uint8],
     left: Ints, right: Ints, stage: Ints, *,
-    began: int, ended: int, headless: bool, holes: npt.NDArray[np.bool_],
+    began: int, ended: int, missing: Ints, lost_until: int, overlapping: tuple[Ints, Ints],
 ) -> dict[str, int]:  # fmt: skip
-    """The run's parts in order of time; named segments outside steps keep their names."""
+    """The run's parts in order of time; named segments outside steps keep their names.
+
+    The stretches between steps are numbered 0 (before the first) to n (after the last).
+    """
     import numpy as np
 
-    length = end - start
-    where = np.where(left < start[0], 0, np.where(left >= end[-1], 2, 1))  # before, between, after the steps
-    gaps = np.maximum(start[1:] - end[:-1], 0)
-    total = (int(start[0]) - began, int(gaps.sum()), ended - int(end[-1]))
+    n = len(start)
+    over = union(*overlapping)
+    opens, closes = np.append(began, end), np.append(start, ended)
+    free = closes - opens - covered(opens, closes, over)
+    own = right - left - covered(left, right, over)
     named: list[dict[str, int]] = [{}, {}, {}]
-    for place in (0, 1, 2):
-        here = where == place
-        for number in np.unique(stage[here]).tolist():
-            if stages[number] != "epoch":
-                ns = int((right - left)[here & (stage == number)].sum())
-                named[place][stages[number]] = named[place].get(stages[number], 0) + ns
-    before = "not recorded" if headless else "startup"
-    run: dict[str, int] = {before: total[0] - sum(ns for name, ns in named[0].items() if name != "startup")}
-    run |= {f"{name} (before)": ns for name, ns in named[0].items() if name != "startup"}
+    at = np.searchsorted(start, left, side="right")
+    place = np.where(at == 0, 0, np.where(at == n, 2, 1))  # before, between, after the steps
+    for number in np.unique(stage).tolist():
+        if stages[number] == "epoch":
+            continue
+        mine = stage == number
+        free -= np.rint(np.bincount(at[mine], own[mine], minlength=n + 1)).astype(np.int64)
+        for where in np.unique(place[mine]).tolist():
+            named[where][stages[number]] = int(own[mine & (place == where)].sum())
+    if lost_until >= 0:  # what follows the pass with the lost steps is teardown still
+        after = left >= lost_until
+        late = int(own[after & (stage != _number(stages, "epoch"))].sum())
+        free[n] = max(0, ended - lost_until) - late
+    free[:n][missing[:n] > 0] = 0
+
+    run: dict[str, int] = {"startup": int(free[0]) + named[0].pop("startup", 0)}
+    run |= {f"{name} (before)": ns for name, ns in named[0].items()}
     for label, wanted in (("first step", FIRST), ("steady steps", STEADY), ("first steps of epochs", EPOCH)):
         if bool((kind == wanted).any()):
-            run[label] = int(length[kind == wanted].sum())
+            run[label] = int((end - start)[kind == wanted].sum())
+    if len(overlapping[0]):
+        run["overlapping steps"] = int((overlapping[1] - overlapping[0]).sum())
     run |= {f"{name} (between steps)": ns for name, ns in named[1].items()}
-    hole = int(gaps[holes].sum())
-    if hole:
-        run["not recorded"] = run.get("not recorded", 0) + hole
-    run["between steps"] = total[1] - sum(named[1].values()) - hole
+    run["between steps"] = int(free[1:n].sum())
     run |= {f"{name} (after)": ns for name, ns in named[2].items()}
-    run["teardown"] = total[2] - sum(named[2].values())
+    run["teardown"] = int(free[n])
     return run
+
+
+def _number(stages: Sequence[str], name: str) -> int:
+    return stages.index(name) if name in stages else -1

@@ -24,7 +24,7 @@ _KNOWN: Final = {
     "pin": ("#7d6a57", "#9c8874"), "queue": ("#a9a39a", "#78736b"), "loader": ("#e0602a", "#ee7a45"),
     "startup": ("#8fa3b8", "#62788f"), "first step": ("#6f8aa6", "#7f9ab6"), "steady steps": ("#2b6cab", "#5b9bd8"),
     "first steps of epochs": ("#86a9cc", "#456a91"), "between steps": ("#b7a98c", "#75694f"),
-    "teardown": ("#c3c8ce", "#565d66"), "not recorded": ("#dcdfe3", "#454b53"),
+    "teardown": ("#c3c8ce", "#565d66"), "overlapping steps": ("#dcdfe3", "#454b53"),
 }  # fmt: skip
 _OWN: Final = (
     ("#33a0a0", "#4bb0b0"), ("#6d8b2d", "#8fae4c"), ("#a0527f", "#c4749f"), ("#5069bd", "#8299e6"),

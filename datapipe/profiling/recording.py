@@ -237,7 +237,6 @@ class Profile:
             title=self._title,
             samples=self._samples or None,
             lost=sum(lost.values()),
-            lost_threads=frozenset(lost),
             ns_per_span=self._ns_per_span,
             memory=self._archive.memory,
             environment=describe_environment(),

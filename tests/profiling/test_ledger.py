@@ -66,10 +66,18 @@ def test_the_remainder_is_signed(spans):
 
 
 def test_steps_of_a_second_loop_inside_a_step_are_not_counted_twice(spans):
-    """Steps that overlap an earlier one are left out: the outer step holds their time."""
+    """Steps that begin in an earlier one get no row; what two claim makes the remainder negative."""
     spans.add("step", 0, 50, item=0).add("step", 10, 60, item=1).add("step", 50, 90, item=2)
     ledger = ledger_of(spans)
     assert ledger.number.tolist() == [0, 2]
+    assert (ledger.run["overlapping steps"], ledger.remainder, ledger.overlapping) == (50, -50, 1)
+
+
+def test_an_overlapping_step_claims_what_is_free_once(spans):
+    """Where it outlasts the step it began in, nobody else claims its time: not "between steps", not a phase there."""
+    spans.add("step", 0, 50, item=0).add("step", 40, 70, item=1).add("forward", 55, 65).add("step", 80, 90, item=2)
+    ledger = ledger_of(spans)
+    assert (ledger.run["overlapping steps"], ledger.run["between steps"], ledger.remainder) == (30, 10, -10)
 
 
 def test_an_evaluation_is_whole(spans):
@@ -98,16 +106,50 @@ def test_wait_under_a_busy_device_is_hidden(spans):
     assert dict(zip(ledger.names, ledger.ns[0].tolist(), strict=True)) == {"wait": 60, "forward": 10, "other": 30}
 
 
-def test_lost_spans_are_not_called_startup(spans):
-    """Where the consumer's oldest spans were overwritten, the time before the first that is left is not recorded."""
+def test_lost_steps_are_in_the_remainder(spans):
+    """Where numbers say that steps are missing, their time is neither startup nor between steps; named time stays."""
     spans.add("step", 500, 600, item=4).add("step", 600, 700, item=5).add("step", 750, 800, item=9)
-    run = spans.run()
-    ledger = build_ledger(run.spans, run.stages, began=0, ended=800, wall=800, lost=True)
-    assert ledger.run["not recorded"] == 500 + 50
-    assert "startup" not in ledger.run
+    spans.add("checkpoint", 710, 720)
+    ledger = ledger_of(spans)
+    assert ledger.remainder == 500 + 40
+    assert (ledger.run["startup"], ledger.run["between steps"]) == (0, 0)
+    assert ledger.run["checkpoint (between steps)"] == 10
+    assert ledger.missing == 4 + 3
     assert ledger.kind.tolist() == [STEADY, STEADY, STEADY]
-    whole = build_ledger(run.spans, run.stages, began=0, ended=800, wall=800)
-    assert (whole.run["startup"], whole.run["between steps"]) == (500, 50)
+
+
+def test_lost_last_steps_are_in_the_remainder(spans):
+    """A wait without its step tells of it; what follows its pass is teardown still."""
+    spans.add("epoch", 0, 140).add("step", 0, 50, item=0).add("step", 50, 100, item=1).add("wait", 100, 110, item=2)
+    spans.add("checkpoint", 150, 160)
+    ledger = ledger_of(spans, ended=170)
+    assert (ledger.missing, ledger.run["teardown"]) == (1, 20)
+    assert ledger.remainder == 40 - 10  # the wait is known by its name
+
+
+@given(data=st.data())
+def test_any_step_that_is_lost_shows(new_spans, data):
+    """Of a run without a gap, taking away steps leaves just their time as remainder; taking none leaves none."""
+    lengths = data.draw(st.lists(st.integers(1, 30), min_size=2, max_size=12))
+    lost = data.draw(st.sets(st.integers(0, len(lengths) - 2), max_size=len(lengths) - 1))
+    spans, t, gone = new_spans(), 7, 0
+    for i, length in enumerate(lengths):
+        if i in lost:
+            gone += length
+        else:
+            spans.add("step", t, t + length, item=i)
+        t += length
+    ledger = ledger_of(spans, ended=t + 5)
+    startup = 7 if 0 in lost else 0  # where the first step is lost nobody knows when it began
+    assert (ledger.remainder, ledger.missing) == (gone + startup, len(lost))
+
+
+def test_steps_recorded_elsewhere_are_not_missing(spans):
+    """Numbers used up by a loop inside a step, or inside an evaluation between steps, leave no remainder."""
+    spans.add("step", 0, 100, item=0).add("step", 10, 20, item=1).add("step", 20, 30, item=2)
+    spans.add("evaluate", 110, 150).add("step", 115, 140, item=3).add("step", 160, 200, item=4)
+    ledger = ledger_of(spans)
+    assert (ledger.remainder, ledger.missing, ledger.run["between steps"]) == (0, 0, 20)
 
 
 def test_the_consumer_is_the_thread_with_the_steps(spans):
