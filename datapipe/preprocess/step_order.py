@@ -47,10 +47,11 @@ def check_order(recipe: Recipe) -> None:
                 expected=f"the columns {', '.join(step.spec.needs)}",
                 fix=_remedy(recipe, step, missing[0]),
             )
-        if step.name == "vocabulary":
-            if trained:
-                raise ConfigError(f"{place}vocabulary comes twice", expected="once", fix="remove one of them")
-            trained = True
+        # A dataset has one vocabulary: two would be taken for each other.
+        if step.name in ("vocabulary", "tokenize"):
+            if sum(other.name == step.name for other in recipe.steps) > 1:
+                raise ConfigError(f"{place}{step.name} comes twice", expected="once", fix="remove one of them")
+            trained = trained or step.name == "vocabulary"
         if step.name == "tokenize":
             _check_tokenizer(step, place, trained=trained)
         if step.spec.kind == "reshape":

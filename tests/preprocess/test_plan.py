@@ -75,6 +75,7 @@ def test_ids_are_compared_before_texts():
         (["decode", "tokenize", "vocabulary"], "tokenize has no tokenizer"),
         (["decode", "vocabulary", {"tokenize": {"tokenizer": "/x/t.json"}}], "'t.json', and a step vocabulary"),
         (["decode", "vocabulary", "vocabulary", "tokenize"], "vocabulary comes twice"),
+        (["decode", "vocabulary", {"tokenize": {"keep_text": True}}, "tokenize"], "tokenize comes twice"),
         (["decode", "vocabulary", "tokenize", "pack", "unicode"], "unicode after pack"),
         (["decode", "vocabulary", "tokenize", "unicode"], "unicode needs the column 'text'"),
         (["decode", "vocabulary", "tokenize", "pack", "pack"], "pack after pack"),
