@@ -35,7 +35,7 @@ lint: $(VENV)/.installed-test  ## ruff and mypy strict
 test: lint      ## lint, then every check but the slow ones (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/.installed-test  ## the long suites: many kill points, large inputs
+test-slow: $(VENV)/.installed-test  ## the long suite: a kill at every task
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(TESTS)
 
 bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios

@@ -92,7 +92,9 @@ def test_killed_again_and_again(small, tmp_path, tools):
     assert tools.published(tmp_path) == tools.published(undisturbed)
 
 
-@pytest.mark.parametrize("event", [1, 7, 14])
+@pytest.mark.parametrize(
+    "event", [1, 7, 14, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 14) if n != 7)]
+)
 def test_the_driver_of_workers_killed(small, tmp_path, tools, event):
     """With worker processes at work: they end with the driver, and the next run, with another number, ends the work."""
     corpus, overrides, undisturbed, *_ = small
