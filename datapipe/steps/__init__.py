@@ -10,9 +10,10 @@ from datapipe.steps.online import steps_transform
 from datapipe.steps.options import options_from, plain_options
 from datapipe.steps.registry import REGISTRY, BoundStep, bind, find_step
 from datapipe.steps.running import Ran, StepRun, run_steps
-from datapipe.steps.step import DROP, QUARANTINE, ROW_ID, Keys, Kind, Step, StepSpec
+from datapipe.steps.step import DETAIL, DROP, QUARANTINE, ROW_ID, Keys, Kind, Step, StepSpec
 
 __all__ = [
+    "DETAIL",
     "DROP",
     "QUARANTINE",
     "REGISTRY",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DROP = "drop_reason"
 QUARANTINE = "quarantine_reason"
+DETAIL = "mark_detail"
+"""What a step has to say of a marked row beside the reason (the word that was found): string, null elsewhere."""
 ROW_ID = "row_id"
 
 
@@ -53,6 +55,14 @@ class StepSpec:
         needs: columns it reads; gives: columns it adds or rewrites.
         build: options → the callable; heavy imports happen in here.
         summary: one line, for `--help` and the printed plan.
+        signals: columns of numbers that the step adds for every row, marked or not, and that the runner takes out of
+            the table again and stores beside the shards: what the step measured. Named "<short>.<name>".
+        counters: those of the signals that are summed over all rows for the report ("pii.email").
+        judge: (signals, options) → reasons string[n], null where a row stays. Where given, the drop marks of the step
+            are exactly what it says, so that stored signals can be judged again under other thresholds. Such a step
+            rewrites no column that `judge` steps after it read: a run of them is measured on the same rows.
+        resources: options that name local files (a text, or a list of them): their content, not their path, is part
+            of the task key, and a worker is given paths of its own.
     """
 
     name: str
@@ -64,3 +74,7 @@ class StepSpec:
     reasons: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
+    judge: Callable[[pa.Table, Any], pa.Array] | None = None
+    resources: tuple[str, ...] = ()
