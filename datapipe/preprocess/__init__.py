@@ -22,10 +22,11 @@ import types
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from datapipe.preprocess.plan import Plan, Stage, build_plan
+    from datapipe.preprocess.plan import Plan, build_plan
     from datapipe.preprocess.recipe import Recipe
     from datapipe.preprocess.recipe_file import load_recipe, parse_overrides, shipped_recipes
     from datapipe.preprocess.run import preprocess
+    from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.summary import Progress, RunSummary
     from datapipe.preprocess.survey import plan_run
 
@@ -34,7 +35,7 @@ _HOME: Final = {
     "Progress": "summary",
     "Recipe": "recipe",
     "RunSummary": "summary",
-    "Stage": "plan",
+    "Stage": "stage",
     "build_plan": "plan",
     "load_recipe": "recipe_file",
     "parse_overrides": "recipe_file",

@@ -9,19 +9,43 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
 
 from datapipe.preprocess.hashes import read_hashes
 from datapipe.preprocess.map_task import read_drops
 from datapipe.preprocess.rows_file import RowsWriter
-from datapipe.preprocess.tasks import TaskRecord
+from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
-    from datapipe.preprocess.tasks import DuplicatesTask
+    from datapipe.preprocess.tasks import DropList
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DuplicatesTask(Task):
+    """One bucket of hashes over all splits.
+
+    Attributes:
+        low, high: the bucket: first bytes [low, high).
+        hashes: (split, path of its hash file), by split.
+        ignore: drop lists of rows that are no longer there, by split.
+    """
+
+    low: int
+    high: int
+    hashes: tuple[tuple[int, str], ...] = field(repr=False)
+    ignore: Mapping[int, tuple[DropList, ...]] = field(default_factory=dict, repr=False)
+
+    def run(self) -> TaskRecord:
+        """See `Task.run`."""
+        return run_duplicates(self)
 
 
 def run_duplicates(task: DuplicatesTask) -> TaskRecord:
@@ -59,8 +83,6 @@ def run_duplicates(task: DuplicatesTask) -> TaskRecord:
                     )
                     lists[str(int(splits[mine[0]]))] = (number, int(end - start), digest)
             files["drops"] = work.put_file("drops", task.key, path)
-    from datapipe.preprocess.tasks import StepCost
-
     return TaskRecord(
         key=task.key,
         stage=task.name,

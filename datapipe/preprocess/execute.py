@@ -12,10 +12,9 @@ import traceback
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import DatapipeError, NoSpaceError, StepError, StorageError
-from datapipe.preprocess.tasks import DuplicatesTask, MapTask, TaskRecord
 
 if TYPE_CHECKING:
-    from datapipe.preprocess.tasks import Task
+    from datapipe.preprocess.tasks import Task, TaskRecord
 
 WORKER_ENVIRONMENT: Final = {
     "POLARS_MAX_THREADS": "1",
@@ -33,10 +32,10 @@ def execute(task: Task) -> TaskRecord:
     from datapipe.preprocess.work import WorkFolder
 
     try:
-        record = _run(task)
+        record = task.run()
         WorkFolder(task.output.open()).finish(record)
     except DatapipeError as error:
-        error.add_note(_where(task))
+        error.add_note(task.place())
         raise
     except MemoryError as error:
         short = StepError("out of memory", fix="make output.split_bytes smaller, or use fewer workers")
@@ -54,31 +53,9 @@ def execute(task: Task) -> TaskRecord:
     return record
 
 
-def _run(task: Task) -> TaskRecord:
-    if isinstance(task, MapTask):
-        from datapipe.preprocess.map_task import run_map
-
-        return run_map(task)
-    if isinstance(task, DuplicatesTask):
-        from datapipe.preprocess.duplicates_task import run_duplicates
-
-        return run_duplicates(task)
-    from datapipe.preprocess.vocabulary_task import run_vocabulary
-
-    return run_vocabulary(task)
-
-
-def _where(task: Task) -> str:
-    if not isinstance(task, MapTask):
-        return f"stage {task.stage}, {task.name}"
-    files = [piece.file.name for piece in task.pieces.pieces] if task.pieces is not None else []
-    of = f" ({files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''})" if files else ""
-    return f"stage {task.stage}, {task.name}, split {task.split}{of}"
-
-
 def _noted(error: DatapipeError, task: Task, cause: BaseException) -> DatapipeError:
     """The error with its place; the cause itself does not cross process boundaries, so the last frames go along."""
-    error.add_note(_where(task))
+    error.add_note(task.place())
     frames = traceback.extract_tb(cause.__traceback__)[-2:]
     error.add_note("raised at " + " ← ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in reversed(frames)))  # noqa: PTH119
     return error

@@ -14,9 +14,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import CorpusError
-from datapipe.preprocess.hashes import digests_of, digests_of_ids, encode_hashes
-from datapipe.preprocess.rows_file import RowsWriter, conform, read_rows
-from datapipe.preprocess.step_order import INTERNAL, POSITION
+from datapipe.preprocess.passes import collector_of
+from datapipe.preprocess.rows_file import conform, read_rows
+from datapipe.preprocess.stage import SHARD
+from datapipe.preprocess.step_order import POSITION, internal
 from datapipe.preprocess.tally import Tally
 from datapipe.preprocess.tasks import PASSING, OutputFile, TaskRecord
 from datapipe.preprocess.work import WorkFolder
@@ -44,7 +45,7 @@ def run_map(task: MapTask) -> TaskRecord:
     store = task.output.open()
     with contextlib.ExitStack() as stack:
         run = _Run(task, store, stack)
-        fields = run.shard() if "shard" in task.writes else run.rows()
+        fields = run.shard() if SHARD in task.writes else run.rows()
     return TaskRecord(
         key=task.key,
         stage=task.name,
@@ -67,56 +68,40 @@ class _Run:
         self.work = WorkFolder(store)
         self.tally = Tally(task.seed)
         self.keys = Keys(seed=task.seed)
-        self._ids: list[Any] = []
-        self._hashes: list[Any] = []
-        self._positions: list[Any] = []
-        steps = [bind(name, self._with_tokenizer(options, stack)) for name, options in task.steps]
+        steps = [bind(name, options) for name, options in self._steps(stack)]
         self.by_row: list[BoundStep] = [step for step in steps if step.spec.kind != "reshape"]
         self.reshape: list[BoundStep] = steps[len(self.by_row) :]
+        self.collectors = [collector_of(kind)(kind, task, self.work, stack) for kind in task.writes if kind != SHARD]
 
-    def _with_tokenizer(self, options: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Any]:
-        """Options with the tokenizer's path on this machine."""
-        if "tokenizer" not in options or self.task.tokenizer is None:
-            return options
-        path = self.store.local_path(self.task.tokenizer)
-        if path is None:
+    def _steps(self, stack: contextlib.ExitStack) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Names and options, with the paths that files have on this machine."""
+        for place, (name, options) in enumerate(self.task.steps):
+            here: dict[str, Any] = {}
+            for step, option, paths in self.task.files:
+                if step == place:
+                    local = [self._local(path, stack) for path in paths]
+                    here[option] = local[0] if isinstance(options[option], str) else local
+            yield name, {**options, **here}
+
+    def _local(self, path: str, stack: contextlib.ExitStack) -> str:
+        """A file of the output store, on this machine."""
+        local = self.store.local_path(path)
+        if local is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="datapipe-"))
-            path = os.path.join(folder, "tokenizer.json")  # noqa: PTH118
-            with open(path, "wb") as file:  # noqa: PTH123
-                file.write(self.store.read(self.task.tokenizer))
-        return {**options, "tokenizer": path}
+            local = os.path.join(folder, os.path.basename(path))  # noqa: PTH118, PTH119
+            with open(local, "wb") as file:  # noqa: PTH123
+                file.write(self.store.read(path))
+        return local
 
     def rows(self) -> dict[str, Any]:
         """A stage that hands rows, hashes or a sample to later ones."""
-        files: dict[str, OutputFile] = {}
-        kinds: list[str] = [kind for kind in ("rows", "sample") if kind in self.task.writes]
-        with contextlib.ExitStack() as stack:
-            paths = {kind: stack.enter_context(self.work.scratch_file(kind)) for kind in kinds}
-            writers = {kind: RowsWriter(path) for kind, path in paths.items()}
-            with contextlib.ExitStack() as opened:
-                for writer in writers.values():
-                    opened.enter_context(writer)
-                for table in self._documents():
-                    self._hand_on(table, writers)
-            for kind, writer in writers.items():
-                if writer.rows:
-                    files[kind] = self.work.put_file(kind, self.task.key, paths[kind])
-        if self._ids:
-            everywhere = [digests for digests, _ in self._ids]
-            files["ids"] = self._put_hashes("ids", everywhere, [positions for _, positions in self._ids])
-        if self._hashes:
-            files["hashes"] = self._put_hashes("hashes", self._hashes, self._positions)
-        return {"files": files}
-
-    def _hand_on(self, table: pa.Table, writers: dict[str, RowsWriter]) -> None:
-        self.tally.written(table)
-        if "hashes" in self.task.writes:
-            self._hashes.append(digests_of(table.column("content_hash")))
-            self._positions.append(table.column(POSITION).to_numpy())
-        if "rows" in writers:
-            writers["rows"].write(table.drop_columns([c for c in INTERNAL[1:] if c in table.column_names]))
-        if "sample" in writers:
-            writers["sample"].write(self._sampled(table))
+        for table in self._documents():
+            self.tally.written(table)
+            for collector in self.collectors:
+                if not collector.as_read:
+                    collector.add(table)
+        finished = [(collector.kind, collector.finish()) for collector in self.collectors]
+        return {"files": {kind: file for kind, file in finished if file is not None}}
 
     def shard(self) -> dict[str, Any]:
         """The last stage: rows of the dataset."""
@@ -183,7 +168,7 @@ class _Run:
         assert self.task.shard is not None
         wanted = self.task.shard.columns
         if wanted is None:
-            return table.drop_columns([c for c in INTERNAL if c in table.column_names])
+            return table.drop_columns([c for c in internal() if c in table.column_names])
         return table.select(list(wanted))
 
     def _documents(self) -> Iterator[pa.Table]:
@@ -191,9 +176,9 @@ class _Run:
         from datapipe.steps import run_steps
 
         for table in self._corpus() if self.task.pieces is not None else self._rows():
-            if "ids" in self.task.writes:
-                digests = digests_of_ids(table.column("row_id").to_pylist())
-                self._ids.append((digests, table.column(POSITION).to_numpy()))
+            for collector in self.collectors:
+                if collector.as_read:
+                    collector.add(table)
             ran = run_steps(table, self.by_row, self.keys)
             self.tally.costs(ran.per_step)
             self.tally.marked(ran.marked, table)
@@ -263,37 +248,22 @@ class _Run:
         import pyarrow as pa
 
         assert self.task.rows is not None
-        lists = [(drops.ids, *read_drops(self.store, drops)) for drops in self.task.drops]
+        lists = [(drops.removal, *read_drops(self.store, drops)) for drops in self.task.drops]
         for table in read_rows(self.store, self.task.rows):
             self.tally.rows_in += table.num_rows
             positions = table.column(POSITION).to_numpy()
             stays = np.ones(table.num_rows, bool)
-            for ids, dropped, survivors in lists:
+            for removal, dropped, survivors in lists:
                 gone = stays & np.isin(positions, dropped)
                 if gone.any():
                     stays &= ~gone
                     places = np.searchsorted(dropped, positions[gone])
                     details = [f"{split}:{position}" for split, position in survivors[places].tolist()]
-                    self.tally.repeated(table.filter(pa.array(gone)), ids=ids, details=details)
+                    self.tally.removed(table.filter(pa.array(gone)), removal, details)
             if not stays.all():
                 table = table.filter(pa.array(stays))  # noqa: PLW2901  (the rows that are left of it)
             if table.num_rows:
                 yield table
-
-    def _sampled(self, table: pa.Table) -> pa.Table:
-        """The texts that the vocabulary is trained on."""
-        import pyarrow as pa
-
-        from datapipe.steps.vocabulary import sampled
-
-        chosen = sampled(table.column("sample_key").to_numpy(), self.task.rate)
-        return table.select(["text"]).filter(pa.array(chosen))
-
-    def _put_hashes(self, kind: str, digests: list[Any], positions: list[Any]) -> OutputFile:
-        import numpy as np
-
-        data = encode_hashes(np.concatenate(digests), np.concatenate(positions))
-        return self.work.put_bytes(kind, self.task.key, data)
 
 
 def read_drops(store: Store, drops: DropList) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:

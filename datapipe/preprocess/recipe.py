@@ -92,12 +92,15 @@ class RecipeStep:
         return self.spec.name
 
     def plain(self) -> dict[str, Any]:
-        """Options as JSON-able values; of a path to a tokenizer only the file's name, so that no machine shows."""
+        """Options as JSON-able values; of a path to a file only the file's name, so that no machine shows."""
         from datapipe.steps import plain_options
 
         options = plain_options(self.options)
-        if options.get("tokenizer"):
-            options["tokenizer"] = PurePath(options["tokenizer"]).name
+        for option in self.spec.resources:
+            value = options[option]
+            options[option] = (
+                PurePath(value).name if isinstance(value, str) else [PurePath(each).name for each in value]
+            )
         return options
 
 

@@ -180,10 +180,17 @@ def _step(node: Node, where: str, folder: Path | None) -> RecipeStep:
     if options is not None and options.value is not None and not isinstance(options.value, dict):
         raise RecipeError(f"{_at(where, options.line)}: {name}: {options.plain()!r}", expected="options as a mapping")
     found = dict(options.value or {}) if options is not None else {}
-    if folder is not None and isinstance(path := found.get("tokenizer", Node(None, 0)).value, str) and path:
+    if folder is not None:
         # A recipe's paths are relative to the recipe, so that it works from any folder.
-        found["tokenizer"] = Node(str(folder / path), found["tokenizer"].line)
+        found |= {option: _relative(found[option], folder) for option in spec.resources if option in found}
     return RecipeStep(spec=spec, options=_options(spec, found, where, node.line), where=here)
+
+
+def _relative(node: Node, folder: Path) -> Node:
+    """A path, or a list of them, from a recipe in `folder`."""
+    if isinstance(node.value, list):
+        return Node([_relative(each, folder) for each in node.value], node.line)
+    return Node(str(folder / node.value), node.line) if isinstance(node.value, str) and node.value else node
 
 
 def _section(name: str, kind: type[Any], node: Node | None, where: str) -> Any:

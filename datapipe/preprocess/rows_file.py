@@ -34,10 +34,16 @@ class RowsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._writer is not None:
-            if kind is None:
-                self._writer.close()
-            self._sink.close()
+        self.close()
+
+    def close(self) -> None:
+        """End the file; a second call does nothing."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            finally:
+                self._sink.close()
 
     def write(self, table: pa.Table) -> None:
         """Append a table as one record batch."""

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
+from datapipe.preprocess.made import Made
 from datapipe.preprocess.output_folder import check_ours, claim
 from datapipe.preprocess.publishing import RUN, nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
 from datapipe.preprocess.rows_file import read_rows
-from datapipe.preprocess.stage_tasks import TaskMaker
+from datapipe.preprocess.stage_tasks import tasks_of
 from datapipe.preprocess.step_order import POSITION
 from datapipe.preprocess.summary import Progress, RunSummary
 from datapipe.preprocess.survey import survey
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from datapipe.dataset import FileEntry
-    from datapipe.preprocess.plan import Plan, Stage
+    from datapipe.preprocess.plan import Plan
+    from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.tasks import Task
     from datapipe.preprocess.work import WorkFolder
     from datapipe.storage import Store
@@ -124,22 +126,21 @@ class _Run:
         self._costs: dict[str, StepCost] = {}
         self._seconds: dict[str, float] = {}
         self._text_bytes = 0
-        self._maker = TaskMaker(plan, place, storage_options, self._given_tokenizer())
-
-    def _given_tokenizer(self) -> OutputFile | None:
-        """The tokenizer that the recipe names, copied to where every worker can read it."""
-        for path, checksum in self.plan.resources.items():
-            data = Path(path).read_bytes()
-            return self.work.put_bytes("tokenizer", checksum, data)
-        return None
+        self._input_options = storage_options
+        # Files that options name, copied to where every worker can read them.
+        copies = {
+            path: work.put_bytes("resource", checksum, Path(path).read_bytes())
+            for path, checksum in plan.resources.items()
+        }
+        self._made = Made(plan, place, copies)
 
     def stage(self, stage: Stage) -> None:
         """Do what is not done of a stage."""
         began = time.perf_counter()
-        tasks = list(self._maker.tasks(stage))
+        tasks = list(tasks_of(stage, self._made, self._input_options))
         meter = _Meter(stage, len(self.plan.stages), len(tasks), began, self.report, {t.key: t.bytes for t in tasks})
         records: dict[int, TaskRecord] = {}
-        self._maker.results[stage.number] = records
+        self._made.records[stage.number] = records
         # Two splits of equal rows are one task: what it writes is the same, and it is done once.
         pending: dict[str, list[Task]] = {}
         for task in tasks:
@@ -198,12 +199,11 @@ class _Run:
         last = self.plan.stages[-1].number
         rejects = self._resolved()
         manifest = publish_run(
-            self.store, self.plan, self._maker.results[last], self.ledger, self._vocabulary(), rejects
+            self.store, self.plan, self._made.records[last], self.ledger, self._vocabulary(), rejects
         )
         if keep_work:
-            given = self._maker.tokenizer
-            records = [record for found in self._maker.results.values() for record in found.values()]
-            self.work.prune(records, files=[given.path] if given is not None else [])
+            records = [record for found in self._made.records.values() for record in found.values()]
+            self.work.prune(records, files=[file.path for file in self._made.resources.values()])
         else:
             self.work.discard()
         seconds = time.perf_counter() - started
@@ -236,13 +236,20 @@ class _Run:
         return summary
 
     def _vocabulary(self) -> FileEntry | None:
-        file = self._maker.tokenizer
+        file = self._tokenizer()
         if file is None:
             return None
         from tokenizers import Tokenizer
 
         data = self.store.read(file.path)
         return store_tokenizer(self.store, data, Tokenizer.from_str(data.decode()).get_vocab_size())
+
+    def _tokenizer(self) -> OutputFile | None:
+        """What the step tokenize was given; without one, the vocabulary that was trained."""
+        for step in self.plan.recipe.steps:
+            if step.name == "tokenize":
+                return self._made.files_of(step)["tokenizer"][0]
+        return self._made.product("vocabulary")
 
     def _resolved(self) -> RejectSample:
         """The sample, with the row id of a duplicate's survivor for its place (split:position)."""
@@ -257,7 +264,7 @@ class _Run:
             if "rows" not in stage.writes or stage.source is not None:
                 continue
             for split, positions in wanted.items():
-                record = self._maker.results[stage.number].get(split)
+                record = self._made.records[stage.number].get(split)
                 if record is None or "rows" not in record.files:
                     continue
                 for table in read_rows(self.store, record.files["rows"].path, ["row_id", POSITION]):

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 READ: Final = ("row_id", "media_type", "raw")
 """What the readers of every format give; `text` comes from the step decode, also where a reader decoded it already."""
 POSITION: Final = "__position"
-INTERNAL: Final = (POSITION, "content_hash", "sample_key")
-"""Columns that stages hand to each other; no shard holds them."""
+
+
+def internal() -> tuple[str, ...]:
+    """Columns that stages hand to each other; no shard holds them."""
+    from datapipe.preprocess.passes import internal_columns
+
+    return (POSITION, *internal_columns())
 
 
 def check_order(recipe: Recipe) -> None:
@@ -64,18 +69,18 @@ def check_order(recipe: Recipe) -> None:
         if step.name == "tokenize" and not getattr(step.options, "keep_text", True):
             columns.remove("text")
     wanted = recipe.output.columns
-    unknown = [name for name in wanted or () if name not in columns or name in INTERNAL]
+    unknown = [name for name in wanted or () if name not in columns or name in internal()]
     if unknown or wanted == ():
         raise ConfigError(
             f"output.columns = {list(wanted or ())}",
-            expected=f"some of {', '.join(name for name in columns if name not in INTERNAL)}",
+            expected=f"some of {', '.join(name for name in columns if name not in internal())}",
             fix=f"remove {unknown[0]}" if unknown else "name a column, or null for all",
         )
 
 
 def _check_columns(recipe: Recipe) -> None:
     names = recipe.input.columns
-    taken = [*READ, "text", "bad_bytes", "tokens", "n_tokens", *INTERNAL, "drop_reason", "quarantine_reason"]
+    taken = [*READ, "text", "bad_bytes", "tokens", "n_tokens", *internal(), "drop_reason", "quarantine_reason"]
     for name in names:
         if name in taken or names.count(name) > 1:
             raise ConfigError(

@@ -55,7 +55,6 @@ def survey(
 ) -> Inputs:  # fmt: skip
     """Find the input and plan the run."""
     from datapipe.corpus import discover, plan_splits
-    from datapipe.storage import checksum_file
 
     names = [str(each) for each in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     refuse_overlap(names, store)
@@ -69,13 +68,32 @@ def survey(
         )
     refuse_overlap((), store, files)
     size = recipe.output.split_bytes or split_size(sum(file.size for file in files))
-    resources = {}
-    for step in recipe.steps:
-        if path := getattr(step.options, "tokenizer", ""):
-            if not Path(path).is_file():
-                raise ConfigError(f"tokenize.tokenizer: there is no file {path}", expected="a tokenizer.json")
-            resources[path] = checksum_file(path)
+    resources = _resources(recipe)
     plan = build_plan(
         recipe, plan_splits(files, target_bytes=size, storage_options=storage_options), resources=resources
     )
     return Inputs(plan=plan, skipped=discovery.skipped_counts)
+
+
+def _resources(recipe: Recipe) -> dict[str, str]:
+    """Checksum by path of the local files that options name.
+
+    Raises:
+        ConfigError: one is not there.
+    """
+    from datapipe.storage import checksum_file
+
+    found = {}
+    for step in recipe.steps:
+        for option in step.spec.resources:
+            value = getattr(step.options, option)
+            for path in [value] if isinstance(value, str) else value:
+                if path and not Path(path).is_file():
+                    raise ConfigError(
+                        f"{step.name}.{option}: there is no file {path}",
+                        expected="the path of a file on this machine",
+                        fix="check the path; a recipe's relative paths are relative to the recipe",
+                    )
+                if path:
+                    found[path] = checksum_file(path)
+    return found

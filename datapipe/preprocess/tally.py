@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from datapipe.corpus import Quarantined
+    from datapipe.preprocess.stage import Removal
     from datapipe.steps import StepRun
 
 
@@ -70,18 +71,20 @@ class Tally:
                 )
             self.sample.add(chosen)
 
-    def repeated(self, table: pa.Table, *, ids: bool, details: list[str]) -> None:
-        """Rows that a drop list named: of an id seen before (bad data), or of a text seen before."""
+    def removed(self, table: pa.Table, removal: Removal, details: list[str]) -> None:
+        """Rows that a drop list named; `details`: for each, the place of the row it lost to."""
         if not table.num_rows:
             return
-        reason, step = ("duplicate_id", "read") if ids else ("duplicate", "exact_duplicates")
         row_ids = table.column("row_id").to_pylist()
-        chosen = self._rejects(table, row_ids, reason, step, details)
-        if ids:
-            self._count(self.quarantined, reason, len(row_ids))
-            self.first_bad = self.first_bad or min(chosen, key=lambda reject: reject.rank)
-        else:
+        chosen = self._rejects(table, row_ids, removal.reason, removal.step, details)
+        if removal.kind == "duplicate":
             self.duplicates += len(row_ids)
+        else:
+            self._count(
+                self.quarantined if removal.kind == "quarantine" else self.dropped, removal.reason, len(row_ids)
+            )
+        if removal.kind == "quarantine":
+            self.first_bad = self.first_bad or min(chosen, key=lambda reject: reject.rank)
         self.sample.add(chosen)
 
     def costs(self, runs: Iterable[StepRun]) -> None:

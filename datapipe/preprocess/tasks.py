@@ -8,11 +8,12 @@ no repr.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.preprocess.recipe import digest_of
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from datapipe.corpus import Split
     from datapipe.preprocess.recipe import InputSettings, OutputSettings
+    from datapipe.preprocess.stage import Removal
     from datapipe.storage import Store
 
 CODE: Final = 1
@@ -61,88 +63,84 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class DropList:
-    """Where one split's part of a drop list is: a record batch of a file; `ids`: it is about duplicate row ids."""
+    """Where one split's part of a drop list is: a record batch of a file; and what becomes of the rows on it."""
 
     path: str
     batch: int
-    ids: bool
+    removal: Removal
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapTask:
-    """Rows of one split, through a sequence of steps.
+class Task(abc.ABC):
+    """One unit of work, self-contained and small.
 
     Attributes:
-        key, stage, name, split: which task it is; name is the stage's.
-        steps: name and plain options of each.
-        writes: see `plan.Stage`.
-        pieces: what to read of the corpus; None: read `rows`.
-        rows: a rows file in the output store.
-        tokenizer: a tokenizer file in the output store, for the step tokenize.
-        rate: share of the rows in the vocabulary's sample.
-        stem: the shard's path without checksum and ending.
+        key: names everything its output depends on.
+        stage, name: the stage it belongs to. split: its number in there.
+        output: where its files go.
+        bytes: of what it reads, about: for progress.
     """
 
     key: str
     stage: int
     name: str
     split: int
-    bytes: int
     output: Place
+    bytes: int = 0
+
+    @abc.abstractmethod
+    def run(self) -> TaskRecord:
+        """Do it: its files are stored, its record is returned (and not yet stored)."""
+
+    def place(self) -> str:
+        """Which task it is, for messages."""
+        return f"stage {self.stage}, {self.name}, part {self.split}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MapTask(Task):
+    """Rows of one split, through a sequence of steps.
+
+    Attributes:
+        seed: of the recipe.
+        steps: name and plain options of each.
+        files: (place in `steps`, option, paths in the output store): what the option's local files are here.
+        settings: what passes set for their collectors.
+        writes: see `plan.Stage`.
+        pieces: what to read of the corpus; None: read `rows`.
+        rows: a rows file in the output store.
+        stem: the shard's path without checksum and ending.
+    """
+
     seed: int
     steps: tuple[tuple[str, dict[str, Any]], ...]
     writes: tuple[str, ...]
+    files: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     pieces: Split | None = field(default=None, repr=False)
     input: InputSettings | None = None
     input_options: Mapping[str, Any] | None = field(default=None, repr=False)
     rows: str | None = None
     drops: tuple[DropList, ...] = ()
-    tokenizer: str | None = None
-    rate: float = 1.0
     shard: OutputSettings | None = None
     stem: str = ""
 
+    def run(self) -> TaskRecord:
+        """See `Task.run`."""
+        from datapipe.preprocess.map_task import run_map
 
-@dataclass(frozen=True, kw_only=True)
-class DuplicatesTask:
-    """One bucket of hashes over all splits.
+        return run_map(self)
 
-    Attributes:
-        low, high: the bucket: first bytes [low, high).
-        hashes: (split, path of its hash file), by split.
-        ignore: drop lists of rows that are no longer there, by split.
-    """
-
-    key: str
-    stage: int
-    name: str
-    split: int
-    output: Place
-    low: int
-    high: int
-    hashes: tuple[tuple[int, str], ...] = field(repr=False)
-    ignore: Mapping[int, tuple[DropList, ...]] = field(default_factory=dict, repr=False)
-    bytes: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class VocabularyTask:
-    """Train a vocabulary on the samples."""
-
-    key: str
-    stage: int
-    name: str
-    split: int
-    output: Place
-    options: dict[str, Any]
-    samples: tuple[str, ...] = field(repr=False)
-    bytes: int = 0
+    def place(self) -> str:
+        """See `Task.place`."""
+        files = [piece.file.name for piece in self.pieces.pieces] if self.pieces is not None else []
+        of = f" ({files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''})" if files else ""
+        return f"stage {self.stage}, {self.name}, split {self.split}{of}"
 
 
 PASSING: Final = ("changed_file", "unreadable_file")
 """Why a reader quarantines a file that it may be able to read the next time: such a task is not done for good."""
-
-Task = MapTask | DuplicatesTask | VocabularyTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +186,8 @@ class TaskRecord:
         shard: the dataset's entry for the shard, as plain data; schema: its Arrow schema, encoded.
         lists: of a duplicates task, by split: [record batch, rows, digest].
         size: of a vocabulary: tokens in it.
+        counters: what steps counted over the rows, summed.
+        found: small plain values that a pass hands to its later stages.
     """
 
     key: str
@@ -208,6 +208,8 @@ class TaskRecord:
     schema: str | None = None
     lists: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     size: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

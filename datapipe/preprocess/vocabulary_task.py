@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
 
 from datapipe.errors import PreprocessError
 from datapipe.preprocess.rows_file import read_rows
-from datapipe.preprocess.tasks import StepCost, TaskRecord
+from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from datapipe.preprocess.tasks import VocabularyTask
-
 _PARALLEL = "TOKENIZERS_PARALLELISM"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class VocabularyTask(Task):
+    """Train a vocabulary on the samples: `samples` are their paths, `options` the step's."""
+
+    options: dict[str, Any]
+    samples: tuple[str, ...] = field(repr=False)
+
+    def run(self) -> TaskRecord:
+        """See `Task.run`."""
+        return run_vocabulary(self)
 
 
 def run_vocabulary(task: VocabularyTask) -> TaskRecord:

@@ -1,8 +1,8 @@
 """Keyed draws: what random steps take their chances from.
 
 What enters: row ids, keys and the name of what is drawn. What leaves: numbers. Invariant: a draw is a function of
-(seed, epoch, row id, name) alone, so that offline and online, on any number of workers and in any order, a row meets the
-same fate.
+(seed, epoch, row id, name) alone, so that offline and online, on any number of workers and in any order, a row meets
+the same fate.
 """
 
 from __future__ import annotations

@@ -200,4 +200,5 @@ SPEC: Final = StepSpec(
     summary="text → token ids, an end-of-text token after each document",
     needs=("text",),
     gives=(TOKENS, N_TOKENS),
+    resources=("tokenizer",),
 )

@@ -5,12 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.preprocess.duplicates_task import find_repeats, run_duplicates
+from datapipe.preprocess.duplicates_task import DuplicatesTask, find_repeats
 from datapipe.preprocess.hashes import digests_of_ids, encode_hashes, record_type
 from datapipe.preprocess.map_task import read_drops
-from datapipe.preprocess.tasks import DropList, DuplicatesTask, Place
+from datapipe.preprocess.stage import Removal
+from datapipe.preprocess.tasks import DropList, Place
 from datapipe.storage import open_store
 
+GONE = Removal(kind="duplicate", reason="duplicate", step="exact_duplicates")
 SPLITS = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=8), max_size=5)
 
 
@@ -50,21 +52,21 @@ def run(folder, splits, buckets, ignore=None):
     found = {}
     for bucket in range(buckets):
         width = 256 // buckets
-        record = run_duplicates(
-            DuplicatesTask(
-                key=f"{bucket:032x}",
-                stage=1,
-                name="duplicates",
-                split=bucket,
-                output=place,
-                low=bucket * width,
-                high=(bucket + 1) * width,
-                hashes=tuple(hashes),
-                ignore=ignore or {},
-            )
-        )
+        record = DuplicatesTask(
+            key=f"{bucket:032x}",
+            stage=1,
+            name="duplicates",
+            split=bucket,
+            output=place,
+            low=bucket * width,
+            high=(bucket + 1) * width,
+            hashes=tuple(hashes),
+            ignore=ignore or {},
+        ).run()
         for split, (batch, rows, _) in record.lists.items():
-            positions, survivors = read_drops(store, DropList(path=record.files["drops"].path, batch=batch, ids=False))
+            positions, survivors = read_drops(
+                store, DropList(path=record.files["drops"].path, batch=batch, removal=GONE)
+            )
             assert len(positions) == rows
             assert positions.tolist() == sorted(positions.tolist())
             found |= {(int(split), p): tuple(s) for p, s in zip(positions.tolist(), survivors.tolist(), strict=True)}
@@ -91,20 +93,18 @@ def run_duplicates_of(folder, ids):
     store, place = open_store(str(folder)), Place(url=str(folder))
     for split, values in enumerate(ids):
         store.put(f"{split}.ids", encode_hashes(digests_of_ids(values), np.arange(len(values))))
-    record = run_duplicates(
-        DuplicatesTask(
-            key="f" * 32,
-            stage=1,
-            name="duplicate ids",
-            split=0,
-            output=place,
-            low=0,
-            high=256,
-            hashes=((0, "0.ids"), (1, "1.ids")),
-        )
-    )
+    record = DuplicatesTask(
+        key="f" * 32,
+        stage=1,
+        name="duplicate ids",
+        split=0,
+        output=place,
+        low=0,
+        high=256,
+        hashes=((0, "0.ids"), (1, "1.ids")),
+    ).run()
     batch, _, _ = record.lists["1"]
-    return (DropList(path=record.files["drops"].path, batch=batch, ids=True),)
+    return (DropList(path=record.files["drops"].path, batch=batch, removal=GONE),)
 
 
 def test_a_list_has_a_digest_of_its_own(tmp_path):
@@ -114,18 +114,16 @@ def test_a_list_has_a_digest_of_its_own(tmp_path):
         store, place = open_store(str(tmp_path)), Place(url=str(tmp_path))
         for split, texts in enumerate(splits):
             store.put(f"{split}.hashes", encode_hashes(digests_of_ids(texts), np.arange(len(texts))))
-        record = run_duplicates(
-            DuplicatesTask(
-                key="e" * 32,
-                stage=1,
-                name="duplicates",
-                split=0,
-                output=place,
-                low=0,
-                high=256,
-                hashes=tuple((split, f"{split}.hashes") for split in range(len(splits))),
-            )
-        )
+        record = DuplicatesTask(
+            key="e" * 32,
+            stage=1,
+            name="duplicates",
+            split=0,
+            output=place,
+            low=0,
+            high=256,
+            hashes=tuple((split, f"{split}.hashes") for split in range(len(splits))),
+        ).run()
         return {split: digest for split, (_, _, digest) in record.lists.items()}
 
     before = digests([["a", "b"], ["a"], ["c"]])

@@ -81,7 +81,13 @@ def a_task(action, key="0" * 32):
 
     class Strange:
         output = Output()
-        name, stage, split, options = "strange", 0, 0, {}
+        name, stage, split = "strange", 0, 0
+
+        def run(self):
+            return self.output.open()
+
+        def place(self):
+            return "stage 0, strange"
 
     task = Strange()
     task.key = key

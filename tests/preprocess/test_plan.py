@@ -19,17 +19,17 @@ def splits(n=3, root="/somewhere", size=100):
 
 def shape(recipe, **overrides):
     plan = build_plan(load_recipe({"steps": recipe}, overrides), splits())
-    return [(s.name, s.kind, s.source, s.drops, s.writes) for s in plan.stages]
+    return [(s.name, s.kind, s.source, s.drops, s.writes or (s.reads,)) for s in plan.stages]
 
 
 def test_the_text_recipe_is_five_stages():
     """Map → duplicates → sample → vocabulary → map, each reading what an earlier one wrote."""
     plan = build_plan(load_recipe("text"), splits())
-    assert [(s.name, s.kind, s.tasks, s.source, s.drops, s.writes) for s in plan.stages] == [
+    assert [(s.name, s.kind, s.tasks, s.source, s.drops, s.writes or (s.reads,)) for s in plan.stages] == [
         ("clean", "map", 3, None, (), ("rows", "hashes")),
         ("duplicates", "duplicates", 1, 0, (), ("hashes",)),
         ("sample", "map", 3, 0, (1,), ("sample",)),
-        ("vocabulary", "vocabulary", 1, 2, (), ()),
+        ("vocabulary", "vocabulary", 1, 2, (), ("tokenizer",)),
         ("write", "map", 3, 0, (1,), ("shard",)),
     ]
 

@@ -2,7 +2,8 @@
 
 from types import SimpleNamespace
 
-from datapipe.preprocess.stage_tasks import TaskMaker
+from datapipe.preprocess.made import Made
+from datapipe.preprocess.stage import Removal
 
 
 def test_drop_lists_come_in_the_order_of_the_buckets_whatever_finished_first():
@@ -13,12 +14,12 @@ def test_drop_lists_come_in_the_order_of_the_buckets_whatever_finished_first():
             lists={"0": (bucket, 1, f"digest {bucket}")}, files={"drops": SimpleNamespace(path=f"drops-{bucket}")}
         )
 
-    plan = SimpleNamespace(stages=[SimpleNamespace(writes=("hashes",)), SimpleNamespace(writes=("drops",))])
+    plan = SimpleNamespace(stages=[None, SimpleNamespace(removal=Removal(kind="drop", reason="r", step="s"))])
     stage = SimpleNamespace(drops=(1,))
     found = []
     for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
-        maker = TaskMaker(plan, None, None, None)
-        maker.results[1] = {bucket: record(bucket) for bucket in order}
-        found.append(maker._drops(stage, 0))
+        made = Made(plan, None)
+        made.records[1] = {bucket: record(bucket) for bucket in order}
+        found.append(made.drops(stage, 0))
     assert found[0] == found[1]
-    assert [digest for _, digest in found[0][1]] == [f"digest {n}" for n in range(4)]
+    assert [digest for _, _, digest in found[0][1]] == [f"digest {n}" for n in range(4)]

@@ -1,0 +1,49 @@
+"""Global steps: one pass a file, and the way from a step's name to its pass.
+
+exact_duplicates    which rows repeat an earlier one (and, of ids, which repeat an id)
+vocabulary          a sample of the texts → a tokenizer
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datapipe.preprocess.collectors import Collector
+    from datapipe.preprocess.passes.contract import Pass
+
+_HOME: Final = {
+    "exact_duplicates": "exact_duplicates_pass",
+    "vocabulary": "vocabulary_pass",
+}
+"""Each module has a `PASS`."""
+
+
+@cache
+def pass_of(step: str) -> Pass:
+    """The pass of a global step."""
+    found: Pass = importlib.import_module(f"{__name__}.{_HOME[step]}").PASS
+    return found
+
+
+@cache
+def collector_of(kind: str) -> type[Collector]:
+    """The collector that writes files of this kind."""
+    from datapipe.preprocess.collectors import RowsCollector
+
+    if kind == "rows":
+        return RowsCollector
+    return next(pass_of(step).collectors[kind] for step in _HOME if kind in pass_of(step).collectors)
+
+
+@cache
+def internal_columns() -> tuple[str, ...]:
+    """Columns that passes add for themselves."""
+    return tuple(name for step in _HOME for name in pass_of(step).internal)
+
+
+def feeder_of(step: str, option: str) -> str | None:
+    """The global step that gives `step` the file for `option`; None where no pass does."""
+    return next((each for each in _HOME if (step, option) in pass_of(each).feeds), None)
