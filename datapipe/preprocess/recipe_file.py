@@ -174,7 +174,7 @@ def _step(node: Node, where: str, folder: Path | None) -> RecipeStep:
             expected="a step's name, or one name with its options: `- pack: {seq_len: 512}`",
         )
     try:
-        spec = find_step(name)
+        spec = find_step(name, folder=folder)
     except ConfigError as error:
         raise RecipeError(f"{here}: {error.got}", expected=error.expected, fix=error.fix) from None
     if options is not None and options.value is not None and not isinstance(options.value, dict):

@@ -11,6 +11,7 @@ from datapipe.steps.options import options_from, plain_options
 from datapipe.steps.registry import REGISTRY, BoundStep, bind, find_step
 from datapipe.steps.running import Ran, StepRun, run_steps
 from datapipe.steps.step import DETAIL, DROP, QUARANTINE, ROW_ID, Keys, Kind, Step, StepSpec
+from datapipe.steps.user_steps import declares
 
 __all__ = [
     "DETAIL",
@@ -26,6 +27,7 @@ __all__ = [
     "StepRun",
     "StepSpec",
     "bind",
+    "declares",
     "find_step",
     "options_from",
     "plain_options",

@@ -6,6 +6,7 @@ Invariant: importing this imports no Arrow, polars or tokenizer; a spec's name i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
@@ -22,9 +23,10 @@ from datapipe.steps import (
     vocabulary,
 )
 from datapipe.steps.options import nearest, options_from, plain_options
+from datapipe.steps.user_steps import SOURCE, is_user_step, user_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -68,12 +70,18 @@ class BoundStep:
         return (bind, (self.spec.name, plain_options(self.options)))
 
 
-def find_step(name: str) -> StepSpec:
+def find_step(name: str, *, folder: str | Path | None = None) -> StepSpec:
     """The spec of a step.
+
+    Args:
+        name: as in the registry; "file.py:function" and "package.module:function" are a user's own (`user_steps`).
+        folder: what the path of a user's file is relative to; None: the working folder.
 
     Raises:
         ConfigError: no step has that name; the message holds the nearest one.
     """
+    if isinstance(name, str) and is_user_step(name):
+        return user_spec(name, folder=folder)
     spec = REGISTRY.get(name) if isinstance(name, str) else None
     if spec is None:
         raise ConfigError(
@@ -94,7 +102,10 @@ def bind(name: str, options: Mapping[str, Any] | Any = None) -> BoundStep:
     Raises:
         ConfigError: an unknown step or option, a value of another type or out of range.
     """
-    spec = find_step(name)
+    if is_user_step(name) and isinstance(options, Mapping) and SOURCE in options:
+        spec = user_spec(name, source=options[SOURCE])
+    else:
+        spec = find_step(name)
     if not isinstance(options, spec.options):
         options = options_from(spec, options or {})
     return BoundStep(spec=spec, options=options, step=spec.build(options))

@@ -1,0 +1,53 @@
+"""A user's function in a recipe: the same guarantees as a step of ours."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import datapipe
+
+STEP = '''
+import pyarrow.compute as pc
+
+def not_about(table, *, word: str = "cats"):
+    """Rows without the word stay."""
+    return pc.invert(pc.match_substring(table["text"], word))
+'''
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A recipe with the step's file beside it, and a small corpus."""
+    (tmp_path / "own.py").write_text(STEP)
+    (tmp_path / "recipe.yaml").write_text("steps: [decode, own.py:not_about, {own.py:not_about: {word: dogs}}]\n")
+    rows = [{"text": f"row {i} about {'cats' if i % 3 == 0 else 'dogs' if i % 3 == 1 else 'birds'}"} for i in range(30)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_it_runs_from_the_recipes_folder_and_is_accounted_for(folder, monkeypatch):
+    """Its rows are dropped for its name, in this process as in workers, and no path of this machine is published."""
+    monkeypatch.chdir("/")
+    summaries = [
+        datapipe.preprocess(folder / "in.jsonl", folder / f"out{workers}", folder / "recipe.yaml", workers=workers)
+        for workers in (0, 1)
+    ]
+    assert [s.dropped for s in summaries] == [{"not_about": 20}] * 2
+    assert summaries[0].fingerprint == summaries[1].fingerprint
+    manifest = (folder / "out0/manifest.json").read_text()
+    assert str(folder) not in manifest
+    assert manifest == (folder / "out1/manifest.json").read_text()
+
+
+def test_an_edit_of_the_file_runs_it_anew(folder):
+    """The file's content is part of the task keys: nothing is taken from before an edit, all from after it."""
+    run = lambda: datapipe.preprocess(folder / "in.jsonl", folder / "out", folder / "recipe.yaml", workers=0)  # noqa: E731  (said three times)
+    assert run().tasks_run == 1
+    assert run().tasks_run == 0
+    (folder / "own.py").write_text(STEP.replace("cats", "birds"))
+    again = run()
+    assert again.tasks_run == 1
+    left = datapipe.open_dataset(folder / "out", columns=["text"]).take(list(range(10)))["text"].to_pylist()
+    assert all("cats" in text for text in left)
