@@ -1,37 +1,41 @@
 """Run steps one after the other over one Arrow table, and account for every row.
 
 What enters: a table with `row_id`, and bound steps. What leaves: the rows that came through, a table of the rows that
-were marked, each with its step and reason, and what each step took in, gave and cost.
+were marked, each with its step and reason, what was measured of each row, and what each step took in, gave and cost.
 Invariant: rows in = rows out + marked rows (a `reshape` step apart); rows keep their order; a step that adds, removes
-or reorders rows, or marks a reason that it has not declared, is stopped.
+or reorders rows, marks a reason or adds a column that it has not declared, is stopped.
+
+Rows that a step marks are taken out before the next. Steps with a `judge` that stand side by side are measured on the
+same rows: a row that the first marks is still measured by the others, and its reason is that of the first. So a
+threshold of one of them can be changed afterwards, and what the others say of the rows it lets pass is known.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from datapipe.errors import ConfigError, DatapipeError, StepError
-from datapipe.steps.columns import classic, row_ids
-from datapipe.steps.step import DROP, QUARANTINE, ROW_ID
+from datapipe.errors import DatapipeError, StepError
+from datapipe.steps.columns import classic
+from datapipe.steps.row_fates import RowFates
+from datapipe.steps.step_checks import check_input, check_output, culprit, note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
     from datapipe.steps.registry import BoundStep
     from datapipe.steps.step import Keys
 
-DROPPED: Final = "drop"
-QUARANTINED: Final = "quarantine"
-
 
 @dataclass(frozen=True, kw_only=True)
 class StepRun:
     """What one step did: rows in and out (marked rows are not out), bytes of the table it was given, CPU seconds.
 
+    A row that an earlier step of the same judged group marked is in its bytes and its seconds, not in its rows.
     CPU seconds are the process's, all threads: polars and tokenizers work on threads of their own. So they are right
     in a worker that runs one task at a time, and too high where others compute beside it.
     """
@@ -49,32 +53,31 @@ class Ran:
 
     Attributes:
         table: the rows that came through.
-        marked: `row_id, step, kind ("drop" | "quarantine"), reason`, all string, in the order of the steps;
-            of one step, quarantined rows come first.
+        marked: `row_id, step, kind ("drop" | "quarantine"), reason, detail`, all string, in the order of the steps;
+            of one step, quarantined rows come first. detail is null where the step said nothing.
         per_step: one entry per step, in order.
+        counters: the steps' counters, summed over all rows that they measured.
     """
 
     table: pa.Table
     marked: pa.Table
     per_step: tuple[StepRun, ...]
+    counters: dict[str, int] = field(default_factory=dict)
+    fates: RowFates = field(repr=False, compare=False)
 
+    @property
+    def signals(self) -> pa.Table:
+        """What became of each row: one row per row of the input, in its order. Made when asked for.
 
-@final
-class _Marks:
-    """The marked rows of a run, collected step by step."""
-
-    def __init__(self) -> None:
-        self.parts: list[pa.Table] = []
-
-    def table(self) -> pa.Table:
-        import pyarrow as pa
-
-        schema = pa.schema([(name, pa.string()) for name in (ROW_ID, "step", "kind", "reason")])
-        return pa.concat_tables([schema.empty_table(), *self.parts])
+        Columns: `row_id`; `step, kind, reason, detail`, null where the row came through; each signal, null where the
+        row was not measured ("<signal>#2" of a step that comes twice). Of steps after a `reshape` step nothing is
+        here: their rows are others.
+        """
+        return self.fates.table()
 
 
 def run_steps(table: pa.Table, steps: Sequence[BoundStep], keys: Keys) -> Ran:
-    """Run the steps in order, taking the marked rows out after each.
+    """Run the steps in order, taking the marked rows out after each (of a group of judged steps, after the last).
 
     Args:
         table: a table with `row_id: string`. String-view columns come out as large_string.
@@ -85,34 +88,44 @@ def run_steps(table: pa.Table, steps: Sequence[BoundStep], keys: Keys) -> Ran:
         ConfigError: a column that a step needs is missing, or an option is wrong; the notes name step and row.
         StepError: a step raised, or broke its contract; the notes name the step and the first row of the table.
     """
-    marks = _Marks()
-    per_step = []
     table = classic(table)
-    for number, step in enumerate(steps, 1):
-        rows_in, bytes_in = table.num_rows, table.nbytes
+    fates = RowFates(table)
+    per_step: list[StepRun] = []
+    for number, step, last in _grouped(steps):
+        rows_in, bytes_in = fates.unmarked(table), table.nbytes
         cpu = time.process_time()
-        table = _run_one(table, step, keys, f"step {number} of {len(steps)}: {step.name}", marks)
+        table = _run_one(table, step, keys, f"step {number} of {len(steps)}: {step.name}", fates)
+        rows_out = fates.unmarked(table)
+        if last:
+            table = fates.close(table)
         per_step.append(
             StepRun(
                 name=step.name,
                 rows_in=rows_in,
-                rows_out=table.num_rows,
+                rows_out=rows_out,
                 bytes_in=bytes_in,
                 cpu_seconds=time.process_time() - cpu,
             )
         )
-    return Ran(table=table, marked=marks.table(), per_step=tuple(per_step))
+    return Ran(table=table, marked=fates.marked(), per_step=tuple(per_step), counters=dict(fates.counters), fates=fates)
 
 
-def _run_one(table: pa.Table, step: BoundStep, keys: Keys, where: str, marks: _Marks) -> pa.Table:
-    """One step's output without the rows it marked, which go into `marks`."""
+def _grouped(steps: Sequence[BoundStep]) -> Iterator[tuple[int, BoundStep, bool]]:
+    """(number from 1, step, whether rows are taken out after it): a group is a run of steps with a `judge`."""
+    for number, (step, after) in enumerate(itertools.zip_longest(steps, steps[1:]), 1):
+        assert step is not None
+        yield number, step, step.spec.judge is None or after is None or after.spec.judge is None
+
+
+def _run_one(table: pa.Table, step: BoundStep, keys: Keys, where: str, fates: RowFates) -> pa.Table:
+    """One step's output, its marks and signals handed to `fates`."""
     try:
-        _check_input(table, step)
+        check_input(table, step)
         result = step(table, keys)
-        _check_output(table, result, step)
-        return _split(result, step, marks)
+        check_output(table, result, step)
+        return fates.take(classic(result), step)
     except DatapipeError as error:
-        _note(error, table, where)
+        note(error, table, where)
         raise
     except MemoryError:
         raise
@@ -125,122 +138,8 @@ def _run_one(table: pa.Table, step: BoundStep, keys: Keys, where: str, marks: _M
             expected="a step that marks the rows it cannot handle, and raises for none",
             fix="look at the row named below, or leave the step out",
         )
-        _note(wrapped, table, where)
-        culprit = _culprit(table, step, keys, type(error))
-        if culprit is not None:
-            wrapped.add_note(f"it raises for this row alone: {culprit}")
+        note(wrapped, table, where)
+        blamed = culprit(table, step, keys, type(error))
+        if blamed is not None:
+            wrapped.add_note(f"it raises for this row alone: {blamed}")
         raise wrapped from error
-
-
-def _note(error: BaseException, table: Any, where: str) -> None:
-    error.add_note(where)
-    if ROW_ID in table.column_names and table.num_rows:
-        error.add_note(f"first row: {table.column(ROW_ID)[0].as_py()} ({table.num_rows:,} rows in the table)")
-
-
-def _culprit(table: pa.Table, step: BoundStep, keys: Keys, kind: type[BaseException]) -> str | None:
-    """The first row for which the step raises the same kind of error on its own, by halving; None if there is none.
-
-    Costs at most as much again as the step over the table, once, on the way to an error.
-    """
-    if step.spec.kind == "reshape" or not table.num_rows:
-        return None
-    start, size = 0, table.num_rows
-    while size > 1:
-        half = size // 2
-        if _raises(table.slice(start, half), step, keys, kind):
-            size = half
-        else:
-            start, size = start + half, size - half
-    if not _raises(table.slice(start, 1), step, keys, kind):
-        return None
-    return str(table.column(ROW_ID)[start].as_py())
-
-
-def _raises(table: pa.Table, step: BoundStep, keys: Keys, kind: type[BaseException]) -> bool:
-    try:
-        step(table, keys)
-    except kind:
-        return True
-    return False
-
-
-def _check_input(table: pa.Table, step: BoundStep) -> None:
-    """The columns a step needs are there, and none that would pass for a mark."""
-    columns = table.column_names
-    missing = [name for name in (ROW_ID, *step.spec.needs) if name not in columns]
-    if missing:
-        raise ConfigError(
-            f"{step.name} needs {', '.join(missing)}; the table has {', '.join(columns) or 'no column'}",
-            expected=f"columns {', '.join(dict.fromkeys((ROW_ID, *step.spec.needs)))}",
-            fix="put the step that gives it earlier in the recipe",
-        )
-    taken = [name for name in (DROP, QUARANTINE) if name in columns]
-    if taken:
-        raise ConfigError(
-            f"the table has a column {taken[0]!r} of its own",
-            expected="that name to be free: steps mark rows by it",
-            fix="rename the column, or leave it out of the reader's columns",
-        )
-
-
-def _check_output(before: pa.Table, after: Any, step: BoundStep) -> None:
-    """A step gives a table; one that is not `reshape`, the rows it was given, in their order."""
-    import pyarrow as pa
-
-    if not isinstance(after, pa.Table):
-        raise StepError(
-            f"{step.name} returned {type(after).__name__}", expected="a pyarrow.Table", fix="correct the step"
-        )
-    if ROW_ID not in after.column_names:
-        raise StepError(f"{step.name} removed {ROW_ID}", expected="every row to keep its id", fix="correct the step")
-    if step.spec.kind == "reshape":
-        return
-    if after.num_rows != before.num_rows:
-        raise StepError(
-            f"{step.name} was given {before.num_rows:,} rows and returned {after.num_rows:,}",
-            expected="the same rows, some of them marked",
-            fix="mark rows by drop_reason instead of removing them, or declare the step kind='reshape'",
-        )
-    if not row_ids(after).equals(row_ids(before)):
-        raise StepError(
-            f"{step.name} changed row ids or their order",
-            expected="the same rows in the same order",
-            fix="correct the step, or declare it kind='reshape'",
-        )
-
-
-def _split(table: pa.Table, step: BoundStep, marks: _Marks) -> pa.Table:
-    """Take the marked rows out of a step's output; a row marked both ways is quarantined."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for name, kind in ((QUARANTINE, QUARANTINED), (DROP, DROPPED)):
-        if name not in table.column_names:
-            continue
-        reasons = table.column(name)
-        stays = pc.is_null(reasons)
-        gone = table.filter(pc.invert(stays))
-        table = table.filter(stays).drop_columns([name])
-        if not gone.num_rows:
-            continue
-        given = gone.column(name).cast(pa.string())
-        undeclared = sorted(set(pc.unique(given).to_pylist()) - set(step.spec.reasons))
-        if undeclared:
-            raise StepError(
-                f"{step.name} marked rows by {', '.join(map(repr, undeclared))}",
-                expected=f"a declared reason: {', '.join(step.spec.reasons) or 'it declares none'}",
-                fix="add the reason to the step's spec",
-            )
-        n = gone.num_rows
-        marks.parts.append(
-            pa.table(
-                {
-                    ROW_ID: row_ids(gone),
-                    "step": pa.array([step.name] * n, pa.string()),
-                    "kind": pa.array([kind] * n, pa.string()),
-                    "reason": given,
-                }
-            )
-        )
-    return table

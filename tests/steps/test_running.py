@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError, DatapipeError, StepError
-from datapipe.steps import DROP, QUARANTINE, BoundStep, Keys, StepSpec, bind, run_steps
+from datapipe.steps import DETAIL, DROP, QUARANTINE, BoundStep, Keys, StepSpec, bind, run_steps, steps_transform
 
 KEYS = Keys(seed=5)
 
@@ -54,7 +56,8 @@ def test_accounting():
     ]
     ran = run_steps(rows(), steps, KEYS)
     assert ran.table.to_pydict() == {"row_id": ["r0", "r2"], "value": [0, 2]}
-    assert [tuple(mark.values()) for mark in ran.marked.to_pylist()] == [
+    assert ran.marked["detail"].null_count == 4
+    assert [tuple(mark.values())[:4] for mark in ran.marked.to_pylist()] == [
         ("r1", "one", "drop", "odd"),
         ("r3", "one", "drop", "odd"),
         ("r5", "one", "drop", "odd"),
@@ -75,7 +78,7 @@ def test_no_steps_no_marks():
     ran = run_steps(rows(), [], KEYS)
     assert ran.table.equals(rows())
     assert ran.per_step == ()
-    assert ran.marked.schema == pa.schema([(n, pa.string()) for n in ("row_id", "step", "kind", "reason")])
+    assert ran.marked.schema == pa.schema([(n, pa.string()) for n in ("row_id", "step", "kind", "reason", "detail")])
 
 
 def test_marked_both_ways_counts_once():
@@ -194,7 +197,7 @@ def test_missing_columns(names):
     assert f"the table has {names[0]}" in caught.value.got
 
 
-@pytest.mark.parametrize("name", [DROP, QUARANTINE])
+@pytest.mark.parametrize("name", [DROP, QUARANTINE, DETAIL])
 def test_reserved_columns(name):
     """A column of the user's by the name of a mark is refused, before it could pass for one."""
     table = rows().append_column(name, pa.array(["mine"] * 6))
@@ -217,3 +220,128 @@ def test_errors_are_ours():
     """Whatever is wrong, `except DatapipeError` catches it."""
     with pytest.raises(DatapipeError):
         run_steps(rows(), [bind("unicode")], KEYS)
+
+
+def measure(name, threshold, **spec):
+    """A judged step: the signal "<name>.value" is value × 10, and what lies above the threshold is dropped."""
+    signal, reason = f"{name}.value", f"{name}_high"
+
+    def judge(signals, _):
+        high = pc.greater(signals[signal], threshold)
+        return pc.if_else(high, pa.scalar(reason), pa.scalar(None, pa.string()))
+
+    def step(table, _):
+        table = table.append_column(signal, pc.multiply(table["value"], 10))
+        return table.append_column(DROP, judge(table, None)).append_column(DETAIL, pc.cast(table["value"], pa.string()))
+
+    return toy(step, name=name, signals=(signal,), reasons=(reason,), judge=judge, **spec)
+
+
+class TestSignals:
+    """What steps measure is taken out of the rows and kept, row by row, with each row's fate."""
+
+    def test_judged_steps_are_measured_on_the_same_rows(self):
+        """In a run of judged steps the later ones measure what the first drops, whose reason stands.
+
+        Rows gone before the group, and rows gone before a later step, are not measured.
+        """
+        steps = [
+            toy(marker(DROP, "zero", lambda v: v == 0), name="before", reasons=("zero",)),
+            measure("a", 40),
+            measure("b", 30),
+            toy(marker(DROP, "one", lambda v: v == 1), name="between", reasons=("one",)),
+            measure("c", 1000),
+        ]
+        ran = run_steps(rows(), steps, KEYS)
+        assert ran.table.to_pydict() == {"row_id": ["r2", "r3"], "value": [2, 3]}
+        assert ran.signals.to_pydict() == {
+            "row_id": [f"r{i}" for i in range(6)],
+            "step": ["before", "between", None, None, "b", "a"],
+            "kind": ["drop", "drop", None, None, "drop", "drop"],
+            "reason": ["zero", "one", None, None, "b_high", "a_high"],
+            "detail": [None, None, None, None, "4", "5"],
+            "a.value": [None, 10, 20, 30, 40, 50],
+            "b.value": [None, 10, 20, 30, 40, 50],
+            "c.value": [None, None, 20, 30, None, None],
+        }
+        assert [(run.rows_in, run.rows_out) for run in ran.per_step] == [(6, 5), (5, 4), (4, 3), (3, 2), (2, 2)]
+
+    def test_fates_without_signals(self):
+        """Where no step measures anything the fates of dropped rows are there all the same, in the input's order."""
+        steps = [
+            toy(marker(DROP, "odd", lambda v: v % 2), name="one", reasons=("odd",)),
+            toy(marker(QUARANTINE, "four", lambda v: v == 4), name="two", reasons=("four",)),
+        ]
+        ran = run_steps(rows(), steps, KEYS)
+        assert ran.signals["reason"].to_pylist() == [None, "odd", None, "odd", "four", "odd"]
+        assert ran.signals["kind"].to_pylist() == [None, "drop", None, "drop", "quarantine", "drop"]
+        assert run_steps(rows(), [], KEYS).signals["row_id"].to_pylist() == [f"r{i}" for i in range(6)]
+
+    def test_counters_are_summed(self):
+        """A counter is summed over all rows that were measured, dropped ones too, and over batches by whoever runs."""
+        ran = run_steps(rows(), [measure("a", 40, counters=("a.value",)), measure("b", 30)], KEYS)
+        assert ran.counters == {"a.value": 150}
+        assert run_steps(rows(0), [measure("a", 40, counters=("a.value",))], KEYS).counters == {"a.value": 0}
+
+    def test_the_same_step_twice(self):
+        """The second time is measured apart, and counted together."""
+        ran = run_steps(rows(2), [measure("a", 40, counters=("a.value",))] * 2, KEYS)
+        assert ran.signals["a.value#2"].to_pylist() == [0, 10]
+        assert ran.counters == {"a.value": 20}
+
+    def test_online_rows_carry_no_signals(self):
+        """A loader's transform gives the rows alone."""
+        assert steps_transform([measure("a", 30)], KEYS)(rows()).column_names == ["row_id", "value"]
+
+    @pytest.mark.parametrize(
+        ("spec", "function", "message"),
+        [
+            ({"signals": ("x.a", "x.b")}, lambda t, _: t.append_column("x.a", t["value"]), "did not measure 'x.b'"),
+            ({"signals": ("x.a",)}, lambda t, _: t.append_column("x.a", t["row_id"]), "the signal 'x.a' as string"),
+            (
+                {"signals": ("x.a",), "counters": ("x.a",)},
+                lambda t, _: t.append_column("x.a", t["value"].cast(pa.float64())),
+                "the signal 'x.a' as double",
+            ),
+            ({}, lambda t, _: t.append_column("x.a", t["value"]), "added the column 'x.a'"),
+            ({}, lambda t, _: t.append_column("value", t["value"]), "two columns 'value'"),
+        ],
+    )
+    def test_undeclared_and_missing_columns(self, spec, function, message):
+        """A column that no spec names stops the run, and so does a declared signal that is not there or no number."""
+        with pytest.raises(StepError, match=message):
+            run_steps(rows(), [toy(function, **spec)], KEYS)
+
+    def test_a_column_by_the_name_of_a_signal(self):
+        """A column of the user's that a signal would overwrite is refused."""
+        with pytest.raises(ConfigError, match="'a.value' of its own"):
+            run_steps(rows().append_column("a.value", pa.array(range(6))), [measure("a", 1)], KEYS)
+
+    @given(
+        marks=st.lists(st.tuples(*[st.sampled_from([None, DROP, QUARANTINE])] * 4), max_size=12),
+        judged=st.tuples(*[st.booleans()] * 4),
+    )
+    def test_every_row_has_one_fate(self, marks, judged):
+        """Whatever steps mark and however they are grouped, a row's fate is that of the first step that marks it.
+
+        The rows without one come through, and a group marks what the steps one by one would.
+        """
+
+        def stepped(place, *, grouped):
+            def step(table, _):
+                mine = [marks[v][place] for v in table["value"].to_pylist()]
+                for kind in (DROP, QUARANTINE):
+                    table = table.append_column(kind, pa.array(["r" if m == kind else None for m in mine], pa.string()))
+                return table
+
+            judge = (lambda signals, _: None) if grouped else None
+            return toy(step, name=f"s{place}", reasons=("r",), judge=judge)
+
+        ran = run_steps(rows(len(marks)), [stepped(i, grouped=judged[i]) for i in range(4)], KEYS)
+        firsts = [next((i for i, mark in enumerate(row) if mark), None) for row in marks]
+        expected = [(None if i is None else f"s{i}") for i in firsts]
+        kinds = [None if i is None else row[i].removesuffix("_reason") for i, row in zip(firsts, marks, strict=True)]
+        assert ran.signals["step"].to_pylist() == expected
+        assert ran.signals["kind"].to_pylist() == kinds
+        assert ran.table["value"].to_pylist() == [i for i, step in enumerate(expected) if step is None]
+        assert ran.marked.num_rows + ran.table.num_rows == len(marks)
