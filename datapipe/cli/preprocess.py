@@ -25,6 +25,10 @@ def preprocess(
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="A Dask scheduler to use instead: tcp://host:8786.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run has done.")] = False,
+    append: Annotated[
+        bool,
+        typer.Option("--append", help="Add the files that are new as a snapshot, deduplicated against all before."),
+    ] = False,
     on_error: Annotated[str, typer.Option(help="What bad data does: quarantine (counted) or stop.")] = "quarantine",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and do nothing.")] = False,
     json: JsonOption = False,
@@ -49,7 +53,7 @@ def preprocess(
     inputs, output = paths[:-1], paths[-1]
     overrides = parse_overrides(set_ or [])
     if dry_run:
-        plan = plan_run(inputs, output, recipe=recipe, overrides=overrides)
+        plan = plan_run(inputs, output, recipe=recipe, overrides=overrides, append=append)
         if json:
             console.emit({"ok": True, "plan": plan.as_dict()})
         else:
@@ -65,6 +69,7 @@ def preprocess(
             scheduler=scheduler,
             overrides=overrides,
             fresh=fresh,
+            append=append,
             on_error=policy,
             on_progress=lambda progress: show_progress(steps, progress),
         )

@@ -13,6 +13,7 @@ from datapipe.dataset.manifest import (
     MANIFEST_NAME,
     Checksum,
     FileEntry,
+    IndexEntry,
     LedgerEntry,
     Manifest,
     RowGroups,
@@ -22,6 +23,7 @@ from datapipe.dataset.manifest import (
     parse_manifest,
 )
 from datapipe.dataset.reader import Dataset, RowGroup, open_dataset
+from datapipe.dataset.snapshots import keep_snapshot, lineage, read_snapshot, snapshot_paths
 from datapipe.dataset.verify import VerifyReport, verify_dataset
 from datapipe.dataset.writer import publish, put_file_entry, sweep, write_shard
 
@@ -32,6 +34,7 @@ __all__ = [
     "DatasetIndex",
     "Fetched",
     "FileEntry",
+    "IndexEntry",
     "LedgerEntry",
     "Manifest",
     "RowGroup",
@@ -40,10 +43,14 @@ __all__ = [
     "VerifyReport",
     "build_manifest",
     "content_fingerprint",
+    "keep_snapshot",
+    "lineage",
     "open_dataset",
     "parse_manifest",
     "publish",
     "put_file_entry",
+    "read_snapshot",
+    "snapshot_paths",
     "sweep",
     "verify_dataset",
     "write_shard",

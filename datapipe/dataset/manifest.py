@@ -127,6 +127,14 @@ class FileEntry(_Model):
     """For a vocabulary: how many tokens it has."""
 
 
+class IndexEntry(_Model):
+    """What later deliveries are compared with, of one split: `name` says which step collected it, and what."""
+
+    name: str
+    split: Count
+    file: FileEntry
+
+
 class FieldEntry(_Model):
     """A column, for people: the Arrow schema itself is in `schema`."""
 
@@ -151,6 +159,12 @@ class Manifest(_Model):
     recipe_fingerprint: str | None = None
     ledger: tuple[LedgerEntry, ...] = ()
     parent: str | None = None
+    """The fingerprint of the snapshot before; None for the first."""
+    snapshot: Count = 0
+    """0, and one more for each delivery that was appended."""
+    sources: tuple[FileEntry, ...] = ()
+    """The input files of each snapshot: JSON, [name, bytes, probe] of each."""
+    index: tuple[IndexEntry, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from datapipe.dataset.fetch import Fetched, Shards
 from datapipe.dataset.index import SUFFIXES, DatasetIndex, index_of_folder, index_of_manifest
-from datapipe.dataset.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from datapipe.dataset.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+from datapipe.dataset.snapshots import read_snapshot
 from datapipe.errors import ConfigError, DatasetError, ManifestError, NotFoundError, SchemaError
 from datapipe.storage import open_store, split_url
 
@@ -113,6 +114,23 @@ class Dataset:
         """The blocks, in shard order."""
         return RowGroups(self.index)
 
+    def newer(self) -> Dataset | None:
+        """The dataset as it is now, of the same columns, if a snapshot has been published since; else None.
+
+        This one stays as it is: what is appended changes nothing that was there. A bare folder has no snapshots.
+
+        Raises:
+            StorageError, ManifestError: the manifest cannot be read, or is none.
+        """
+        if self.manifest is None:
+            return None
+        manifest = read_snapshot(self.store)
+        if (manifest.fingerprint, manifest.snapshot) == (self.manifest.fingerprint, self.manifest.snapshot):
+            return None
+        index = index_of_manifest(manifest)
+        columns = _check_columns(manifest.schema, self.columns)
+        return Dataset(self.store, index, manifest.schema, manifest.fingerprint, manifest, columns)
+
     def fetch(self, block: int) -> Fetched:
         """Bring one row group's stored bytes near; `.decode()` on what is returned gives its rows. Thread-safe."""
         index = self.index
@@ -145,6 +163,7 @@ def open_dataset(
     url: str | os.PathLike[str],
     columns: Sequence[str] | None = None,
     *,
+    snapshot: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open a dataset made by datapipe, or any folder (or one file) of Parquet or Arrow IPC files.
@@ -152,12 +171,14 @@ def open_dataset(
     Args:
         url: a local path or any fsspec URL (s3://, gs://, https://, …).
         columns: the columns wanted, in this order; None means all.
+        snapshot: which state of a dataset that deliveries are appended to, from 0; None means the newest.
         storage_options: what the store needs (credentials, endpoint); never written anywhere.
 
     Raises:
         NotFoundError, AccessError: the place cannot be read.
         ManifestError: there is a manifest and it is not valid.
-        DatasetError: there is neither a manifest nor a data file. IntegrityError: a footer is damaged.
+        DatasetError: there is neither a manifest nor a data file, or no such snapshot.
+        IntegrityError: a footer is damaged.
         SchemaError: a column asked for does not exist, or files differ in schema.
     """
     store, entries = _locate(os.fspath(url), storage_options)
@@ -165,9 +186,13 @@ def open_dataset(
         info = store.info(MANIFEST_NAME)
         if info.size > MAX_MANIFEST_BYTES:
             raise ManifestError(f"{store.url}/{MANIFEST_NAME}: {info.size:,} bytes", expected="less than 1 GiB")
-        manifest = parse_manifest(store.read(MANIFEST_NAME), where=f"{store.url}/{MANIFEST_NAME}")
+        manifest = read_snapshot(store, snapshot)
         index, schema, fingerprint = index_of_manifest(manifest), manifest.schema, manifest.fingerprint
     else:
+        if snapshot is not None:
+            raise DatasetError(
+                f"{store.url} has no snapshots", expected="a dataset with a manifest", fix="leave it out"
+            )
         manifest = None
         index, schema, fingerprint = index_of_folder(store, entries)
     return Dataset(store, index, schema, fingerprint, manifest, _check_columns(schema, columns))

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from datapipe.dataset.arrow_footer import batch_summaries
 from datapipe.dataset.manifest import MANIFEST_NAME, RowGroups, fields_of, parse_manifest
 from datapipe.dataset.reader import Dataset, open_dataset
+from datapipe.dataset.snapshots import snapshot_paths
 from datapipe.dataset.writer import TOKENS_COLUMN, row_groups_of
 from datapipe.errors import DatapipeError
 from datapipe.storage import checksum_bytes, open_store
@@ -26,7 +27,7 @@ from datapipe.storage import checksum_bytes, open_store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from datapipe.dataset.manifest import Manifest, ShardEntry
+    from datapipe.dataset.manifest import FileEntry, Manifest, ShardEntry
     from datapipe.storage import Store
 
 
@@ -75,6 +76,9 @@ def verify_dataset(url: str | os.PathLike[str], *, storage_options: Mapping[str,
     for shard in manifest.shards:
         faults += [(shard.path, fault) for fault in _shard_faults(store, manifest, shard)]
     faults += _vocabulary_faults(store, manifest) + _ledger_faults(manifest)
+    for entry in (*manifest.sources, *(each.file for each in manifest.index)):
+        faults += [(entry.path, fault) for fault in _file_faults(store, entry)]
+    faults += _snapshot_faults(store, manifest)
     known = {shard.path for shard in manifest.shards}
     stray = [entry.path for entry in store.list("data") if entry.path not in known]
     return VerifyReport(
@@ -166,6 +170,33 @@ def _vocabulary_faults(store: Store, manifest: Manifest) -> list[tuple[str, str]
     if (size := _vocabulary_size(data)) is not None and size != entry.size:
         faults.append(f"{size:,} tokens, the manifest says {entry.size:,}")
     return [(entry.path, fault) for fault in faults]
+
+
+def _file_faults(store: Store, entry: FileEntry) -> list[str]:
+    try:
+        data = store.read(entry.path)
+    except DatapipeError as error:
+        return [error.got]
+    found = checksum_bytes(data)
+    return [] if found == entry.checksum.value else [f"checksum {found}, the manifest says {entry.checksum.value}"]
+
+
+def _snapshot_faults(store: Store, manifest: Manifest) -> list[tuple[str, str]]:
+    """Whether the snapshots before this one can still be opened: what they list must be among what is checked above."""
+    listed = {shard.path: shard for shard in manifest.shards}
+    faults = []
+    for path in snapshot_paths(store).values():
+        try:
+            older = parse_manifest(store.read(path), where=f"{store.url}/{path}")
+        except DatapipeError as error:
+            faults.append((path, str(error)))
+            continue
+        faults += [
+            (path, f"lists {shard.path}, which the newest snapshot does not have as it was")
+            for shard in older.shards
+            if listed.get(shard.path) != shard
+        ]
+    return faults
 
 
 def _vocabulary_size(data: bytes) -> int | None:

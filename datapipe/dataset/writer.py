@@ -26,6 +26,7 @@ from datapipe.dataset.manifest import (
     ShardEntry,
     safe_path,
 )
+from datapipe.dataset.snapshots import lineage, snapshot_paths
 from datapipe.storage import checksum_bytes, checksum_file
 
 if TYPE_CHECKING:
@@ -104,12 +105,15 @@ def publish(store: Store, manifest: Manifest) -> str:
 
 
 def sweep(store: Store, manifest: Manifest, folder: str = "data") -> list[str]:
-    """Delete the shards in `folder` that the published manifest does not list, and return their paths.
+    """Delete the shards in `folder` that neither the published manifest nor a snapshot before it lists; their paths.
 
     Only names that `write_shard` gives are shards: what somebody else put there stays.
     """
-    keep = {shard.path for shard in manifest.shards}
+    line = lineage(store, manifest)
+    keep = {shard.path for each in line for shard in each.shards}
     gone = [entry.path for entry in store.list(folder) if entry.path not in keep and _SHARD_NAME.fullmatch(entry.path)]
+    numbers = {each.snapshot for each in line[:-1]}
+    gone += [path for number, path in snapshot_paths(store).items() if number not in numbers]
     for path in gone:
         store.delete(path)
     return gone

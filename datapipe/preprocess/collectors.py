@@ -25,9 +25,11 @@ class Collector(abc.ABC):
 
     Attributes:
         as_read: whether it is fed the rows as they were read, before any step; else those that came through.
+        kept: whether later deliveries are compared with its file: it goes into the dataset's index.
     """
 
     as_read: ClassVar[bool] = False
+    kept: ClassVar[bool] = False
 
     def __init__(self, kind: str, task: MapTask, work: WorkFolder, stack: contextlib.ExitStack) -> None:
         """`stack` closes what the collector opens, whatever happens; `task.settings` holds what its pass set."""
@@ -65,7 +67,11 @@ class TableCollector(Collector):
     def finish(self) -> OutputFile | None:
         """See `Collector.finish`."""
         self._writer.close()
-        return self.work.put_file(self.kind, self.task.key, self._path) if self._writer.rows else None
+        if not self._writer.rows:
+            return None
+        if self.kept:
+            return self.work.keep_file(self.kind, self._path)
+        return self.work.put_file(self.kind, self.task.key, self._path)
 
 
 @final
@@ -106,4 +112,7 @@ class ArrayCollector(Collector):
         if not self.parts:
             return None
         joined = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
-        return self.work.put_bytes(self.kind, self.task.key, self.encoded(*joined))
+        data = self.encoded(*joined)
+        return (
+            self.work.keep_bytes(self.kind, data) if self.kept else self.work.put_bytes(self.kind, self.task.key, data)
+        )

@@ -13,18 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from datapipe.preprocess.hashes import read_hashes
-from datapipe.preprocess.map_task import read_drops
 from datapipe.preprocess.rows_file import RowsWriter
 from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     import numpy.typing as npt
-
-    from datapipe.preprocess.tasks import DropList
 
 
 @final
@@ -35,13 +30,13 @@ class DuplicatesTask(Task):
     Attributes:
         low, high: the bucket: first bytes [low, high).
         hashes: (split, path of its hash file), by split.
-        ignore: drop lists of rows that are no longer there, by split.
+        first: splits below it belong to an earlier snapshot: they are compared with, and nothing of them is dropped.
     """
 
     low: int
     high: int
     hashes: tuple[tuple[int, str], ...] = field(repr=False)
-    ignore: Mapping[int, tuple[DropList, ...]] = field(default_factory=dict, repr=False)
+    first: int = 0
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
@@ -58,6 +53,9 @@ def run_duplicates(task: DuplicatesTask) -> TaskRecord:
     work = WorkFolder(store)
     records, splits = _gather(task)
     repeats, firsts = find_repeats(records, splits)
+    ours = splits[repeats] >= task.first
+    repeats, firsts = repeats[ours], firsts[ours]
+    compared = int((splits >= task.first).sum())
     lists: dict[str, tuple[int, int, str]] = {}
     files = {}
     if len(repeats):
@@ -89,14 +87,14 @@ def run_duplicates(task: DuplicatesTask) -> TaskRecord:
         split=task.split,
         seconds=time.perf_counter() - started,
         files=files,
-        rows_in=len(records),
-        rows_out=len(records) - len(repeats),
+        rows_in=compared,
+        rows_out=compared - len(repeats),
         lists=lists,
         steps=(
             StepCost(
                 name=task.name,
-                rows_in=len(records),
-                rows_out=len(records) - len(repeats),
+                rows_in=compared,
+                rows_out=compared - len(repeats),
                 bytes_in=records.nbytes,
                 cpu_seconds=time.process_time() - cpu,
             ),
@@ -105,7 +103,7 @@ def run_duplicates(task: DuplicatesTask) -> TaskRecord:
 
 
 def _gather(task: DuplicatesTask) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
-    """The bucket's records of every split, and the split of each; rows that other drop lists name are left out."""
+    """The bucket's records of every split, and the split of each."""
     import numpy as np
 
     from datapipe.preprocess.hashes import record_type
@@ -114,8 +112,6 @@ def _gather(task: DuplicatesTask) -> tuple[npt.NDArray[np.void], npt.NDArray[np.
     parts, splits = [np.zeros(0, record_type())], [np.zeros(0, np.int64)]
     for split, path in task.hashes:
         records = read_hashes(store, path, task.low, task.high)
-        for drops in task.ignore.get(split, ()):
-            records = records[~np.isin(records["position"], read_drops(store, drops)[0])]
         parts.append(records)
         splits.append(np.full(len(records), split, np.int64))
     return np.concatenate(parts), np.concatenate(splits)

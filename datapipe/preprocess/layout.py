@@ -113,8 +113,6 @@ class Layout:
             kind: a word of the pass. tasks: how many, at most. owner: the pass's step. source: the stage whose files of
             kind `reads` its tasks read. removal: what becomes of the rows on its drop lists, where it makes some.
         """
-        # Lists made since those rows were hashed (of ids) tell which rows are no longer there.
-        late = tuple(number for number in self.drops if number > source)
         return self._append(
             name,
             kind,
@@ -122,7 +120,6 @@ class Layout:
             owner=owner,
             steps=steps,
             source=source,
-            drops=late,
             reads=reads,
             writes=writes,
             removal=removal,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from datapipe.preprocess.passes import feeder_of, pass_of
+from datapipe.preprocess.stage import IDS
 from datapipe.preprocess.tasks import DropList, OutputFile, Place
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Made:
         plan: what is being done. output: where.
         records: of each finished stage, by split or bucket.
         resources: by path as an option has it, the copy in the work folder.
-        prior: by kind, (split, file) of earlier snapshots, for passes that compare with them.
+        prior: by "<place of the global step in the recipe>:<kind>", (split, file) of earlier snapshots, for passes that
+            compare with them.
         given: products of an earlier snapshot, by global step.
     """
 
@@ -68,6 +70,17 @@ class Made:
         return [
             (split, record.files[kind]) for split, record in sorted(self.records[stage].items()) if kind in record.files
         ]
+
+    def index_name(self, stage: int, kind: str) -> str:
+        """What the index calls files of a kind that map stage `stage` writes: the same in every snapshot."""
+        mine = [step for step in self.plan.stages[stage].steps if step.spec.kind == "global"]
+        # By identity: a recipe may have the same step twice.
+        places = [place for place, step in enumerate(self.plan.recipe.steps) if any(step is each for each in mine)]
+        return f"{'input' if kind == IDS else places[0]}:{kind}"
+
+    def prior_files(self, stage: int, kind: str) -> list[tuple[int, OutputFile]]:
+        """What earlier snapshots have kept of a kind, by split."""
+        return self.prior.get(self.index_name(stage, kind), [])
 
     def drops(self, stage: Stage, split: int) -> tuple[tuple[DropList, ...], list[list[Any]]]:
         """The parts of the drop lists a stage is to apply that are one split's, and what names them in a task's key."""

@@ -14,9 +14,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import CorpusError
+from datapipe.preprocess.delivery import probe_of
 from datapipe.preprocess.passes import collector_of
 from datapipe.preprocess.rows_file import conform, read_rows
-from datapipe.preprocess.stage import SHARD
+from datapipe.preprocess.signals_file import SIGNALS, SignalsFile
+from datapipe.preprocess.stage import ROWS, SHARD
 from datapipe.preprocess.step_order import POSITION, internal
 from datapipe.preprocess.tally import Tally
 from datapipe.preprocess.tasks import PASSING, OutputFile, TaskRecord
@@ -46,11 +48,14 @@ def run_map(task: MapTask) -> TaskRecord:
     with contextlib.ExitStack() as stack:
         run = _Run(task, store, stack)
         fields = run.shard() if SHARD in task.writes else run.rows()
+        if run.signals is not None and (file := run.signals.finish()) is not None:
+            fields["files"] = {**fields.get("files", {}), SIGNALS: file}
     return TaskRecord(
         key=task.key,
         stage=task.name,
         split=task.split,
         seconds=time.perf_counter() - started,
+        found={"sources": run.sources} if run.sources else {},
         **fields,
         **run.tally.fields(),
     )
@@ -67,10 +72,14 @@ class _Run:
         self.store = store
         self.work = WorkFolder(store)
         self.tally = Tally(task.seed)
+        self.sources: list[list[Any]] = []
         self.keys = Keys(seed=task.seed)
         steps = [bind(name, options) for name, options in self._steps(stack)]
         self.by_row: list[BoundStep] = [step for step in steps if step.spec.kind != "reshape"]
         self.reshape: list[BoundStep] = steps[len(self.by_row) :]
+        # A stage that only collects runs the rows for what a pass needs; their fates are told where they are handed on.
+        hands_on = ROWS in task.writes or SHARD in task.writes
+        self.signals = SignalsFile(self.work, stack, corpus=task.pieces is not None) if hands_on else None
         self.collectors = [collector_of(kind)(kind, task, self.work, stack) for kind in task.writes if kind != SHARD]
 
     def _steps(self, stack: contextlib.ExitStack) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -182,6 +191,9 @@ class _Run:
             ran = run_steps(table, self.by_row, self.keys)
             self.tally.costs(ran.per_step)
             self.tally.marked(ran.marked, table)
+            self.tally.counted(ran.counters)
+            if self.signals is not None:
+                self.signals.ran(ran, table)
             if ran.table.num_rows:
                 yield ran.table
 
@@ -222,6 +234,8 @@ class _Run:
                 if batch is None:
                     break
                 self.tally.unreadable(batch.quarantined)
+                if self.signals is not None:
+                    self.signals.unreadable(batch.quarantined)
                 there = there and not any(row.reason in PASSING for row in batch.quarantined)
                 n = batch.table.num_rows
                 self.tally.rows_in += n
@@ -229,6 +243,9 @@ class _Run:
                 yield batch
             if there:
                 self._check_unchanged(piece.file)
+            if there and piece.start == 0:
+                probe = probe_of(piece.file, task.input_options)
+                self.sources.append([piece.file.name, piece.file.size, probe])
 
     def _check_unchanged(self, file: Any) -> None:
         """A file that changed while it was read would be recorded under the digest of what it was."""
@@ -259,7 +276,10 @@ class _Run:
                     stays &= ~gone
                     places = np.searchsorted(dropped, positions[gone])
                     details = [f"{split}:{position}" for split, position in survivors[places].tolist()]
-                    self.tally.removed(table.filter(pa.array(gone)), removal, details)
+                    removed = table.filter(pa.array(gone))
+                    self.tally.removed(removed, removal, details)
+                    if self.signals is not None:
+                        self.signals.removed(removed, removal, survivors[places])
             if not stays.all():
                 table = table.filter(pa.array(stays))  # noqa: PLW2901  (the rows that are left of it)
             if table.num_rows:

@@ -19,7 +19,7 @@ from datapipe.preprocess.stage import MAP, SHARD, Stage
 from datapipe.preprocess.step_order import check_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from datapipe.corpus import Split
     from datapipe.preprocess.recipe import Recipe
@@ -38,6 +38,7 @@ class Plan:
     """What a run will do. `print(plan)` shows it; `as_dict()` is the same for machines.
 
     Attributes:
+        first_split: number of the first split; those below it belong to earlier snapshots.
         resources: checksum by path of the files that options name (a tokenizer, a list of words).
     """
 
@@ -47,6 +48,7 @@ class Plan:
     files: int
     bytes: int
     buckets: int
+    first_split: int = 0
     resources: dict[str, str] = field(default_factory=dict, repr=False)
 
     def definition(self, stage: Stage) -> str:
@@ -102,6 +104,8 @@ def build_plan(
     *,
     resources: dict[str, str] | None = None,
     bucket_bytes: int = BUCKET_BYTES,
+    given: Collection[str] = (),
+    bytes_before: int = 0,
 ) -> Plan:
     """Lay out the stages.
 
@@ -109,6 +113,8 @@ def build_plan(
         splits: from `corpus.plan_splits`.
         resources: checksums of the files that options name.
         bucket_bytes: input bytes per bucket; the rows that result do not depend on it.
+        given: global steps whose product an earlier snapshot has.
+        bytes_before: input bytes of earlier snapshots, which buckets hold as well.
 
     Raises:
         ConfigError: the recipe's steps do not work in this order.
@@ -116,9 +122,9 @@ def build_plan(
     check_order(recipe)
     total = sum(split.bytes for split in splits)
     buckets = 1
-    while buckets < MAX_BUCKETS and buckets * bucket_bytes < total:
+    while buckets < MAX_BUCKETS and buckets * bucket_bytes < total + bytes_before:
         buckets *= 2
-    stages = Layout(len(splits), buckets).lay_out(recipe)
+    stages = Layout(len(splits), buckets, given).lay_out(recipe)
     return Plan(
         recipe=recipe,
         splits=tuple(splits),
@@ -126,6 +132,7 @@ def build_plan(
         files=len({piece.file.name for split in splits for piece in split.pieces}),
         bytes=total,
         buckets=buckets,
+        first_split=splits[0].index if splits else 0,
         resources=resources or {},
     )
 

@@ -11,12 +11,12 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import PreprocessError, SchemaError
-from datapipe.preprocess.work import plain_json
+from datapipe.preprocess.work import INDEX, plain_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from datapipe.dataset import FileEntry, Manifest
+    from datapipe.dataset import FileEntry, IndexEntry, Manifest
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.rejects import RejectSample
     from datapipe.preprocess.row_ledger import RowLedger
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 REJECTS: Final = "rejects"
 RUN: Final = "run.json"
 _TOKENIZER: Final = re.compile(r"tokenizer-[0-9a-f]{8}\.json")
+_INDEXED: Final = re.compile(rf"{INDEX}/[a-z_]+/[0-9a-f]{{32}}\.[a-z_]+")
 _SAMPLE: Final = re.compile(rf"{REJECTS}/[a-z0-9_]+\.jsonl")
 
 
@@ -44,17 +45,27 @@ def publish_run(
     ledger: RowLedger,
     vocabulary: FileEntry | None,
     rejects: RejectSample,
+    *,
+    before: Manifest | None = None,
+    sources: FileEntry | None = None,
+    index: Sequence[IndexEntry] = (),
 ) -> Manifest:
     """Publish, then remove the shards, tokenizers and reject files that the new manifest has no place for.
+
+    Args:
+        before: the snapshot that this one is added to: its shards, ledger and index stay.
+        sources: the list of the run's input files. index: what later deliveries are compared with, of this run.
 
     Raises:
         PreprocessError: no row is left. SchemaError: two shards differ in their columns.
     """
-    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, publish, sweep
+    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, keep_snapshot, publish, sweep
     from datapipe.dataset.manifest import decode_schema
 
-    shards: list[ShardEntry] = []
+    shards: list[ShardEntry] = list(before.shards) if before is not None else []
     schemas: dict[str, str] = {}  # schema → the first shard that has it
+    if before is not None:
+        schemas[before.arrow_schema] = shards[0].path if shards else "the dataset"
     for split in sorted(written):
         record = written[split]
         if record.shard is None or record.schema is None:
@@ -80,17 +91,32 @@ def publish_run(
         vocabulary=vocabulary,
         recipe=plan.recipe.as_dict(),
         recipe_fingerprint=plan.recipe.fingerprint,
-        ledger=ledger.entries(),
+        ledger=(*(before.ledger if before is not None else ()), *ledger.entries()),
+        parent=before.fingerprint if before is not None else None,
+        snapshot=before.snapshot + 1 if before is not None else 0,
+        sources=(*(before.sources if before is not None else ()), *([sources] if sources is not None else ())),
+        index=(*(before.index if before is not None else ()), *index),
     )
     data = manifest.to_json()
+    if before is not None:
+        keep_snapshot(store, before)
     if not store.exists(MANIFEST_NAME) or store.read(MANIFEST_NAME) != data:
         publish(store, manifest)
     sweep(store, manifest)
+    _sweep_index(store, manifest)
     _put_rejects(store, rejects)
     for entry in list(store.list()):
         if _TOKENIZER.fullmatch(entry.path) and (vocabulary is None or entry.path != vocabulary.path):
             store.delete(entry.path)
     return manifest
+
+
+def _sweep_index(store: Store, manifest: Manifest) -> None:
+    """Remove what no snapshot that can still be opened compares with. A snapshot's index holds those before it."""
+    keep = {each.file.path for each in manifest.index} | {each.path for each in manifest.sources}
+    for entry in list(store.list(INDEX)):
+        if entry.path not in keep and _INDEXED.fullmatch(entry.path):
+            store.delete(entry.path)
 
 
 def _put_rejects(store: Store, rejects: RejectSample) -> None:

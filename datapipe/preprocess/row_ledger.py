@@ -33,7 +33,9 @@ class _Line:
 class RowLedger:
     """The ledger of a run, split by split."""
 
-    def __init__(self, splits: int) -> None:
+    def __init__(self, splits: int, first: int = 0) -> None:
+        """`first`: the number of the first split; those before it are in the ledgers of earlier snapshots."""
+        self._first = first
         self._lines = [_Line() for _ in range(splits)]
         self._stages = 0
 
@@ -43,7 +45,7 @@ class RowLedger:
         Raises:
             LedgerError: a split's rows do not add up; the message has its numbers.
         """
-        for split, line in enumerate(self._lines):
+        for split, line in enumerate(self._lines, self._first):
             record = records.get(split)
             rows_in = record.rows_in if record is not None else 0
             if self._stages == 0:
@@ -87,7 +89,7 @@ class RowLedger:
                 quarantined=dict(sorted(line.quarantined.items())),
                 shard=line.shard,
             )
-            for split, line in enumerate(self._lines)
+            for split, line in enumerate(self._lines, self._first)
         )
 
     def total(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
+from datapipe.preprocess.delivery import put_sources
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.made import Made
 from datapipe.preprocess.output_folder import check_ours, claim
@@ -22,19 +23,21 @@ from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
 from datapipe.preprocess.rows_file import read_rows
+from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
 from datapipe.preprocess.step_order import POSITION
-from datapipe.preprocess.summary import Progress, RunSummary
+from datapipe.preprocess.summary import Progress, RunSummary, nothing_new
 from datapipe.preprocess.survey import survey
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
 from datapipe.preprocess.warnings_of_run import warnings_of
-from datapipe.preprocess.work import plain_json
+from datapipe.preprocess.work import INDEX, plain_json
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from datapipe.dataset import FileEntry
+    from datapipe.dataset import FileEntry, IndexEntry
+    from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.tasks import Task
@@ -55,6 +58,7 @@ def preprocess(
     on_progress: Callable[[Progress], None] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     keep_work: bool = True,
+    append: bool = False,
     **more_overrides: Any,
 ) -> RunSummary:
     """Clean, filter, deduplicate, tokenize and shard raw inputs; every document is accounted for.
@@ -73,6 +77,9 @@ def preprocess(
         storage_options: for remote inputs and outputs, as fsspec takes them.
         keep_work: keep the rows between stages, so that a change of a late step, or added input, reruns only what it
             must. Without them the output is smaller, and the next run starts anew.
+        append: add the files that are new to the dataset at the output, as a snapshot of its own, compared with all
+            that was delivered before; the vocabulary stays as it is. The recipe must be the one that made it. Where
+            there is no dataset yet, this is a first run like any other.
 
     Raises:
         ConfigError: an argument or the recipe is wrong. CorpusError: there is nothing to read.
@@ -92,17 +99,23 @@ def preprocess(
         raise ConfigError(f"output {place.url} and worker processes", expected="a place they share", fix="workers=0")
     loaded = load_recipe(recipe, {**(overrides or {}), **more_overrides})
     check_ours(store)
-    found = survey(inputs, store, loaded, storage_options)
+    # Before the folder is claimed, so that a mistyped input leaves nothing behind.
+    found = survey(inputs, store, loaded, storage_options, append=append)
     with claim(store) as work, contextlib.ExitStack() as stack:
+        if append:
+            # Again, under the lock: what is added to must be the newest snapshot until this one is published.
+            found = survey(inputs, store, loaded, storage_options, append=True)
+        if found.before is not None and not found.plan.splits:
+            return nothing_new(store, found, started)
         if fresh:
             work.discard()
-        run = _Run(found.plan, place, store, work, storage_options)
+        run = _Run(found.plan, place, store, work, storage_options, found.before)
         run.stop, run.report = on_error == "stop", on_progress
         run.open_engine = lambda: open_engine(workers, scheduler, splits=len(found.plan.splits))
         stack.callback(run.close)
         for stage in found.plan.stages:
             run.stage(stage)
-        return run.finish(started, found.skipped, keep_work=keep_work)
+        return run.finish(started, found.skipped, known=found.known, keep_work=keep_work)
 
 
 @final
@@ -110,12 +123,19 @@ class _Run:
     """The state of a run in progress."""
 
     def __init__(
-        self, plan: Plan, place: Place, store: Store, work: WorkFolder, storage_options: Mapping[str, Any] | None
+        self,
+        plan: Plan,
+        place: Place,
+        store: Store,
+        work: WorkFolder,
+        storage_options: Mapping[str, Any] | None,
+        before: Before | None = None,
     ) -> None:
         self.plan = plan
         self.store = store
         self.work = work
-        self.ledger = RowLedger(len(plan.splits))
+        self.before = before
+        self.ledger = RowLedger(len(plan.splits), plan.first_split)
         self.rejects = RejectSample(plan.recipe.seed)
         self.stop = False
         self.report: Callable[[Progress], None] | None = None
@@ -133,6 +153,9 @@ class _Run:
             for path, checksum in plan.resources.items()
         }
         self._made = Made(plan, place, copies)
+        if before is not None:
+            self._made.given = dict(before.given)
+            self._made.prior = dict(before.index)
 
     def stage(self, stage: Stage) -> None:
         """Do what is not done of a stage."""
@@ -165,7 +188,8 @@ class _Run:
             total = self.ledger.total()
             if not total["documents_in"]:
                 raise CorpusError("the input holds no document", expected="at least one row", fix="check the files")
-            if not total["documents_out"]:
+            # A delivery may hold nothing but what is there already; a dataset of its own may not be empty.
+            if not total["documents_out"] and self.before is None:
                 raise nothing_left(self.ledger)
             self._text_bytes = self._text_bytes or sum(record.text_bytes for record in records.values())
         self._seconds[stage.name] = time.perf_counter() - began
@@ -193,15 +217,25 @@ class _Run:
         error.add_note(f"step {bad.step}, split {record.split}")
         raise error
 
-    def finish(self, started: float, skipped: Mapping[str, int], *, keep_work: bool) -> RunSummary:
+    def finish(self, started: float, skipped: Mapping[str, int], *, known: int, keep_work: bool) -> RunSummary:
         """Publish, tidy up, sum up."""
         self.close()
         last = self.plan.stages[-1].number
         rejects = self._resolved()
         manifest = publish_run(
-            self.store, self.plan, self._made.records[last], self.ledger, self._vocabulary(), rejects
+            self.store,
+            self.plan,
+            self._made.records[last],
+            self.ledger,
+            self._vocabulary(),
+            rejects,
+            before=self.before.manifest if self.before is not None else None,
+            sources=put_sources(self.store, self._sources()),
+            index=list(self._index()),
         )
-        if keep_work:
+        if keep_work and self.before is not None:
+            pass  # the records of earlier deliveries are not of this plan, and may be wanted again
+        elif keep_work:
             records = [record for found in self._made.records.values() for record in found.values()]
             self.work.prune(records, files=[file.path for file in self._made.resources.values()])
         else:
@@ -230,6 +264,8 @@ class _Run:
             stages={name: round(value, 6) for name, value in self._seconds.items()},
             warnings=warnings_of(self.plan, tuple(self._costs.values()), skipped),
             rejects=rejects.rows(),
+            snapshot=manifest.snapshot,
+            files_known=known,
         )
         plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
         self.store.put(RUN, plain_json(plain))
@@ -243,6 +279,23 @@ class _Run:
 
         data = self.store.read(file.path)
         return store_tokenizer(self.store, data, Tokenizer.from_str(data.decode()).get_vocab_size())
+
+    def _sources(self) -> Iterator[Sequence[Any]]:
+        for stage in self.plan.stages:
+            if stage.kind == MAP and stage.source is None:
+                for record in self._made.records[stage.number].values():
+                    yield from record.found.get("sources", ())
+
+    def _index(self) -> Iterator[IndexEntry]:
+        """What map stages have put into the index, in the order of stages and splits."""
+        from datapipe.dataset import Checksum, FileEntry, IndexEntry
+
+        for stage in self.plan.stages:
+            for kind in stage.writes if stage.kind == MAP else ():
+                for split, file in self._made.files(stage.number, kind):
+                    if file.path.startswith(f"{INDEX}/"):
+                        entry = FileEntry(path=file.path, bytes=file.bytes, checksum=Checksum(value=file.checksum))
+                        yield IndexEntry(name=self._made.index_name(stage.number, kind), split=split, file=entry)
 
     def _tokenizer(self) -> OutputFile | None:
         """What the step tokenize was given; without one, the vocabulary that was trained."""

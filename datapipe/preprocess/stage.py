@@ -44,7 +44,7 @@ class Stage:
         tasks: how many there are (one per split that still has rows, at most).
         steps: what a map stage runs, or the global step that this stage is part of.
         source: the stage whose rows, or other files, it reads; None for the corpus.
-        drops: stages whose drop lists are applied to the rows read (map), or left out of account (others).
+        drops: stages whose drop lists are applied to the rows that a map stage reads.
         reads: of a stage that is no map, which kind of the source's files.
         writes: what it writes, by kind ("rows", "shard", or a word of a pass).
         removal: of a stage that makes drop lists, what becomes of the rows on them.

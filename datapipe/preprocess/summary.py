@@ -7,11 +7,14 @@ line is the sum of all others.
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datapipe.preprocess.survey import Inputs
     from datapipe.preprocess.tasks import Reject, StepCost
+    from datapipe.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,8 @@ class RunSummary:
         steps: rows, bytes and CPU seconds of each step, summed over tasks.
         stages: wall seconds of each stage.
         rejects: a seeded sample of the rows that did not come through.
+        snapshot: number of the snapshot that was published: 0, and one more for each delivery appended.
+        files_known: of an append, files that were delivered before, and passed over.
     """
 
     output: str
@@ -73,6 +78,8 @@ class RunSummary:
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     rejects: tuple[Reject, ...] = field(default=(), repr=False)
+    snapshot: int = 0
+    files_known: int = 0
 
     @property
     def docs_per_s(self) -> float:
@@ -101,6 +108,34 @@ class RunSummary:
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {**dataclasses.asdict(self), "docs_per_s": self.docs_per_s, "mb_per_s": self.mb_per_s}
+
+
+def nothing_new(store: Store, found: Inputs, started: float) -> RunSummary:
+    """The summary of an append that found no file it did not know: the dataset as it is."""
+    assert found.before is not None
+    manifest = found.before.manifest
+    return RunSummary(
+        output=store.url,
+        fingerprint=manifest.fingerprint,
+        recipe=found.plan.recipe.name,
+        documents_in=0,
+        documents_out=0,
+        dropped={},
+        duplicates=0,
+        quarantined={},
+        rows=manifest.rows,
+        tokens=manifest.tokens,
+        shards=len(manifest.shards),
+        bytes_in=0,
+        text_bytes=0,
+        seconds=time.perf_counter() - started,
+        tasks_run=0,
+        tasks_reused=0,
+        workers=0,
+        snapshot=manifest.snapshot,
+        files_known=found.known,
+        warnings=(f"nothing new: all {found.known:,} files were delivered before",),
+    )
 
 
 def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:

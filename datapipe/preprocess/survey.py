@@ -6,11 +6,12 @@ written, and the same input and recipe give the same plan wherever they lie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError, CorpusError
+from datapipe.preprocess.delivery import before_of, new_files
 from datapipe.preprocess.output_folder import check_ours, refuse_overlap
 from datapipe.preprocess.plan import Plan, build_plan, split_size
 from datapipe.preprocess.recipe_file import load_recipe
@@ -18,16 +19,25 @@ from datapipe.preprocess.recipe_file import load_recipe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.recipe import Recipe
     from datapipe.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What discovery found: the plan of the run, and how many files were passed over for which reason."""
+    """What discovery found.
+
+    Attributes:
+        plan: of the run. skipped: how many files were passed over, by reason.
+        before: what the run appends to; None: it makes a dataset of its own.
+        known: files that were delivered before.
+    """
 
     plan: Plan
     skipped: dict[str, int]
+    before: Before | None = None
+    known: int = 0
 
 
 def plan_run(
@@ -37,6 +47,7 @@ def plan_run(
     *,
     overrides: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    append: bool = False,
 ) -> Plan:
     """What `preprocess` would do with the same arguments; nothing is written.
 
@@ -47,13 +58,13 @@ def plan_run(
 
     store = open_store(output, storage_options=storage_options)
     check_ours(store)
-    return survey(inputs, store, load_recipe(recipe, overrides), storage_options).plan
+    return survey(inputs, store, load_recipe(recipe, overrides), storage_options, append=append).plan
 
 
 def survey(
-    inputs: Any, store: Store, recipe: Recipe, storage_options: Mapping[str, Any] | None
-) -> Inputs:  # fmt: skip
-    """Find the input and plan the run."""
+    inputs: Any, store: Store, recipe: Recipe, storage_options: Mapping[str, Any] | None, *, append: bool = False
+) -> Inputs:
+    """Find the input and plan the run; a plan without splits where an append finds nothing new."""
     from datapipe.corpus import discover, plan_splits
 
     names = [str(each) for each in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
@@ -67,12 +78,21 @@ def survey(
             fix="check the path",
         )
     refuse_overlap((), store, files)
-    size = recipe.output.split_bytes or split_size(sum(file.size for file in files))
+    before = before_of(store, recipe) if append else None
+    found = files if before is None else new_files(files, before, storage_options)
+    size = recipe.output.split_bytes or split_size(sum(file.size for file in found))
     resources = _resources(recipe)
+    splits = plan_splits(found, target_bytes=size, storage_options=storage_options)
+    if before is not None:
+        splits = [replace(split, index=before.splits + split.index) for split in splits]
     plan = build_plan(
-        recipe, plan_splits(files, target_bytes=size, storage_options=storage_options), resources=resources
+        recipe,
+        splits,
+        resources=resources,
+        given=before.given if before is not None else (),
+        bytes_before=before.bytes if before is not None else 0,
     )
-    return Inputs(plan=plan, skipped=discovery.skipped_counts)
+    return Inputs(plan=plan, skipped=discovery.skipped_counts, before=before, known=len(files) - len(found))
 
 
 def _resources(recipe: Recipe) -> dict[str, str]:

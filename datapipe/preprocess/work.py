@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from datapipe.storage import Store
 
 WORK: Final = "_work"
+INDEX: Final = "index"
+"""What later deliveries are compared with: it belongs to the dataset, and outlives the work folder."""
 RECORDS: Final = f"{WORK}/records"
 MARKER: Final = f"{WORK}/datapipe.json"
 LOCK: Final = f"{WORK}/lock"
@@ -60,18 +62,34 @@ class WorkFolder:
 
     def put_file(self, kind: str, key: str, local: str) -> OutputFile:
         """Store a local file as a task's output of this kind (moved, where that is possible)."""
+        return self._moved(f"{WORK}/{kind}/{key}.{kind}", local)
+
+    def put_bytes(self, kind: str, key: str, data: bytes) -> OutputFile:
+        """The same for bytes at hand."""
+        return self._put(f"{WORK}/{kind}/{key}.{kind}", data)
+
+    def keep_file(self, kind: str, local: str) -> OutputFile:
+        """Store a local file in the index, named by its content: the same wherever the input lies."""
         from datapipe.storage import checksum_file
 
-        path = f"{WORK}/{kind}/{key}.{kind}"
+        return self._moved(f"{INDEX}/{kind}/{checksum_file(local)}.{kind}", local)
+
+    def keep_bytes(self, kind: str, data: bytes) -> OutputFile:
+        """The same for bytes at hand."""
+        from datapipe.storage import checksum_bytes
+
+        return self._put(f"{INDEX}/{kind}/{checksum_bytes(data)}.{kind}", data)
+
+    def _moved(self, path: str, local: str) -> OutputFile:
+        from datapipe.storage import checksum_file
+
         file = OutputFile(path=path, bytes=os.path.getsize(local), checksum=checksum_file(local))  # noqa: PTH202
         self.store.put_file(path, local)
         return file
 
-    def put_bytes(self, kind: str, key: str, data: bytes) -> OutputFile:
-        """The same for bytes at hand."""
+    def _put(self, path: str, data: bytes) -> OutputFile:
         from datapipe.storage import checksum_bytes
 
-        path = f"{WORK}/{kind}/{key}.{kind}"
         self.store.put(path, data)
         return OutputFile(path=path, bytes=len(data), checksum=checksum_bytes(data))
 

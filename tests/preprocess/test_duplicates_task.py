@@ -41,7 +41,7 @@ def test_find_repeats_is_the_brute_force(splits, random):
     assert got == expected(splits)
 
 
-def run(folder, splits, buckets, ignore=None):
+def run(folder, splits, buckets, first=0):
     """All drop lists of the given splits: {(split, position): (survivor split, survivor position)}."""
     store, place = open_store(str(folder)), Place(url=str(folder))
     hashes = []
@@ -61,7 +61,7 @@ def run(folder, splits, buckets, ignore=None):
             low=bucket * width,
             high=(bucket + 1) * width,
             hashes=tuple(hashes),
-            ignore=ignore or {},
+            first=first,
         ).run()
         for split, (batch, rows, _) in record.lists.items():
             positions, survivors = read_drops(
@@ -80,31 +80,11 @@ def test_the_lists_do_not_depend_on_the_buckets(tmp_path, buckets):
     assert run(tmp_path, splits, buckets) == expected(splits)
 
 
-def test_rows_that_are_gone_are_no_survivors(tmp_path):
-    """A row that another list names is neither kept as the first nor counted as a repeat."""
-    assert run(tmp_path, [["z"], ["x"], ["x"]], 1) == {(2, 0): (1, 0)}
-    # Row (1, 0) goes for its id: of "x", (2, 0) is now the first.
-    gone = run_duplicates_of(tmp_path, [["other", "y"], ["other"]])
-    assert run(tmp_path, [["z"], ["x"], ["x"]], 1, ignore={1: gone}) == {}
-
-
-def run_duplicates_of(folder, ids):
-    """The drop list of split 1 where its only row repeats an id of split 0."""
-    store, place = open_store(str(folder)), Place(url=str(folder))
-    for split, values in enumerate(ids):
-        store.put(f"{split}.ids", encode_hashes(digests_of_ids(values), np.arange(len(values))))
-    record = DuplicatesTask(
-        key="f" * 32,
-        stage=1,
-        name="duplicate ids",
-        split=0,
-        output=place,
-        low=0,
-        high=256,
-        hashes=((0, "0.ids"), (1, "1.ids")),
-    ).run()
-    batch, _, _ = record.lists["1"]
-    return (DropList(path=record.files["drops"].path, batch=batch, removal=GONE),)
+def test_an_earlier_snapshot_is_compared_with_and_left_alone(tmp_path):
+    """Rows of splits below `first` are survivors; none of them is listed, repeats among them neither."""
+    assert run(tmp_path, [["x", "x"], ["x", "y"], ["y", "x"]], 4, first=1) == {
+        (1, 0): (0, 0), (2, 0): (1, 1), (2, 1): (0, 0),
+    }  # fmt: skip
 
 
 def test_a_list_has_a_digest_of_its_own(tmp_path):

@@ -53,10 +53,11 @@ def test_steps_between_global_ones_write_their_rows():
 def test_ids_are_compared_before_texts():
     """With an id column, rows whose id was seen are out before a text's first copy is chosen, and before a sample."""
     assert shape(["decode", "exact_duplicates"], **{"input.id_column": "id"}) == [
-        ("clean", "map", None, (), ("rows", "hashes", "ids")),
+        ("clean", "map", None, (), ("rows", "ids")),
         ("duplicate ids", "duplicates", 0, (), ("ids",)),
-        ("duplicates", "duplicates", 0, (1,), ("hashes",)),
-        ("write", "map", 0, (1, 2), ("shard",)),
+        ("hash", "map", 0, (1,), ("hashes",)),
+        ("duplicates", "duplicates", 2, (), ("hashes",)),
+        ("write", "map", 0, (1, 3), ("shard",)),
     ]
     sampled = shape(["decode", "vocabulary", "tokenize", "pack"], **{"input.id_column": "id"})
     assert [(name, drops) for name, _, _, drops, _ in sampled] == [

@@ -36,14 +36,12 @@ class Pass(abc.ABC):
         internal: columns that the row half adds for the pass alone; no rows file and no shard holds them.
         collectors: what map tasks write for it, by kind.
         feeds: (step name, option) of steps after it that are given the path of a file the pass makes.
-        kept: kinds of collected files that an append needs again: they go into the dataset's `index/`.
     """
 
     step: ClassVar[str]
     internal: ClassVar[tuple[str, ...]] = ()
     collectors: ClassVar[Mapping[str, type[Collector]]] = NONE
     feeds: ClassVar[tuple[tuple[str, str], ...]] = ()
-    kept: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def lay_out(self, layout: Layout, step: RecipeStep, before: list[RecipeStep]) -> list[RecipeStep]:

@@ -36,6 +36,8 @@ _REMOVAL: Final = Removal(kind="duplicate", reason="duplicate", step="exact_dupl
 class HashCollector(ArrayCollector):
     """Content hashes and positions: 20 bytes a row are held."""
 
+    kept = True
+
     def arrays(self, table: pa.Table) -> tuple[Any, ...]:
         """See `ArrayCollector.arrays`."""
         return digests_of(table.column("content_hash")), table.column(POSITION).to_numpy()
@@ -50,6 +52,7 @@ class IdCollector(ArrayCollector):
     """Hashes of row ids, of all rows that were read: an id is taken even where its row is dropped."""
 
     as_read = True
+    kept = True
 
     def arrays(self, table: pa.Table) -> tuple[Any, ...]:
         """See `ArrayCollector.arrays`."""
@@ -67,10 +70,11 @@ class ExactDuplicatesPass(Pass):
     step = "exact_duplicates"
     internal = ("content_hash",)
     collectors = MappingProxyType({HASHES: HashCollector, IDS: IdCollector})
-    kept = (HASHES, IDS)
 
     def lay_out(self, layout: Layout, step: RecipeStep, before: list[RecipeStep]) -> list[RecipeStep]:
         """See `Pass.lay_out`."""
+        # Only rows that stay are hashed: the index that later deliveries are compared with names no others.
+        before = layout.settled(before)
         rows = layout.changed(before)
         hashed = layout.map("clean" if rows else "hash", [*before, step], (*rows, HASHES))
         layout.drop_list(
@@ -82,13 +86,12 @@ class ExactDuplicatesPass(Pass):
         """See `Pass.tasks`."""
         assert stage.source is not None
         # What was there before comes first, so that it is what later rows repeat.
-        hashes = [*made.prior.get(stage.reads, ()), *made.files(stage.source, stage.reads)]
-        ignored = {split: made.drops(stage, split) for split, _ in hashes}
-        inputs = [[split, file.checksum, ignored[split][1]] for split, file in hashes]
+        hashes = [*made.prior_files(stage.source, stage.reads), *made.files(stage.source, stage.reads)]
+        inputs = [[split, file.checksum] for split, file in hashes]
         width = 256 // stage.tasks
         for bucket in range(stage.tasks):
             yield DuplicatesTask(
-                key=task_key(made.plan.definition(stage), [bucket * width, width, inputs]),
+                key=task_key(made.plan.definition(stage), [bucket * width, width, made.plan.first_split, inputs]),
                 stage=stage.number,
                 name=stage.name,
                 split=bucket,
@@ -96,7 +99,7 @@ class ExactDuplicatesPass(Pass):
                 low=bucket * width,
                 high=(bucket + 1) * width,
                 hashes=tuple((split, file.path) for split, file in hashes),
-                ignore={split: drops for split, (drops, _) in ignored.items() if drops},
+                first=made.plan.first_split,
             )
 
 

@@ -1,0 +1,76 @@
+"""Snapshots: every state that a dataset was published in, and what of its folder belongs to one of them.
+
+    manifest.json                       the newest snapshot
+    snapshots/00000-<8hex>.json         the manifests of those before it, unchanged
+
+What enters: a store. What leaves: manifests, and the paths that some snapshot names. Invariant: a manifest is copied
+here before another takes its place, so that a snapshot that was ever appended to can be opened as long as it is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from datapipe.dataset.manifest import MANIFEST_NAME, parse_manifest
+from datapipe.errors import DatasetError, NotFoundError
+
+if TYPE_CHECKING:
+    from datapipe.dataset.manifest import Manifest
+    from datapipe.storage import Store
+
+FOLDER: Final = "snapshots"
+_NAME: Final = re.compile(rf"{FOLDER}/(\d{{5,}})-[0-9a-f]{{8}}\.json")
+
+
+def keep_snapshot(store: Store, manifest: Manifest) -> str:
+    """Copy a manifest to where it stays when the next is published; its path."""
+    path = f"{FOLDER}/{manifest.snapshot:05d}-{manifest.fingerprint.removeprefix('dp1-')[:8]}.json"
+    store.put(path, manifest.to_json())
+    return path
+
+
+def snapshot_paths(store: Store) -> dict[int, str]:
+    """Number → path of the snapshots that were kept; the newest is not among them, it is the manifest."""
+    found = ((_NAME.fullmatch(entry.path), entry.path) for entry in store.list(FOLDER))
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+
+def read_snapshot(store: Store, number: int | None = None) -> Manifest:
+    """The manifest of a snapshot; None: the newest.
+
+    Raises:
+        DatasetError: there is no such snapshot; the message has those there are.
+    """
+    newest = parse_manifest(store.read(MANIFEST_NAME), where=f"{store.url}/{MANIFEST_NAME}")
+    if number is None or number == newest.snapshot:
+        return newest
+    kept = snapshot_paths(store)
+    if number not in kept:
+        raise DatasetError(
+            f"{store.url} has no snapshot {number!r}",
+            expected=f"one of {', '.join(map(str, [*kept, newest.snapshot]))}",
+            fix="leave it out for the newest",
+        )
+    return parse_manifest(store.read(kept[number]), where=f"{store.url}/{kept[number]}")
+
+
+def lineage(store: Store, newest: Manifest) -> list[Manifest]:
+    """The snapshots that lead to `newest`, oldest first, itself included.
+
+    A manifest whose parent is another content than what is kept ends the line: it was published over them.
+    """
+    line = [newest]
+    kept = snapshot_paths(store)
+    while line[0].parent is not None:
+        path = kept.get(line[0].snapshot - 1)
+        if path is None:
+            break
+        try:
+            before = parse_manifest(store.read(path), where=f"{store.url}/{path}")
+        except NotFoundError:
+            break
+        if before.fingerprint != line[0].parent:
+            break
+        line.insert(0, before)
+    return line

@@ -1,0 +1,175 @@
+"""A delivery is a new snapshot: compared with all before it, published whole, the old one still there to be read."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+import datapipe
+from datapipe.dataset import read_snapshot, verify_dataset
+from datapipe.errors import ConfigError, CorpusError, DatasetError
+from datapipe.storage import open_store
+
+STEPS = {"steps": ["decode", "unicode", "exact_duplicates"], "output": {"split_bytes": 2_000}}
+TOKENS = {
+    "steps": ["decode", "exact_duplicates", {"vocabulary": {"size": 300}}, "tokenize", {"pack": {"seq_len": 16}}],
+    "output": {"split_bytes": 2_000},
+}
+
+
+def deliver(folder, name, texts, **more):
+    """A file of rows."""
+    rows = [{"text": text, **{key: values[i] for key, values in more.items()}} for i, text in enumerate(texts)]
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def texts(seed, n=60):
+    """Some texts, a third of them common to every delivery."""
+    draw = random.Random(seed)
+    return [f"text {draw.randrange(40) if i % 3 == 0 else draw.random()} and some more of it" for i in range(n)]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Two deliveries: b.jsonl is not there yet."""
+    deliver(tmp_path / "in", "a.jsonl", texts(1))
+    return tmp_path / "in"
+
+
+def rows(dataset):
+    """(row id, text) of all rows."""
+    opened = datapipe.open_dataset(dataset, columns=["row_id", "text"])
+    return opened.take(range(len(opened))).to_pylist()
+
+
+def files(folder):
+    """Every published file, and its bytes: the work folder and what tells of a run apart."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file() and path.relative_to(folder).parts[0] not in ("_work", "run.json", "rejects", "report.html")
+    }
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_append_keeps_the_rows_that_one_run_over_everything_keeps(corpus, tmp_path, workers):
+    """Exact duplicates of earlier deliveries are found through the index; nothing that was there is read or changed."""
+    first = datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    before = files(tmp_path / "out")
+    deliver(corpus, "b.jsonl", texts(2))
+    added = datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=workers, append=True)
+    whole = datapipe.preprocess(corpus, tmp_path / "whole", STEPS, workers=0)
+    assert (first.snapshot, added.snapshot, added.files_known) == (0, 1, 1)
+    assert (added.documents_in, first.documents_in + added.documents_in) == (60, whole.documents_in)
+    assert first.duplicates + added.duplicates == whole.duplicates > first.duplicates
+    assert rows(tmp_path / "out") == rows(tmp_path / "whole")
+    after = files(tmp_path / "out")
+    changed = [name for name, data in before.items() if after.get(name) != data]
+    assert changed == ["manifest.json"]
+    assert verify_dataset(tmp_path / "out").ok
+
+
+def test_the_old_snapshot_stays_readable(corpus, tmp_path):
+    """By its number, whole; a reader that has it open sees that there is a newer one when it asks."""
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    old = datapipe.open_dataset(tmp_path / "out")
+    assert old.newer() is None
+    deliver(corpus, "b.jsonl", texts(2))
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    again = datapipe.open_dataset(tmp_path / "out", snapshot=0)
+    assert again.fingerprint == old.fingerprint
+    assert again.take(range(len(again))).equals(old.take(range(len(old))))
+    new = old.newer()
+    assert new.manifest.parent == old.fingerprint
+    assert new.take(range(len(old))).equals(old.take(range(len(old))))
+    assert read_snapshot(open_store(str(tmp_path / "out"))).snapshot == 1
+    with pytest.raises(DatasetError, match="no snapshot 7\n.*one of 0, 1"):
+        datapipe.open_dataset(tmp_path / "out", snapshot=7)
+
+
+def test_nothing_new_changes_nothing(corpus, tmp_path):
+    """The same files again, also under another place: the dataset stays byte for byte, and the run says so."""
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    before = files(tmp_path / "out")
+    shutil.copytree(corpus, tmp_path / "copy" / "in")
+    for place in (corpus, tmp_path / "copy" / "in"):
+        summary = datapipe.preprocess(place, tmp_path / "out", STEPS, workers=0, append=True)
+        assert (summary.documents_in, summary.files_known, summary.snapshot) == (0, 1, 0)
+        assert "nothing new" in summary.warnings[0]
+    assert files(tmp_path / "out") == before
+
+
+def test_a_delivery_of_repeats_alone_is_a_snapshot_without_a_shard(corpus, tmp_path):
+    """It is on record that those files came, and where their rows went."""
+    first = datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    shutil.copy(corpus / "a.jsonl", corpus / "b.jsonl")
+    summary = datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    assert (summary.documents_in, summary.duplicates, summary.snapshot) == (60, 60, 1)
+    assert summary.fingerprint == first.fingerprint
+    assert verify_dataset(tmp_path / "out").ok
+    assert datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True).documents_in == 0
+
+
+def test_the_vocabulary_stays(corpus, tmp_path):
+    """Tokens of a delivery mean what the tokens before it mean: it is encoded, not trained on."""
+    datapipe.preprocess(corpus, tmp_path / "out", TOKENS, workers=0)
+    old = datapipe.open_dataset(tmp_path / "out").manifest
+    deliver(corpus, "b.jsonl", ["quite another kind of text: zebra xylophone quartz " * 3] * 1 + texts(5))
+    summary = datapipe.preprocess(corpus, tmp_path / "out", TOKENS, workers=0, append=True)
+    new = datapipe.open_dataset(tmp_path / "out").manifest
+    assert new.vocabulary == old.vocabulary
+    assert new.shards[: len(old.shards)] == old.shards
+    assert summary.tokens > old.tokens
+    assert verify_dataset(tmp_path / "out").ok
+
+
+def test_repeated_ids_are_found_across_deliveries(corpus, tmp_path):
+    """… and a text whose only earlier copy went for its id is not taken for a duplicate."""
+    recipe = {**STEPS, "input": {"id_column": "id"}}
+    deliver(corpus, "a.jsonl", ["one", "two"], id=["x", "x"])
+    datapipe.preprocess(corpus, tmp_path / "out", recipe, workers=0)
+    deliver(corpus, "b.jsonl", ["two", "three"], id=["y", "x"])
+    summary = datapipe.preprocess(corpus, tmp_path / "out", recipe, workers=0, append=True)
+    assert (summary.quarantined, summary.duplicates) == ({"duplicate_id": 1}, 0)
+    assert [row["text"] for row in rows(tmp_path / "out")] == ["one", "two"]
+
+
+def test_what_cannot_be_added_is_refused(corpus, tmp_path):
+    """Another recipe; a file that changed after it was delivered."""
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    before = files(tmp_path / "out")
+    deliver(corpus, "b.jsonl", texts(2))
+    with pytest.raises(ConfigError, match="another recipe: its seed, steps differ"):
+        datapipe.preprocess(corpus, tmp_path / "out", {**STEPS, "steps": ["decode"], "seed": 4}, workers=0, append=True)
+    with (corpus / "a.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "late"}) + "\n")
+    with pytest.raises(CorpusError, match="a.jsonl was delivered before, and has changed"):
+        datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    assert files(tmp_path / "out") == before
+
+
+def test_three_deliveries(corpus, tmp_path):
+    """Each is compared with all before it; the first snapshot is still there after the third."""
+    for number, name in enumerate("abc"):
+        deliver(corpus, f"{name}.jsonl", texts(number))
+        datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    datapipe.preprocess(corpus, tmp_path / "whole", STEPS, workers=0)
+    assert rows(tmp_path / "out") == rows(tmp_path / "whole")
+    sizes = [len(datapipe.open_dataset(tmp_path / "out", snapshot=n)) for n in range(3)]
+    assert sizes == sorted(set(sizes))
+    assert verify_dataset(tmp_path / "out").ok
+
+
+def test_a_run_that_makes_the_dataset_anew_takes_the_snapshots_with_it(corpus, tmp_path):
+    """Nothing of the old line is left behind: no shard, no manifest, no index."""
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    deliver(corpus, "b.jsonl", texts(2))
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    datapipe.preprocess(corpus, tmp_path / "whole", STEPS, workers=0)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
