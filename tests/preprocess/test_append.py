@@ -173,3 +173,47 @@ def test_a_run_that_makes_the_dataset_anew_takes_the_snapshots_with_it(corpus, t
     datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
     datapipe.preprocess(corpus, tmp_path / "whole", STEPS, workers=0)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_an_append_that_is_cut_short_anywhere_ends_the_same(corpus, tmp_path, monkeypatch):
+    """Whichever write it dies at, the old snapshot is whole until then, and the next run publishes the same bytes."""
+    from datapipe.storage.local import LocalStore
+
+    datapipe.preprocess(corpus, tmp_path / "base", STEPS, workers=0)
+    deliver(corpus, "b.jsonl", texts(2))
+    shutil.copytree(tmp_path / "base", tmp_path / "straight")
+    datapipe.preprocess(corpus, tmp_path / "straight", STEPS, workers=0, append=True)
+    expected, old = files(tmp_path / "straight"), datapipe.open_dataset(tmp_path / "base").fingerprint
+    put, put_file = LocalStore.put, LocalStore.put_file
+    left = 0
+
+    def dying(write):
+        def call(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return write(*args, **kwargs)
+
+        return call
+
+    points = 0
+    while True:
+        output = tmp_path / f"cut-{points}"
+        shutil.copytree(tmp_path / "base", output)
+        left = points
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "put", dying(put))
+            patch.setattr(LocalStore, "put_file", dying(put_file))
+            try:
+                datapipe.preprocess(corpus, output, STEPS, workers=0, append=True)
+                break
+            except KeyboardInterrupt:
+                pass
+        opened = datapipe.open_dataset(output)
+        assert opened.fingerprint in (old, json.loads(expected["manifest.json"])["fingerprint"])
+        assert verify_dataset(output).ok
+        datapipe.preprocess(corpus, output, STEPS, workers=0, append=True)
+        assert files(output) == expected
+        points += 1
+    assert points > 10
