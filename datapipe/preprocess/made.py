@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from datapipe.preprocess.passes import feeder_of, pass_of
+from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.stage import IDS
 from datapipe.preprocess.tasks import DropList, OutputFile, Place
 
@@ -73,9 +74,12 @@ class Made:
 
     def index_name(self, stage: int, kind: str) -> str:
         """What the index calls files of a kind that map stage `stage` writes: the same in every snapshot."""
-        mine = [step for step in self.plan.stages[stage].steps if step.spec.kind == "global"]
+        steps = self.plan.stages[stage].steps
+        mine = [step for step in steps if step.spec.kind == "global" or kind == SIGNALS]
         # By identity: a recipe may have the same step twice.
         places = [place for place, step in enumerate(self.plan.recipe.steps) if any(step is each for each in mine)]
+        if kind == SIGNALS:
+            return f"{SIGNALS}:{','.join(map(str, places))}"
         return f"{'input' if kind == IDS else places[0]}:{kind}"
 
     def prior_files(self, stage: int, kind: str) -> list[tuple[int, OutputFile]]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from datapipe.corpus import Batch
+    from datapipe.preprocess.stage import Removal
     from datapipe.preprocess.tasks import DropList, MapTask
     from datapipe.steps import BoundStep
     from datapipe.storage import Store
@@ -270,6 +271,7 @@ class _Run:
             self.tally.rows_in += table.num_rows
             positions = table.column(POSITION).to_numpy()
             stays = np.ones(table.num_rows, bool)
+            lost: list[tuple[pa.Table, Removal, npt.NDArray[np.int64]]] = []
             for removal, dropped, survivors in lists:
                 gone = stays & np.isin(positions, dropped)
                 if gone.any():
@@ -278,8 +280,9 @@ class _Run:
                     details = [f"{split}:{position}" for split, position in survivors[places].tolist()]
                     removed = table.filter(pa.array(gone))
                     self.tally.removed(removed, removal, details)
-                    if self.signals is not None:
-                        self.signals.removed(removed, removal, survivors[places])
+                    lost.append((removed, removal, survivors[places]))
+            if self.signals is not None:
+                self.signals.removed(lost)
             if not stays.all():
                 table = table.filter(pa.array(stays))  # noqa: PLW2901  (the rows that are left of it)
             if table.num_rows:

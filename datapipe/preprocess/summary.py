@@ -51,6 +51,7 @@ class RunSummary:
         seconds: wall time. docs_per_s, mb_per_s: documents and 10^6 input bytes per second of it.
         tasks_run, tasks_reused: what was done now, and what an earlier run had done.
         steps: rows, bytes and CPU seconds of each step, summed over tasks.
+        counters: what steps counted over all rows they saw ("pii.email").
         stages: wall seconds of each stage.
         rejects: a seeded sample of the rows that did not come through.
         snapshot: number of the snapshot that was published: 0, and one more for each delivery appended.
@@ -75,6 +76,7 @@ class RunSummary:
     tasks_reused: int
     workers: int
     steps: tuple[StepCost, ...] = ()
+    counters: dict[str, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     rejects: tuple[Reject, ...] = field(default=(), repr=False)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from datapipe.preprocess.rejects import RejectSample, excerpts, rank_of
+from datapipe.preprocess.rejects import EXCERPT, RejectSample, excerpts, rank_of
 from datapipe.preprocess.tasks import Reject, StepCost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
@@ -35,6 +35,7 @@ class Tally:
         self.duplicates = 0
         self.dropped: dict[str, int] = {}
         self.quarantined: dict[str, int] = {}
+        self.counters: dict[str, int] = {}
         self.first_bad: Reject | None = None
 
     def unreadable(self, rows: Iterable[Quarantined]) -> None:
@@ -57,17 +58,24 @@ class Tally:
         """Rows that steps marked; `before` is the table they were in, for excerpts."""
         if not marked.num_rows:
             return
-        groups: dict[tuple[str, str, str], list[str]] = {}
+        groups: dict[tuple[str, str, str], tuple[list[str], list[str]]] = {}
         for row in marked.to_pylist():
-            groups.setdefault((row["kind"], row["reason"], row["step"]), []).append(row["row_id"])
-        for (kind, reason, step), ids in groups.items():
+            ids, details = groups.setdefault((row["kind"], row["reason"], row["step"]), ([], []))
+            ids.append(row["row_id"])
+            details.append((row["detail"] or "")[:EXCERPT])
+        for (kind, reason, step), (ids, details) in groups.items():
             bad = kind == "quarantine"
             self._count(self.quarantined if bad else self.dropped, reason, len(ids))
-            chosen = self._rejects(before, ids, reason, step)
+            chosen = self._rejects(before, ids, reason, step, details)
             if bad and self.first_bad is None:
                 rank = rank_of(self._seed, reason, ids[0])
                 self.first_bad = Reject(
-                    rank=rank, row_id=ids[0], reason=reason, step=step, excerpt=excerpts(before, ids[:1])[0]
+                    rank=rank,
+                    row_id=ids[0],
+                    reason=reason,
+                    step=step,
+                    excerpt=excerpts(before, ids[:1])[0],
+                    detail=details[0],
                 )
             self.sample.add(chosen)
 
@@ -86,6 +94,11 @@ class Tally:
         if removal.kind == "quarantine":
             self.first_bad = self.first_bad or min(chosen, key=lambda reject: reject.rank)
         self.sample.add(chosen)
+
+    def counted(self, counters: Mapping[str, int]) -> None:
+        """What steps counted over the rows of a batch."""
+        for name, n in counters.items():
+            self._count(self.counters, name, n)
 
     def costs(self, runs: Iterable[StepRun]) -> None:
         """What steps cost."""
@@ -117,6 +130,7 @@ class Tally:
             "duplicates": self.duplicates,
             "quarantined": dict(sorted(self.quarantined.items())),
             "text_bytes": self.text_bytes,
+            "counters": dict(sorted(self.counters.items())),
             "steps": tuple(
                 StepCost(name=name, rows_in=int(a), rows_out=int(b), bytes_in=int(c), cpu_seconds=seconds)
                 for name, (a, b, c, seconds) in self._costs.items()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.stage import Removal
     from datapipe.storage import Store
 
-CODE: Final = 1
+CODE: Final = 2
 """Raised whenever this package's tasks may write other bytes for the same input."""
 _LIBRARIES: Final = ("numpy", "polars", "pyarrow", "resiliparse", "tokenizers")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import StepError
 from datapipe.steps.columns import row_ids
-from datapipe.steps.step import DETAIL, DROP, QUARANTINE, ROW_ID
+from datapipe.steps.step import DETAIL, DROP, LABELS, QUARANTINE, ROW_ID
 from datapipe.steps.step_checks import MARKS
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class RowFates:
         for name in step.spec.signals:
             if name in result.column_names:
                 self._measured(name, result.column(name), step)
+        for name in LABELS:
+            if name in step.spec.gives and name in result.column_names and not self._lost:
+                self._signals[name] = (self._left, result.column(name))
         detail = result.column(DETAIL) if DETAIL in result.column_names else None
         for name, kind in ((QUARANTINE, QUARANTINED), (DROP, DROPPED)):
             if name in result.column_names:
@@ -75,6 +78,11 @@ class RowFates:
             self._left = np.flatnonzero(stays) if self._left is None else self._left[stays]
         return table.filter(pa.array(stays))
 
+    @property
+    def measured(self) -> bool:
+        """Whether any step measured anything of the rows."""
+        return bool(self._signals)
+
     def marked(self) -> pa.Table:
         """`row_id`, then `FATE`: all string, in the order of the steps; of one step, quarantined rows first."""
         import pyarrow as pa
@@ -83,7 +91,7 @@ class RowFates:
         return pa.concat_tables([schema.empty_table(), *(table for _, table in self._marks)])
 
     def table(self) -> pa.Table:
-        """One row per row of the input, in order: `row_id`, `FATE`, the signals (null where a row was not measured)."""
+        """One row per row of the input, in order: `row_id`, `FATE`, signals and `LABELS` (null where not measured)."""
         import numpy as np
         import pyarrow as pa
 
@@ -106,6 +114,8 @@ class RowFates:
 
         if name in step.spec.counters:
             self.counters[name] = self.counters.get(name, 0) + int(pc.sum(values).as_py() or 0)
+        if self._lost:
+            return
         # A step that comes twice measures twice: "#2" is the second time.
         again = sum(each == name or each.startswith(f"{name}#") for each in self._signals)
         self._signals[f"{name}#{again + 1}" if again else name] = (self._left, values)

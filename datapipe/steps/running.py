@@ -69,11 +69,16 @@ class Ran:
     def signals(self) -> pa.Table:
         """What became of each row: one row per row of the input, in its order. Made when asked for.
 
-        Columns: `row_id`; `step, kind, reason, detail`, null where the row came through; each signal, null where the
-        row was not measured ("<signal>#2" of a step that comes twice). Of steps after a `reshape` step nothing is
-        here: their rows are others.
+        Columns: `row_id`; `step, kind, reason, detail`, null where the row came through; each signal, and the columns
+        of `LABELS`, null where the row was not measured ("<signal>#2" of a step that comes twice). Of steps after a
+        `reshape` step nothing is here: their rows are others.
         """
         return self.fates.table()
+
+    @property
+    def measured(self) -> bool:
+        """Whether `signals` holds anything that a step measured, beside fates."""
+        return self.fates.measured
 
 
 def run_steps(table: pa.Table, steps: Sequence[BoundStep], keys: Keys) -> Ran:

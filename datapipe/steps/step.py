@@ -20,6 +20,8 @@ QUARANTINE = "quarantine_reason"
 DETAIL = "mark_detail"
 """What a step has to say of a marked row beside the reason (the word that was found): string, null elsewhere."""
 ROW_ID = "row_id"
+LABELS = ("language", "n_tokens")
+"""Columns that stay with the rows and are, like signals, also kept beside the shards, for rows that went as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
