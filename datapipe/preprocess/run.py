@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -17,17 +17,18 @@ from datapipe.errors import ConfigError, CorpusError, PreprocessError
 from datapipe.preprocess.delivery import put_sources
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.made import Made
+from datapipe.preprocess.meter import Meter
 from datapipe.preprocess.output_folder import check_ours, claim
 from datapipe.preprocess.publishing import RUN, nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
-from datapipe.preprocess.rows_file import read_rows
+from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
-from datapipe.preprocess.step_order import POSITION
-from datapipe.preprocess.summary import Progress, RunSummary, nothing_new
+from datapipe.preprocess.summary import RunSummary, nothing_new
 from datapipe.preprocess.survey import survey
+from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
 from datapipe.preprocess.warnings_of_run import warnings_of
 from datapipe.preprocess.work import INDEX, plain_json
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.stage import Stage
+    from datapipe.preprocess.summary import Progress
     from datapipe.preprocess.tasks import Task
     from datapipe.preprocess.work import WorkFolder
     from datapipe.storage import Store
@@ -144,6 +146,7 @@ class _Run:
         self._engine: Engine | None = None
         self._ran = self._reused = 0
         self._costs: dict[str, StepCost] = {}
+        self._counters: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._text_bytes = 0
         self._input_options = storage_options
@@ -161,7 +164,7 @@ class _Run:
         """Do what is not done of a stage."""
         began = time.perf_counter()
         tasks = list(tasks_of(stage, self._made, self._input_options))
-        meter = _Meter(stage, len(self.plan.stages), len(tasks), began, self.report, {t.key: t.bytes for t in tasks})
+        meter = Meter(stage, len(self.plan.stages), len(tasks), began, self.report, {t.key: t.bytes for t in tasks})
         records: dict[int, TaskRecord] = {}
         self._made.records[stage.number] = records
         # Two splits of equal rows are one task: what it writes is the same, and it is done once.
@@ -199,6 +202,8 @@ class _Run:
             if self.stop and record.first_bad is not None:
                 self._raise_bad(record)
             self.rejects.add(record.rejects)
+            for name, n in record.counters.items():
+                self._counters[name] = self._counters.get(name, 0) + n
         for cost in record.steps:
             before = self._costs.get(cost.name)
             self._costs[cost.name] = cost if before is None else _added(before, cost)
@@ -221,7 +226,7 @@ class _Run:
         """Publish, tidy up, sum up."""
         self.close()
         last = self.plan.stages[-1].number
-        rejects = self._resolved()
+        rejects = with_survivors(self.rejects.rows(), self._made, self.store)
         manifest = publish_run(
             self.store,
             self.plan,
@@ -261,6 +266,7 @@ class _Run:
             tasks_reused=self._reused,
             workers=self.workers,
             steps=tuple(self._costs.values()),
+            counters=dict(sorted(self._counters.items())),
             stages={name: round(value, 6) for name, value in self._seconds.items()},
             warnings=warnings_of(self.plan, tuple(self._costs.values()), skipped),
             rejects=rejects.rows(),
@@ -291,7 +297,7 @@ class _Run:
         from datapipe.dataset import Checksum, FileEntry, IndexEntry
 
         for stage in self.plan.stages:
-            for kind in stage.writes if stage.kind == MAP else ():
+            for kind in (*stage.writes, SIGNALS) if stage.kind == MAP else ():
                 for split, file in self._made.files(stage.number, kind):
                     if file.path.startswith(f"{INDEX}/"):
                         entry = FileEntry(path=file.path, bytes=file.bytes, checksum=Checksum(value=file.checksum))
@@ -304,78 +310,12 @@ class _Run:
                 return self._made.files_of(step)["tokenizer"][0]
         return self._made.product("vocabulary")
 
-    def _resolved(self) -> RejectSample:
-        """The sample, with the row id of a duplicate's survivor for its place (split:position)."""
-        rows = self.rejects.rows()
-        wanted: dict[int, set[int]] = {}
-        for reject in rows:
-            if reject.reason == "duplicate":
-                place = reject.detail.split(":")
-                wanted.setdefault(int(place[0]), set()).add(int(place[1]))
-        names: dict[str, str] = {}
-        for stage in self.plan.stages:
-            if "rows" not in stage.writes or stage.source is not None:
-                continue
-            for split, positions in wanted.items():
-                record = self._made.records[stage.number].get(split)
-                if record is None or "rows" not in record.files:
-                    continue
-                for table in read_rows(self.store, record.files["rows"].path, ["row_id", POSITION]):
-                    found = zip(table.column(POSITION).to_pylist(), table.column("row_id").to_pylist(), strict=True)
-                    names |= {f"{split}:{position}": row_id for position, row_id in found if position in positions}
-        sample = RejectSample(self.plan.recipe.seed)
-        for reject in rows:
-            if reject.reason not in ("duplicate", "duplicate_id"):
-                sample.add([reject])
-                continue
-            # Of a repeated id, the row that has it first may be gone for another reason: there is nothing to point at.
-            first = names.get(reject.detail) if reject.reason == "duplicate" else None
-            sample.add([replace(reject, detail=f"equal to {first}" if first else "")])
-        return sample
-
     def close(self) -> None:
         """End the engine."""
         if self._engine is not None:
             self.workers = self._engine.workers
             self._engine.close()
             self._engine = None
-
-
-@dataclass(kw_only=False)
-class _Meter:
-    """Progress of one stage."""
-
-    stage: Stage
-    stages: int
-    total: int
-    began: float
-    report: Callable[[Progress], None] | None
-    sizes: dict[str, int]
-    done: int = 0
-    reused: int = 0
-    documents: int = 0
-    bytes: int = field(default=0)
-
-    def tell(self, record: TaskRecord, *, reused: bool) -> None:
-        """Count a finished task, and report."""
-        self.done += 1
-        self.reused += reused
-        self.documents += record.rows_in
-        self.bytes += self.sizes[record.key]
-        if self.report is not None:
-            self.report(
-                Progress(
-                    stage=self.stage.name,
-                    number=self.stage.number + 1,
-                    stages=self.stages,
-                    done=self.done,
-                    total=self.total,
-                    reused=self.reused,
-                    documents=self.documents,
-                    bytes=self.bytes,
-                    elapsed=time.perf_counter() - self.began,
-                )
-            )
 
 
 def _added(a: StepCost, b: StepCost) -> StepCost:
