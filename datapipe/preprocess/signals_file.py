@@ -99,7 +99,7 @@ class SignalsFile:
         self._add(events)
 
     def removed(self, lost: Sequence[tuple[pa.Table, Removal, npt.NDArray[np.int64]]]) -> None:
-        """Rows of one batch that drop lists name; of each list: the rows, its removal, the (split, position) they lost to.
+        """Rows of one batch that drop lists name; by list: rows, removal, (split, position) of what each lost to.
 
         They are written by position: how many lists they were on (a matter of memory) is not to be seen.
         """

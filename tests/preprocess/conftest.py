@@ -146,12 +146,12 @@ def write_corpus(folder, *, seed=0, documents=120):
 
 
 def published(folder):
-    """Every published file of a local output, by path: all but the work folder and the timings."""
+    """Every published file of a local output, by path: all but the work folder and what has timings in it."""
     folder = Path(folder)
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).parts[0] not in ("_work", "run.json")
+        if path.is_file() and path.relative_to(folder).parts[0] not in ("_work", "run.json", "report.html")
     }
 
 
