@@ -140,7 +140,12 @@ class Recipe:
 
     def with_step(self, place: int, options: Any) -> Recipe:
         """The recipe with other options for the step at `place`."""
-        step = replace(self.steps[place], options=options)
+        from datapipe.steps import find_step
+
+        before = self.steps[place]
+        # From the registry's spec: the one at hand is resolved for the options that it had.
+        spec = before.spec if before.spec.resolve is None else find_step(before.name).resolved(options)
+        step = replace(before, spec=spec, options=options)
         return replace(self, steps=(*self.steps[:place], step, *self.steps[place + 1 :]))
 
     def __iter__(self) -> Iterator[RecipeStep]:

@@ -183,7 +183,8 @@ def _step(node: Node, where: str, folder: Path | None) -> RecipeStep:
     if folder is not None:
         # A recipe's paths are relative to the recipe, so that it works from any folder.
         found |= {option: _relative(found[option], folder) for option in spec.resources if option in found}
-    return RecipeStep(spec=spec, options=_options(spec, found, where, node.line), where=here)
+    checked = _options(spec, found, where, node.line)
+    return RecipeStep(spec=spec.resolved(checked), options=checked, where=here)
 
 
 def _relative(node: Node, folder: Path) -> Node:

@@ -4,6 +4,10 @@ What enters: plain values (str, int, float, bool, None, lists) by option name. W
 options dataclass, every value of exactly its declared type and within its range.
 Invariant: `options_from(spec, plain_options(options)) == options`, and nothing is coerced that could hide a mistake:
 True is no integer, "3" is no number, 3.0 is no integer. An integer is taken where a float is declared.
+
+An option may be nested: `ByName[X]` is given as a mapping from names (or as a list of [name, value], its plain form),
+and X may be a dataclass of options of its own, given as a mapping; one with a `SHORT` may also be given as the value of
+that field alone: `age: int32` for `age: {type: int32}`.
 """
 
 from __future__ import annotations
@@ -13,12 +17,14 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError
+from datapipe.steps.by_name import ByName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from datapipe.steps.step import StepSpec
 
@@ -33,27 +39,36 @@ def options_from(spec: StepSpec, mapping: Mapping[str, Any]) -> Any:
         ConfigError: an unknown option (the nearest valid name is in the message), a value of another type or out of
             range.
     """
-    hints = typing.get_type_hints(spec.options)
-    names = [field.name for field in dataclasses.fields(spec.options)]
+    return _options(f"step {spec.name!r}", spec.name, mapping, spec.options)
+
+
+def _options(what: str, where: str, mapping: Mapping[str, Any], kind: type[Any]) -> Any:
+    """An instance of the dataclass `kind` from plain values."""
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
     values: dict[str, Any] = {}
     for name, value in mapping.items():
         if not isinstance(name, str) or name not in names:
             raise ConfigError(
-                f"step {spec.name!r} has no option {name!r}",
+                f"{what} has no option {name!r}",
                 expected=f"one of {', '.join(names)}" if names else "no options at all",
                 fix=nearest(str(name), names),
             )
-        values[name] = _checked(f"{spec.name}.{name}", value, hints[name])
-    return spec.options(**values)
+        values[name] = _checked(f"{where}.{name}", value, hints[name])
+    return kind(**values)
 
 
 def plain_options(options: Any) -> dict[str, Any]:
     """Options as JSON-able values (tuples become lists): what a plan prints and a task key digests."""
-    plain = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        plain[field.name] = list(value) if isinstance(value, tuple) else value
-    return plain
+    return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ByName):
+        return [[name, _plain(each)] for name, each in value.items()]
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return plain_options(value) if dataclasses.is_dataclass(value) else value
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -109,6 +124,18 @@ def _checked(where: str, value: Any, hint: Any) -> Any:
         raise ConfigError(
             f"{where} = {value!r}", expected=f"one of {', '.join(map(repr, allowed))}", fix=nearest(str(value), text)
         )
+    elif origin is ByName:
+        if (pairs := _pairs(value)) is not None:
+            element = typing.get_args(hint)[0]
+            return _by_name(where, {name: _checked(f"{where}.{name}", each, element) for name, each in pairs}, pairs)
+    elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, Mapping):
+            return _options(where, where, value, hint)
+        short = getattr(hint, "SHORT", None)
+        if short is not None and not isinstance(value, (list, tuple)):
+            return _options(where, where, {short: value}, hint)
     elif origin is tuple:
         if isinstance(value, (list, tuple)):
             element = typing.get_args(hint)[0]
@@ -125,6 +152,25 @@ def _checked(where: str, value: Any, hint: Any) -> Any:
     )
 
 
+def _pairs(value: Any) -> list[tuple[str, Any]] | None:
+    """The (name, value) pairs of a mapping, or of a list of them; None where it is neither."""
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, (list, tuple)) and all(isinstance(each, (list, tuple)) and len(each) == 2 for each in value):
+        pairs = [(each[0], each[1]) for each in value]
+    else:
+        return None
+    return pairs if all(isinstance(name, str) and name for name, _ in pairs) else None
+
+
+def _by_name(where: str, found: dict[str, Any], pairs: list[tuple[str, Any]]) -> ByName[Any]:
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{where} names {twice!r} twice", expected="each name once", fix="remove one of them")
+    return ByName(found)
+
+
 def _spoken(hint: Any) -> str:
     """A type as a reader of a recipe would say it."""
     origin = typing.get_origin(hint)
@@ -132,6 +178,12 @@ def _spoken(hint: Any) -> str:
         return " or ".join(_spoken(arm) for arm in typing.get_args(hint))
     if origin is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if origin is ByName:
+        return f"a mapping from names, each value {_spoken(typing.get_args(hint)[0])}"
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        names = ", ".join(field.name for field in dataclasses.fields(hint))
+        short = typing.get_type_hints(hint).get(getattr(hint, "SHORT", ""))
+        return (f"{_spoken(short)}, or " if short is not None else "") + f"a mapping with some of {names}"
     if origin is tuple:
         return f"a list, each element {_spoken(typing.get_args(hint)[0])}"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}

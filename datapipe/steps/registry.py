@@ -108,4 +108,4 @@ def bind(name: str, options: Mapping[str, Any] | Any = None) -> BoundStep:
         spec = find_step(name)
     if not isinstance(options, spec.options):
         options = options_from(spec, options or {})
-    return BoundStep(spec=spec, options=options, step=spec.build(options))
+    return BoundStep(spec=spec.resolved(options), options=options, step=spec.build(options))

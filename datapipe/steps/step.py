@@ -65,6 +65,8 @@ class StepSpec:
             rewrites no column that `judge` steps after it read: a run of them is measured on the same rows.
         resources: options that name local files (a text, or a list of them): their content, not their path, is part
             of the task key, and a worker is given paths of its own.
+        resolve: (spec, options) → the spec with these options bound, for a step of which they name the columns it reads
+            and adds, or whether it has still to see the whole corpus. `resolved` calls it.
     """
 
     name: str
@@ -80,3 +82,8 @@ class StepSpec:
     counters: tuple[str, ...] = ()
     judge: Callable[[pa.Table, Any], pa.Array] | None = None
     resources: tuple[str, ...] = ()
+    resolve: Callable[[StepSpec, Any], StepSpec] | None = None
+
+    def resolved(self, options: Any) -> StepSpec:
+        """The spec of the step with these options bound: what it then needs, gives and is."""
+        return self if self.resolve is None else self.resolve(self, options)
