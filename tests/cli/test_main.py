@@ -8,7 +8,7 @@ import pytest
 import datapipe as package
 from datapipe.cli import console
 
-COMMANDS = ["demo", "preprocess", "describe", "verify", "plan", "profile", "report", "compare"]
+COMMANDS = ["demo", "preprocess", "recipe", "steps", "describe", "verify", "plan", "profile", "report", "compare"]
 
 
 def test_help_lists_every_command(datapipe):
