@@ -52,6 +52,24 @@ REASONS: Final = (
 )
 """In the order in which the rules are tried."""
 
+PREFIX: Final = "gopher_whitespace."
+SIGNALS: Final = tuple(
+    PREFIX + name
+    for name in (
+        "words",
+        "solid_words",
+        "alpha_words",
+        "solid_chars",
+        "hashes",
+        "ellipses",
+        "lines",
+        "bullet_lines",
+        "ellipsis_lines",
+        "stop_words",
+    )
+)
+"""As they are stored, in the order of `gopher_signals`."""
+
 # A class that is not white space, punctuation or symbol: a word has one exactly if it is no symbol word. Matching from
 # the first such character to the word's end gives one match a word.
 _SOLID_WORD: Final = r"[^\s\p{P}\p{S}]\S*"
@@ -187,12 +205,19 @@ def gopher_quality(table: pa.Table, keys: Keys, *, options: GopherQualityOptions
         options: thresholds.
 
     Returns:
-        The table, broken rows marked drop with one of `REASONS`.
+        The table with the signals, broken rows marked drop with one of `REASONS`.
     """
     del keys
-    if not table.num_rows:
-        return table
-    return mark(table, gopher_reasons(gopher_signals(text_of(table), options.stop_words), options))
+    signals = gopher_signals(text_of(table), options.stop_words)
+    for name in signals.column_names:
+        table = table.append_column(f"{PREFIX}{name}", signals.column(name))
+    return mark(table, gopher_reasons(signals, options))
+
+
+def judge(signals: pa.Table, options: GopherQualityOptions) -> pa.Array:
+    """What the step marks, from its stored signals: string[n], null where a row stays."""
+    mine = signals.select(list(SIGNALS))
+    return gopher_reasons(mine.rename_columns([name.removeprefix(PREFIX) for name in SIGNALS]), options)
 
 
 def build(options: GopherQualityOptions) -> Step:
@@ -202,11 +227,14 @@ def build(options: GopherQualityOptions) -> Step:
 
 SPEC: Final = StepSpec(
     name="gopher_quality@whitespace",
-    version=1,
+    version=2,
     kind="map",
     options=GopherQualityOptions,
     build=build,
     summary="Gopher's quality rules, words split on white space",
     reasons=REASONS,
     needs=("text",),
+    signals=SIGNALS,
+    judge=judge,
+    measured_by=("stop_words",),
 )

@@ -63,6 +63,8 @@ class StepSpec:
         judge: (signals, options) → reasons string[n], null where a row stays. Where given, the drop marks of the step
             are exactly what it says, so that stored signals can be judged again under other thresholds. Such a step
             rewrites no column that `judge` steps after it read: a run of them is measured on the same rows.
+        measured_by: options that the signals depend on (a list of words, the n of n-grams): under another value of one
+            of them the stored signals say nothing. All others are thresholds, which `judge` alone reads.
         resources: options that name local files (a text, or a list of them): their content, not their path, is part
             of the task key, and a worker is given paths of its own.
         resolve: (spec, options) → the spec with these options bound, for a step of which they name the columns it reads
@@ -81,6 +83,7 @@ class StepSpec:
     signals: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()
     judge: Callable[[pa.Table, Any], pa.Array] | None = None
+    measured_by: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     resolve: Callable[[StepSpec, Any], StepSpec] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import pickle
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datapipe.steps import DROP, QUARANTINE, REGISTRY, Keys, options_from, plain_options, run_steps
+from datapipe.errors import ConfigError
+from datapipe.steps import DROP, QUARANTINE, REGISTRY, Keys, bind, options_from, plain_options, run_steps
+from datapipe.steps.step import LABELS
 
 KEYS = Keys(seed=3, epoch=1)
 SMALL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -109,6 +112,38 @@ class TestStepContract:
             if name in result.column_names:
                 assert result.schema.field(name).type == pa.string()
                 assert set(result[name].to_pylist()) - {None} <= set(spec.reasons)
+
+    def test_the_judge_says_what_the_step_marks(self, step_name, bound, input_of, awkward):
+        """Stored signals, judged by whatever thresholds, give the drop marks of a step that has these.
+
+        No threshold changes a signal: options that do are named in the spec's `measured_by`.
+        """
+        spec = REGISTRY[step_name]
+        if spec.judge is None:
+            pytest.skip(f"{step_name} has no judge")
+        assert spec.signals
+        assert set(spec.measured_by) <= {field.name for field in dataclasses.fields(spec.options)}
+        table = input_of(step_name, awkward)
+        first = bound(step_name)
+        measured = first(table, KEYS)
+        stored = measured.select([name for name in (*spec.signals, *LABELS) if name in measured.column_names])
+        tried = [first]
+        for field in dataclasses.fields(spec.options):
+            value = getattr(first.options, field.name)
+            if field.name in spec.measured_by or type(value) not in (int, float, bool):
+                continue
+            others = (not value,) if type(value) is bool else (type(value)(value / 2), type(value)(value * 2 + 1))
+            for other in others:
+                with contextlib.suppress(ConfigError):
+                    tried.append(bind(step_name, dataclasses.replace(first.options, **{field.name: other})))
+        for step in tried:
+            result = step(table, KEYS)
+            marks = (
+                result[DROP] if DROP in result.column_names else pa.chunked_array([pa.nulls(len(table), pa.string())])
+            )
+            assert spec.judge(stored, step.options).to_pylist() == marks.to_pylist()
+            assert result.select(list(spec.signals)).equals(measured.select(list(spec.signals)))
+            assert spec.judge(stored.slice(0, 0), step.options).to_pylist() == []
 
     def test_needs_and_gives_are_true(self, step_name, bound, input_of):
         """With just the columns it needs (and a row id) the step runs, and what it gives is there."""
