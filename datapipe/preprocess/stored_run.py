@@ -1,0 +1,209 @@
+"""A published dataset's run, as it can be asked about afterwards: its steps, and the signals files of each split.
+
+What enters: where the dataset is. What leaves: its recipe's steps with their specs, and signals tables. Invariant:
+nothing is read but the manifest and the columns that are asked for; nothing is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import ConfigError, DatapipeError, DatasetError, IntegrityError
+from datapipe.preprocess.signals_file import SIGNALS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from datapipe.dataset import Manifest
+    from datapipe.steps import StepSpec
+    from datapipe.storage import Store
+
+GONE_KINDS: Final = ("drop", "duplicate", "quarantine")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StoredStep:
+    """A step of the recipe that made the dataset.
+
+    Attributes:
+        place: in the recipe, from 0. plain: its options as the manifest has them.
+        spec, options: as this installation has them; None where it does not (a user's own step).
+        changed: whether this installation's version of the step is another than the one that ran.
+    """
+
+    place: int
+    name: str
+    plain: dict[str, Any]
+    spec: StepSpec | None = field(repr=False)
+    options: Any = field(repr=False)
+    changed: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StageFile:
+    """The signals of one split by one stage: the places of its steps, and the file."""
+
+    split: int
+    places: tuple[int, ...]
+    path: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """See the module. `files`: by split, in the order of the stages."""
+
+    store: Store = field(repr=False)
+    manifest: Manifest = field(repr=False)
+    steps: tuple[StoredStep, ...]
+    files: dict[int, tuple[StageFile, ...]] = field(repr=False)
+
+    def parquet(self, file: StageFile) -> pq.ParquetFile:
+        """The file, open: its footer is read.
+
+        Raises:
+            IntegrityError: it is damaged. NotFoundError: it is not there.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        local = self.store.local_path(file.path)
+        try:
+            source = local if local is not None else io.BytesIO(self.store.read(file.path))
+            return pq.ParquetFile(source, memory_map=local is not None)
+        except FileNotFoundError:
+            self.store.info(file.path)  # says what is missing, in the words of the store
+            raise
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise damaged(file, error) from error
+
+    def table(self, file: StageFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """Columns of a file (those of them that it has); None: all."""
+        import pyarrow as pa
+
+        with self.parquet(file) as opened:
+            names = opened.schema_arrow.names
+            try:
+                return opened.read(columns=None if columns is None else [name for name in columns if name in names])
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise damaged(file, error) from error
+
+    def groups(self, file: StageFile) -> list[list[StoredStep]]:
+        """The stage's steps, those that were measured on the same rows together: runs of steps with a judge."""
+        found: list[list[StoredStep]] = []
+        for step in (self.steps[place] for place in file.places):
+            judged = step.spec is not None and step.spec.judge is not None
+            last = found[-1][-1].spec if found else None
+            if judged and last is not None and last.judge is not None:
+                found[-1].append(step)
+            else:
+                found.append([step])
+        return found
+
+    def signal_columns(self, file: StageFile, step: StoredStep) -> dict[str, str]:
+        """The step's signals by name, and the file's column for each: the second time a step comes, "<signal>#2"."""
+        if step.spec is None:
+            return {}
+        before = [self.steps[place] for place in file.places if place < step.place]
+        found = {}
+        for name in step.spec.signals:
+            times = sum(each.spec is not None and name in each.spec.signals for each in before)
+            found[name] = f"{name}#{times + 1}" if times else name
+        return found
+
+
+def damaged(file: StageFile, error: BaseException) -> IntegrityError:
+    """The error of a signals file that cannot be read."""
+    return IntegrityError(
+        f"{file.path} cannot be read ({error})",
+        expected="the signals file that the run wrote",
+        fix="run `datapipe preprocess` again: it makes anew what is damaged",
+    )
+
+
+def open_stored_run(
+    dataset: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
+) -> StoredRun:  # fmt: skip
+    """Open the run that made a dataset.
+
+    Raises:
+        DatasetError: there is none there, or it was not made by `preprocess`, or by one that kept no signals.
+    """
+    from datapipe.dataset import open_dataset
+
+    opened = open_dataset(str(dataset), storage_options=storage_options)
+    manifest = opened.manifest
+    if manifest is None or manifest.recipe is None:
+        raise DatasetError(
+            f"{opened.url} was not made by preprocess",
+            expected="a dataset with a manifest that holds a recipe",
+            fix="make it by `datapipe preprocess INPUT... OUTPUT`",
+        )
+    files: dict[int, list[StageFile]] = {}
+    for entry in manifest.index:
+        kind, _, places = entry.name.partition(":")
+        if kind == SIGNALS:
+            numbers = tuple(int(place) for place in places.split(",") if place)
+            files.setdefault(entry.split, []).append(StageFile(split=entry.split, places=numbers, path=entry.file.path))
+    if not files:
+        raise DatasetError(
+            f"{opened.url} has no signals", expected="what steps measured, stored with it", fix="run preprocess again"
+        )
+    return StoredRun(
+        store=opened.store,
+        manifest=manifest,
+        steps=tuple(_step(place, plain) for place, plain in enumerate(manifest.recipe.get("steps", []))),
+        files={split: tuple(found) for split, found in sorted(files.items())},
+    )
+
+
+def _step(place: int, plain: Mapping[str, Any]) -> StoredStep:
+    from datapipe.steps import find_step, options_from
+
+    name, options = str(plain["step"]), dict(plain.get("options", {}))
+    spec, bound = None, None
+    # A user's own step, or one of a later version of this package: what it did is stored, its code is not at hand.
+    with contextlib.suppress(DatapipeError):
+        found = find_step(name)
+        bound = options_from(found, options)
+        spec = found.resolved(bound)
+    return StoredStep(
+        place=place,
+        name=name,
+        plain=options,
+        spec=spec,
+        options=bound,
+        changed=spec is not None and spec.version != plain.get("version"),
+    )
+
+
+def step_called(run: StoredRun, key: str) -> tuple[StoredStep, str]:
+    """The step and the option that "step.option" means; a step may be called without the variant after "@".
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    from datapipe.steps.options import nearest
+
+    name, dot, option = key.rpartition(".")
+    names = list(dict.fromkeys(step.name for step in run.steps))
+    if not dot or not name:
+        raise ConfigError(f"{key!r}", expected="step.option", fix=nearest(key, [f"{each}.…" for each in names]))
+    found = [step for step in run.steps if step.name == name]
+    found = found or [step for step in run.steps if step.name.split("@")[0] == name]
+    if len(found) != 1:
+        raise ConfigError(
+            f"{key!r}: {f'{len(found)} steps are' if found else 'no step is'} called {name!r} in the recipe",
+            expected=f"one of {', '.join(names)}",
+            fix=nearest(name, names) if not found else "name the variant as well",
+        )
+    return found[0], option
