@@ -26,6 +26,13 @@ def set_column(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(place, name, values)
 
 
+def set_columns(table: pa.Table, columns: pa.Table) -> pa.Table:
+    """The table with every column of another of as many rows replaced or appended."""
+    for name in columns.column_names:
+        table = set_column(table, name, columns.column(name))
+    return table
+
+
 def column(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
     """Column `name` as type `kind`.
 

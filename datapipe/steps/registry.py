@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps import (
+    c4,
     decode,
     exact_duplicates,
+    fineweb,
     gopher_quality,
+    gopher_quality_datatrove,
+    gopher_repetition,
     html_to_text,
     near_duplicates,
     pack,
@@ -42,6 +46,10 @@ _HOMES: Final = (
     unicode,
     sample,
     gopher_quality,
+    gopher_quality_datatrove,
+    gopher_repetition,
+    c4,
+    fineweb,
     exact_duplicates,
     near_duplicates,
     vocabulary,

@@ -50,7 +50,7 @@ def test_read_only():
     [
         ("tokenise", "tokenize"),
         ("Unicode", "unicode"),
-        ("gopher_quality", "gopher_quality@whitespace"),
+        ("gopher_quality", "gopher_quality@datatrove"),
         ("gopher", "gopher_quality@whitespace"),
         ("exact_dupes", "exact_duplicates"),
         ("html2text", "html_to_text"),
