@@ -13,7 +13,7 @@ here a pair is linked only if its Jaccard similarity is at least `threshold`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,8 +103,7 @@ def near_duplicates(table: pa.Table, keys: Keys, *, options: NearDuplicatesOptio
     del keys
     text = text_of(table)
     hashes, offsets = shingles.shingle_sets(text, options.words)
-    table_of = min_hash.signatures(hashes, offsets, options.bands * options.rows)
-    bands = min_hash.band_hashes(table_of, options.bands, options.rows)
+    bands = min_hash.bands_of(hashes, offsets, options.bands, options.rows)
     sizes = np.diff(offsets)
     kept = np.minimum(sizes, options.sketch)
     if (kept < sizes).any():
@@ -139,6 +138,11 @@ def _scores(table: pa.Table, text: pa.ChunkedArray, options: NearDuplicatesOptio
     return np.zeros(table.num_rows)
 
 
+def resolve(spec: StepSpec, options: NearDuplicatesOptions) -> StepSpec:
+    """The spec with the column that the survivor is chosen by."""
+    return replace(spec, needs=(*spec.needs, options.column)) if options.column else spec
+
+
 def build(options: NearDuplicatesOptions) -> Step:
     """The step with its options bound."""
     return partial(near_duplicates, options=options)
@@ -154,4 +158,5 @@ SPEC: Final = StepSpec(
     reasons=(NEAR_DUPLICATE,),
     needs=("text",),
     gives=(BANDS, SHINGLES, SIZE, SCORE),
+    resolve=resolve,
 )

@@ -1,6 +1,7 @@
 """Global steps: one pass a file, and the way from a step's name to its pass.
 
 exact_duplicates    which rows repeat an earlier one (and, of ids, which repeat an id)
+near_duplicates     which rows are nearly equal to another
 vocabulary          a sample of the texts → a tokenizer
 """
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _HOME: Final = {
     "exact_duplicates": "exact_duplicates_pass",
+    "near_duplicates": "near_duplicates_pass",
     "vocabulary": "vocabulary_pass",
 }
 """Each module has a `PASS`."""

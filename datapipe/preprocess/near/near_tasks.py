@@ -1,0 +1,183 @@
+"""The tasks of near_duplicates beyond the map: pairs of a range of bands, links of a range of pairs, the clusters.
+
+What enters: frozen tasks, files in the output store. What leaves: a file each, and a record. Invariant: each task's
+file is a function of the files it reads; memory is bounded by `RECORDS` band records, `SETS` bytes of shingles, and for
+the clusters by the links (components beyond `components.IN_MEMORY` are found on disk).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.preprocess.near.candidates import band_type, find_pairs, pair_type
+from datapipe.preprocess.near.record_file import CLASSES, RecordWriter, class_ranges, read_begins, read_records
+from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.work import WorkFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.storage import Store
+
+RECORDS: Final = 2_000_000
+"""Band records compared at a time: 48 MB, five times that while they are sorted."""
+SETS: Final = 64 << 20
+"""Bytes of shingles held while pairs are verified."""
+
+Files = tuple[tuple[int, str], ...]
+"""(split or part, path) of each file."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PairsTask(Task):
+    """Candidate pairs of the band hashes in classes [low, high).
+
+    Attributes:
+        bands: band files by split. least: smaller / larger size of a pair that can reach the threshold.
+        first: splits below it belong to earlier snapshots.
+    """
+
+    low: int
+    high: int
+    bands: Files = field(repr=False)
+    least: float
+    first: int = 0
+
+    def run(self) -> TaskRecord:
+        """See `Task.run`."""
+        started, cpu = time.perf_counter(), time.process_time()
+        store = self.output.open()
+        work = WorkFolder(store)
+        files, read, pairs = {}, 0, 0
+        with contextlib.ExitStack() as stack:
+            writer = RecordWriter("pairs", work, stack, distinct=True)
+            for records, splits in by_range(store, self.bands, band_type(), self.low, self.high, RECORDS):
+                read += len(records)
+                writer.add(find_pairs(records, splits, least=self.least, first=self.first))
+            made = writer.finish()
+            if made is not None:
+                path, pairs = made
+                files["pairs"] = work.put_file("pairs", self.key, path)
+        return _record(self, started, cpu, "near_duplicates: pairs", read, pairs, read * band_type().itemsize, files)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LinksTask(Task):
+    """Pairs in classes [low, high), verified.
+
+    Attributes:
+        pairs: pair files. sets: sets files by split. threshold: the least similarity of a link; None: every pair is
+            one.
+    """
+
+    low: int
+    high: int
+    pairs: Files = field(repr=False)
+    sets: Files = field(repr=False)
+    threshold: float | None
+
+    def run(self) -> TaskRecord:
+        """See `Task.run`."""
+        from datapipe.preprocess.near.links import verified
+
+        started, cpu = time.perf_counter(), time.process_time()
+        store = self.output.open()
+        work = WorkFolder(store)
+        files, read, linked = {}, 0, 0
+        sets = dict(self.sets)
+        with work.scratch_file("links") as path:
+            with open(path, "wb") as file:  # noqa: PTH123
+                for pairs, _ in by_range(store, self.pairs, pair_type(), self.low, self.high, RECORDS):
+                    read += len(pairs)
+                    for links in verified(store, sets, pairs, self.threshold, SETS):
+                        linked += len(links)
+                        links.tofile(file)
+            if linked:
+                files["links"] = work.put_file("links", self.key, path)
+        return _record(
+            self, started, cpu, "near_duplicates: verify", read, linked, read * pair_type().itemsize, files
+        )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ClustersTask(Task):
+    """The one task that sees all links.
+
+    Attributes:
+        links: link files. before: cluster tables of earlier snapshots. first: splits below it belong to those.
+        documents: how many documents were compared.
+    """
+
+    links: tuple[str, ...] = field(repr=False)
+    before: tuple[str, ...] = field(default=(), repr=False)
+    first: int = 0
+    documents: int = 0
+
+    def run(self) -> TaskRecord:
+        """See `Task.run`."""
+        from datapipe.preprocess.near.links import resolved
+
+        started, cpu = time.perf_counter(), time.process_time()
+        store = self.output.open()
+        files, lists, dropped = resolved(store, self)
+        record = _record(
+            self, started, cpu, "near_duplicates: clusters", self.documents, self.documents - dropped, self.bytes, files
+        )
+        record.lists.update(lists)
+        return record
+
+
+def by_range(
+    store: Store, files: Sequence[tuple[int, str]], kind: Any, low: int, high: int, limit: int
+) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.uint32]]]:
+    """The records of classes [low, high) of all files, in ranges of about `limit`, each with its file's number.
+
+    Records of one class are never parted.
+    """
+    import numpy as np
+
+    if not files:
+        return
+    begins = np.stack([read_begins(store, path, low, high) for _, path in files])
+    for start, end in class_ranges(np.diff(begins, axis=1).sum(axis=0), limit):
+        parts = [
+            (read_records(store, path, kind, int(begin[start]), int(begin[end])), number)
+            for (number, path), begin in zip(files, begins, strict=True)
+        ]
+        records = np.concatenate([part for part, _ in parts])
+        numbers = np.concatenate([np.full(len(part), number, np.uint32) for part, number in parts])
+        yield records, numbers
+
+
+def ranges_of(tasks: int) -> list[tuple[int, int]]:
+    """The classes of each of `tasks` tasks: [low, high)."""
+    return list(itertools.pairwise(CLASSES * each // tasks for each in range(tasks + 1)))
+
+
+def _record(
+    task: Task, started: float, cpu: float, name: str, rows_in: int, rows_out: int, size: int, files: dict[str, Any]
+) -> TaskRecord:
+    return TaskRecord(
+        key=task.key,
+        stage=task.name,
+        split=task.split,
+        seconds=time.perf_counter() - started,
+        files=files,
+        rows_in=rows_in,
+        rows_out=rows_out,
+        steps=(
+            StepCost(
+                name=name, rows_in=rows_in, rows_out=rows_out, bytes_in=size, cpu_seconds=time.process_time() - cpu
+            ),
+        ),
+    )

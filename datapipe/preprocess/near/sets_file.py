@@ -1,0 +1,143 @@
+"""The shingles of a split's documents, their sizes and scores, found by position.
+
+    uint32[…]    the kept shingles of each document, one document after the other
+    records      (begin uint64, position uint32, size uint32, kept uint32, score float64), by position
+    uint64[2]    how many records, and a magic number
+
+What enters: batches of documents. What leaves: a file, and the documents of it that are asked for. Invariant: of the
+shingles one batch is held while writing; of what is read, the table (28 bytes a document) and what was asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.storage import Store
+
+_MAGIC: Final = 0x31544553_52414E44  # "DNARSET1"
+_TAIL: Final = 16
+_GAP: Final = 1 << 16
+"""Bytes that are read along rather than asking again."""
+
+
+def record_type() -> Any:
+    """The type of a record of the table."""
+    import numpy as np
+
+    return np.dtype(
+        [("begin", "<u8"), ("position", "<u4"), ("size", "<u4"), ("kept", "<u4"), ("score", "<f8")], align=False
+    )
+
+
+@final
+class SetsWriter:
+    """Appends batches to a local file."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "wb")  # noqa: PTH123, SIM115  (closed by `close`)
+        self._records: list[npt.NDArray[np.void]] = []
+        self._shingles = 0
+        self.rows = 0
+
+    def add(
+        self,
+        positions: npt.NDArray[np.uint32],
+        sizes: npt.NDArray[np.uint32],
+        scores: npt.NDArray[np.float64],
+        shingles: npt.NDArray[np.uint32],
+        offsets: npt.NDArray[np.integer[Any]],
+    ) -> None:
+        """One batch: arrays of n documents in the order of their positions, their kept shingles, offsets int[n + 1]."""
+        import numpy as np
+
+        records = np.zeros(len(positions), record_type())
+        records["begin"] = offsets[:-1].astype(np.int64) - int(offsets[0]) + self._shingles
+        records["position"], records["size"], records["score"] = positions, sizes, scores
+        records["kept"] = np.diff(offsets)
+        part = shingles[int(offsets[0]) : int(offsets[-1])]
+        self._file.write(np.ascontiguousarray(part, "<u4").data)
+        self._records.append(records)
+        self._shingles += len(part)
+        self.rows += len(records)
+
+    def close(self) -> None:
+        """End the file; a second call does nothing."""
+        import numpy as np
+
+        if self._file.closed:
+            return
+        try:
+            for records in self._records:
+                self._file.write(records.tobytes())
+            self._file.write(np.array([self.rows, _MAGIC], "<u8").tobytes())
+        finally:
+            self._file.close()
+
+
+@final
+class SetsFile:
+    """One sets file, open for reading."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        """Read the table.
+
+        Raises:
+            IntegrityError: it is no sets file, or is cut short.
+        """
+        import numpy as np
+
+        self._store = store
+        self._path = path
+        size = store.info(path).size
+        tail = np.frombuffer(store.read(path, max(0, size - _TAIL), size), "<u8")
+        table = int(tail[0]) * record_type().itemsize if len(tail) == 2 else 0
+        if len(tail) != 2 or int(tail[1]) != _MAGIC or table + _TAIL > size:
+            raise IntegrityError(f"{path}: {size} bytes", expected="a whole sets file", fix="run again with --fresh")
+        start = size - _TAIL - table
+        self.records: npt.NDArray[np.void] = np.frombuffer(store.read(path, start, size - _TAIL), record_type())
+
+    def rows_of(self, positions: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        """The numbers of the records of these positions, all of which must be there."""
+        import numpy as np
+
+        found: npt.NDArray[np.int64] = np.searchsorted(self.records["position"], positions)
+        inside = found < len(self.records)
+        if not inside.all() or (self.records["position"][found] != positions).any():
+            raise IntegrityError(
+                f"{self._path} lacks a document that shares a band",
+                expected="sets and bands of the same documents",
+                fix="run again with --fresh",
+            )
+        return found
+
+    def shingles(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint32]]:
+        """The kept shingles of the records with these numbers (ascending)."""
+        import numpy as np
+
+        begins = self.records["begin"][rows].astype(np.int64)
+        ends = begins + self.records["kept"][rows].astype(np.int64)
+        found: list[npt.NDArray[np.uint32]] = []
+        for first, last in spans(begins.tolist(), ends.tolist(), _GAP // 4):
+            low = int(begins[first])
+            data = np.frombuffer(self._store.read(self._path, 4 * low, 4 * int(ends[last - 1])), "<u4")
+            found += [data[begins[i] - low : ends[i] - low] for i in range(first, last)]
+        return found
+
+
+def spans(begins: Sequence[int], ends: Sequence[int], gap: int) -> list[tuple[int, int]]:
+    """Ascending ranges put together where less than `gap` lies between: [first, last) of each run."""
+    runs: list[tuple[int, int]] = []
+    first = 0
+    for place in range(1, len(begins) + 1):
+        if place == len(begins) or begins[place] - ends[place - 1] > gap:
+            runs.append((first, place))
+            first = place
+    return runs if begins else []
