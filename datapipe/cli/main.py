@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from datapipe.cli import console, dataset, demo, preprocess, profile, recipe
+from datapipe.cli import accounts, console, dataset, demo, preprocess, profile, recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,8 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 app.command("demo")(_guarded(demo.demo))
 app.command("preprocess")(_guarded(preprocess.preprocess))
+app.command("explain")(_guarded(accounts.explain))
+app.command("retune")(_guarded(accounts.retune))
 app.command("recipe")(_guarded(recipe.recipe))
 app.command("steps")(_guarded(recipe.steps))
 app.command("describe")(_guarded(dataset.describe))

@@ -12,6 +12,8 @@ Invariant: kill it at any time and call it again, with any number of workers: th
     engine                             where they run: here, or on Dask
     work, output_folder                what is done, whose folder it is
     row_ledger, rejects, publishing    what became of every row; the dataset, published last
+    signals_file, stored_run           what steps measured, kept with the dataset
+    explaining, retuning               asked afterwards: of one row, of another threshold
 """
 
 from __future__ import annotations
@@ -22,38 +24,50 @@ import types
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from datapipe.preprocess.explaining import explain
+    from datapipe.preprocess.explanation import Explanation
     from datapipe.preprocess.plan import Plan, build_plan
     from datapipe.preprocess.recipe import Recipe
     from datapipe.preprocess.recipe_file import load_recipe, parse_overrides, shipped_recipes
+    from datapipe.preprocess.retuned import Retuned
+    from datapipe.preprocess.retuning import retune
     from datapipe.preprocess.run import preprocess
     from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.summary import Progress, RunSummary
     from datapipe.preprocess.survey import plan_run
 
 _HOME: Final = {
+    "Explanation": "explanation",
     "Plan": "plan",
     "Progress": "summary",
     "Recipe": "recipe",
+    "Retuned": "retuned",
     "RunSummary": "summary",
     "Stage": "stage",
     "build_plan": "plan",
+    "explain": "explaining",
     "load_recipe": "recipe_file",
     "parse_overrides": "recipe_file",
     "plan_run": "survey",
+    "retune": "retuning",
     "shipped_recipes": "recipe_file",
 }
 
 __all__ = [
+    "Explanation",
     "Plan",
     "Progress",
     "Recipe",
+    "Retuned",
     "RunSummary",
     "Stage",
     "build_plan",
+    "explain",
     "load_recipe",
     "parse_overrides",
     "plan_run",
     "preprocess",
+    "retune",
     "shipped_recipes",
 ]
 

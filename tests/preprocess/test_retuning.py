@@ -6,7 +6,7 @@ import pytest
 
 import datapipe
 from datapipe.errors import ConfigError, DatasetError
-from datapipe.preprocess.retune import retune
+from datapipe.preprocess import retune
 
 STEPS = ["decode", "html_to_text", "unicode", "gopher_quality@whitespace"]
 LAST = {"name": "last", "steps": STEPS}

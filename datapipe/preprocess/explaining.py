@@ -1,0 +1,226 @@
+"""What happened to one row: where it came from, what each step measured and said, and where it is now.
+
+What enters: a dataset made by `preprocess`, a row id. What leaves: an `Explanation`. Invariant: everything in it was
+stored when the row went through; a step's verdict is the one that counted, and of steps that were not reached nothing
+is said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.errors import DatasetError
+from datapipe.preprocess.explanation import Explanation, StepSaid, Survivor
+from datapipe.preprocess.row_in_shards import in_shards
+from datapipe.preprocess.row_search import Place, find_row, nearest_ids, row_id_at
+from datapipe.preprocess.stored_run import open_stored_run
+from datapipe.steps.step import LABELS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from datapipe.preprocess.stored_run import StageFile, StoredRun, StoredStep
+
+_CHAIN: Final = 8
+"""Survivors that lost to others in turn are followed so far."""
+
+
+def explain(
+    dataset: str | os.PathLike[str], row_id: str, *, storage_options: Mapping[str, Any] | None = None
+) -> Explanation:  # fmt: skip
+    """What became of the row of that id.
+
+    Args:
+        dataset: made by `preprocess`.
+        row_id: "<file>:<position>", or what the recipe's input.id_column held.
+
+    Returns:
+        The row's story; of an id that was given more than once, that of the first, the others in `same_id`.
+
+    Raises:
+        DatasetError: no row has that id; the message holds those that may have been meant. Or the dataset has no
+            signals.
+    """
+    run = open_stored_run(dataset, storage_options=storage_options)
+    places = find_row(run, row_id)
+    if not places:
+        near = nearest_ids(run, row_id)
+        raise DatasetError(
+            f"no row has the id {row_id!r}",
+            expected="the id of a row of the input" + (f", like {', '.join(near)}" if near else ""),
+            fix="copy one from rejects/*.jsonl, or from the column row_id of the shards",
+        )
+    first, *others = [_explained(run, row_id, place) for place in places]
+    return first.with_same_id(tuple(others))
+
+
+def _explained(run: StoredRun, row_id: str, place: Place) -> Explanation:
+    import pyarrow.compute as pc
+
+    steps: list[StepSaid] = []
+    labels: dict[str, Any] = {}
+    gone: StepSaid | None = None
+    size = None
+    for number, file in enumerate(run.files[place.split]):
+        table = run.table(file)
+        if place.read:
+            table = table.filter(pc.equal(table.column("position"), place.at))
+        else:
+            table = table.slice(place.at, 1) if number == 0 else table.slice(0, 0)
+        row = table.to_pylist()[0] if table.num_rows else None
+        if number == 0:
+            size = row["bytes"] if row is not None else None
+        if row is not None:
+            labels |= {name: row[name] for name in LABELS if row.get(name) is not None}
+        said, gone = _stage(run, file, row, table)
+        steps += said
+        if gone is not None:
+            # The row-by-row half of a global step lets every row pass; what counts is what the whole said.
+            whole = gone
+            steps = [each for each in steps if each is whole or each.step != whole.step]
+            break
+    id_column = (run.manifest.recipe or {}).get("input", {}).get("id_column")
+    kept = gone is None
+    return Explanation(
+        row_id=row_id,
+        file=row_id.rpartition(":")[0] if id_column is None else None,
+        split=place.split,
+        position=place.at if place.read else None,
+        bytes=size,
+        outcome="kept" if gone is None else {"drop": "dropped", "quarantine": "quarantined"}.get(gone.kind, gone.kind),
+        step=None if gone is None else gone.step,
+        reason=None if gone is None else gone.reason,
+        detail=None if gone is None else gone.detail,
+        survivor=None if gone is None else gone.survivor,
+        steps=tuple(steps),
+        labels=labels,
+        redactions=_redactions(run, steps),
+        where=in_shards(run, place.split, place.at) if kept else None,
+    )
+
+
+def _stage(
+    run: StoredRun, file: StageFile, row: dict[str, Any] | None, table: pa.Table
+) -> tuple[list[StepSaid], StepSaid | None]:
+    """What the steps of a stage said of the row, and that by which it went."""
+    said: list[StepSaid] = []
+    gone: StepSaid | None = None
+    names = [run.steps[place].name for place in file.places]
+    if row is not None and row["kind"] is not None and row["step"] not in names:
+        # By the reader, or by a drop list, before the stage's first step.
+        gone = _said_gone(run, row, signals={}, thresholds={})
+        return [gone], gone
+    for group in run.groups(file):
+        for step in group:
+            signals = {} if row is None else _measured(run, file, step, row)
+            thresholds = _thresholds(step) if signals else {}
+            if row is not None and gone is None and row["step"] == step.name:
+                gone = _said_gone(run, row, signals=signals, thresholds=thresholds)
+                said.append(gone)
+            else:
+                also = _verdict(run, file, step, table) if signals and gone is not None else None
+                said.append(
+                    StepSaid(
+                        step=step.name,
+                        kind="passed" if gone is None else "measured",
+                        reason=also,
+                        signals=signals,
+                        thresholds=thresholds,
+                    )
+                )
+        if gone is not None:
+            return said, gone
+    return said, None
+
+
+def _said_gone(
+    run: StoredRun, row: dict[str, Any], *, signals: dict[str, Any], thresholds: dict[str, Any]
+) -> StepSaid:  # fmt: skip
+    survivor = None
+    # Of a repeated id the other row has the same id: there is nothing to name.
+    if row["survivor_split"] is not None and row["kind"] == "duplicate":
+        survivor = _survivor(run, row["survivor_split"], row["survivor_position"])
+    return StepSaid(
+        step=row["step"],
+        kind=row["kind"],
+        reason=row["reason"],
+        detail=row["detail"],
+        survivor=survivor,
+        signals=signals,
+        thresholds=thresholds,
+    )
+
+
+def _survivor(run: StoredRun, split: int, position: int) -> Survivor:
+    """The row that another repeats, and what became of it: it may have gone in a later step, for its own reason."""
+    import pyarrow.compute as pc
+
+    row_id = row_id_at(run, split, position)
+    outcome, reason, then = "kept", None, None
+    for file in run.files.get(split, ()):
+        table = run.table(file, ["position", "kind", "reason", "survivor_split", "survivor_position"])
+        rows = table.filter(pc.equal(table.column("position"), position)).to_pylist()
+        if rows and rows[0]["kind"] is not None:
+            outcome, reason = (
+                {"drop": "dropped", "quarantine": "quarantined"}.get(rows[0]["kind"], rows[0]["kind"]),
+                (rows[0]["reason"]),
+            )
+            if rows[0]["survivor_split"] is not None and outcome == "duplicate":
+                then = (rows[0]["survivor_split"], rows[0]["survivor_position"])
+            break
+    last = row_id
+    for _ in range(_CHAIN):
+        if then is None:
+            break
+        last = row_id_at(run, *then)
+        then = _lost_to(run, *then)
+    return Survivor(row_id=row_id, split=split, position=position, outcome=outcome, reason=reason, last=last)
+
+
+def _lost_to(run: StoredRun, split: int, position: int) -> tuple[int, int] | None:
+    import pyarrow.compute as pc
+
+    for file in run.files.get(split, ()):
+        table = run.table(file, ["position", "survivor_split", "survivor_position"]).drop_null()
+        for row in table.filter(pc.equal(table.column("position"), position)).to_pylist():
+            return row["survivor_split"], row["survivor_position"]
+    return None
+
+
+def _measured(run: StoredRun, file: StageFile, step: StoredStep, row: dict[str, Any]) -> dict[str, Any]:
+    """The step's signals by name, of a row that it measured."""
+    values = {name: row.get(column) for name, column in run.signal_columns(file, step).items()}
+    return {} if all(value is None for value in values.values()) else values
+
+
+def _thresholds(step: StoredStep) -> dict[str, Any]:
+    """The options that the step's judge reads: numbers and short texts."""
+    if step.spec is None or step.spec.judge is None:
+        return {}
+    return {name: value for name, value in step.plain.items() if name not in step.spec.measured_by}
+
+
+def _verdict(run: StoredRun, file: StageFile, step: StoredStep, table: pa.Table) -> str | None:
+    """What a step that came after the one that counted says of the row."""
+    if step.spec is None or step.spec.judge is None or step.changed:
+        return None
+    columns = run.signal_columns(file, step)
+    labels = [name for name in LABELS if name in table.column_names]
+    chosen = table.select([*columns.values(), *labels]).rename_columns([*columns, *labels])
+    reason: str | None = step.spec.judge(chosen, step.options)[0].as_py()
+    return reason
+
+
+def _redactions(run: StoredRun, said: list[StepSaid]) -> dict[str, int]:
+    """Counters of the row that are not zero."""
+    specs = {step.name: step.spec for step in run.steps}
+    found: dict[str, int] = {}
+    for each in said:
+        spec = specs.get(each.step)
+        for name in spec.counters if spec is not None else ():
+            if each.signals.get(name):
+                found[name] = found.get(name, 0) + int(each.signals[name])
+    return found

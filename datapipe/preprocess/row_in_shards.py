@@ -1,0 +1,188 @@
+"""Where in the published shards a document of the input is.
+
+What enters: a stored run, a row of the input that was kept. What leaves: the shard and the rows that hold it.
+Invariant: rows are given only where it can be shown that they hold the document, from the shard itself: documents that
+were not packed are one row each, in order; of packed ones the order of the documents, their lengths and the first
+document of each row must agree with the rows.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from datapipe.preprocess.split_fates import KEPT, Fates, split_fates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from datapipe.dataset import ShardEntry
+    from datapipe.preprocess.split_fates import SplitFates
+    from datapipe.preprocess.stored_run import StoredRun, StoredStep
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RowInShard:
+    """A row of a shard: its number there, its row group, and which document of a packed row it is, from 1."""
+
+    row: int
+    row_group: int
+    segment: int | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class InShards:
+    """Where a document is.
+
+    Attributes:
+        shard: path; None where no row was made of it. rows: that hold it, in the order of its tokens; none where it
+            cannot be shown. remark: why not.
+    """
+
+    shard: str | None
+    rows: tuple[RowInShard, ...] = ()
+    remark: str = ""
+
+
+def in_shards(run: StoredRun, split: int, position: int) -> InShards:
+    """The shard and rows of the document at (split, position), which was kept."""
+    import numpy as np
+
+    path = next((entry.shard for entry in run.manifest.ledger if entry.split == split), None)
+    shard = next((each for each in run.manifest.shards if each.path == path), None)
+    if shard is None:
+        return InShards(shard=None, remark="no row was made of it (it has no token)")
+    fates = Fates()
+    rows = split_fates(run, split, fates, ["row_id"])
+    kept = np.flatnonzero(rows.fate == KEPT)
+    rank = int(np.searchsorted(kept, position))
+    pack = next((step for step in run.steps if step.spec is not None and step.spec.kind == "reshape"), None)
+    if pack is None:
+        if len(kept) != shard.rows:
+            return InShards(shard=shard.path, remark="the shard has another number of rows than documents were kept")
+        return InShards(shard=shard.path, rows=(_row(shard, rank),))
+    if pack.name != "pack":
+        return InShards(shard=shard.path, remark=f"{pack.name} made new rows of several documents")
+    return _packed(run, shard, rows, kept, rank, pack)
+
+
+def _packed(
+    run: StoredRun,
+    shard: ShardEntry,
+    rows: SplitFates,
+    kept: npt.NDArray[np.int64],
+    rank: int,
+    pack: StoredStep,
+) -> InShards:
+    """Of a packed shard."""
+    import numpy as np
+
+    from datapipe.steps.pack_plan import plan_best_fit, plan_concat
+
+    lengths = rows.tokens[kept]
+    if (lengths < 0).any():
+        return InShards(shard=shard.path, remark="how many tokens the documents have was not stored")
+    if lengths[rank] == 0:
+        return InShards(shard=None, remark="no row was made of it (it has no token)")
+    table = _columns(run, shard, ("row_id", "n_documents", "n_tokens"))
+    if table is None:
+        return InShards(shard=shard.path, remark="the rows do not say which documents they hold (output.columns)")
+    seq_len = int(pack.plain["seq_len"])
+    if pack.plain["mode"] == "concat":
+        layout = plan_concat(lengths, seq_len)
+    else:
+        layout = plan_best_fit(lengths, seq_len, int(pack.plain["window"]))
+    ids = _ids(rows, kept)
+    stored = (
+        table.column("row_id").to_pylist(),
+        table.column("n_documents").to_pylist(),
+        table.column("n_tokens").to_pylist(),
+    )
+    planned = (
+        [ids[i] for i in layout.first_document.tolist()],
+        layout.row_documents.tolist(),
+        layout.row_tokens.tolist(),
+    )
+    if planned == stored:
+        row = np.repeat(np.arange(len(layout.row_documents)), layout.row_documents)
+        document = np.searchsorted(np.cumsum(lengths), layout.source, side="right")
+        mine = np.flatnonzero(document == rank)
+        mine = mine[np.argsort(layout.source[mine])]
+        found = zip(row[mine].tolist(), layout.segment[mine].tolist(), strict=True)
+        return InShards(shard=shard.path, rows=tuple(_row(shard, r, s) for r, s in found))
+    # A split of more than PACK_BYTES of tokens is packed in parts, whose borders are not stored.
+    if pack.plain["mode"] == "concat":
+        return _in_order(shard, ids, rank, lengths, stored[0], stored[1])
+    first = tuple(_row(shard, r) for r, each in enumerate(stored[0]) if each == ids[rank])
+    return InShards(
+        shard=shard.path,
+        rows=first,
+        remark="rows that begin with it; the split was packed in parts, of others it cannot be shown",
+    )
+
+
+def _in_order(
+    shard: ShardEntry,
+    ids: list[str],
+    rank: int,
+    lengths: npt.NDArray[np.int64],
+    firsts: list[str],
+    documents: list[int],
+) -> InShards:
+    """Of documents end to end: a row holds its first document and those after it."""
+    import numpy as np
+
+    # Documents without tokens are in no row, and not counted.
+    full = np.flatnonzero(lengths > 0)
+    order = {ids[i]: number for number, i in enumerate(full.tolist())}
+    if len(order) < len(full):
+        return InShards(shard=shard.path, remark="ids are not unique, so that its rows cannot be told")
+    mine = int(np.searchsorted(full, rank))
+    found = []
+    for row, (first, count) in enumerate(zip(firsts, documents, strict=True)):
+        start = order.get(first)
+        if start is not None and start <= mine < start + count:
+            found.append(_row(shard, row, mine - start + 1))
+    return InShards(shard=shard.path, rows=tuple(found))
+
+
+def _ids(rows: SplitFates, kept: npt.NDArray[np.int64]) -> list[str]:
+    """Row ids of the kept rows, in order."""
+    import numpy as np
+    import pyarrow as pa
+
+    first = rows.stages[0]
+    order = np.argsort(first.position, kind="stable")
+    at = order[np.searchsorted(first.position[order], kept)]
+    ids: list[str] = first.table.column("row_id").take(pa.array(at)).to_pylist()
+    return ids
+
+
+def _row(shard: ShardEntry, row: int, segment: int | None = None) -> RowInShard:
+    import itertools
+
+    ends = list(itertools.accumulate(shard.row_groups.rows))
+    group = next((number for number, end in enumerate(ends) if row < end), len(ends) - 1)
+    return RowInShard(row=row, row_group=group, segment=segment)
+
+
+def _columns(run: StoredRun, shard: ShardEntry, names: Sequence[str]) -> pa.Table | None:
+    """Columns of a shard; None where it lacks one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if any(name not in run.manifest.schema.names for name in names):
+        return None
+    local = run.store.local_path(shard.path)
+    source: Any = local if local is not None else io.BytesIO(run.store.read(shard.path))
+    if shard.format == "parquet":
+        return pq.read_table(source, columns=list(names))
+    with pa.memory_map(local) if local is not None else source as opened:
+        return pa.ipc.open_file(opened).read_all().select(list(names))
