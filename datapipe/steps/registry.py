@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.errors import ConfigError
 from datapipe.steps import (
     c4,
+    categories,
     decode,
     exact_duplicates,
     fineweb,
@@ -22,6 +23,7 @@ from datapipe.steps import (
     gopher_repetition,
     html_to_text,
     near_duplicates,
+    normalise,
     pack,
     sample,
     schema_cast,
@@ -52,6 +54,8 @@ _HOMES: Final = (
     fineweb,
     exact_duplicates,
     near_duplicates,
+    normalise,
+    categories,
     vocabulary,
     tokenize_text,
     pack,
