@@ -122,7 +122,7 @@ def resolved(
     if ours.num_rows:
         with work.scratch_file("clusters") as path:
             pq.write_table(ours, path, compression="zstd")
-            files["clusters"] = work.keep_file("clusters", path)
+            files["clusters"] = work.put_file("clusters", task.key, path)
     dropped = ours.filter(np.logical_not(np.asarray(ours.column("kept"))))
     lists: dict[str, tuple[int, int, str]] = {}
     if dropped.num_rows:

@@ -97,7 +97,7 @@ class SetsFile:
         self._store = store
         self._path = path
         size = store.info(path).size
-        tail = np.frombuffer(store.read(path, max(0, size - _TAIL), size), "<u8")
+        tail = np.frombuffer(store.read(path, size - _TAIL, size) if size >= _TAIL else b"", "<u8")
         table = int(tail[0]) * record_type().itemsize if len(tail) == 2 else 0
         if len(tail) != 2 or int(tail[1]) != _MAGIC or table + _TAIL > size:
             raise IntegrityError(f"{path}: {size} bytes", expected="a whole sets file", fix="run again with --fresh")
