@@ -12,27 +12,29 @@ import re
 from typing import Final
 
 
-def _characters(ranges: str) -> frozenset[str]:
-    """The characters of ranges of code points, hexadecimal, divided by spaces."""
-    found: set[str] = set()
+def _points(ranges: str) -> tuple[range, ...]:
+    """The code points of ranges."""
+    spans = []
     for each in ranges.split():
         span, _, step = each.partition("/")
         first, _, last = span.partition("-")
-        found.update(map(chr, range(int(first, 16), int(last or first, 16) + 1, int(step or 1))))
-    return frozenset(found)
+        spans.append(range(int(first, 16), int(last or first, 16) + 1, int(step or 1)))
+    return tuple(spans)
+
+
+def _characters(ranges: str) -> frozenset[str]:
+    """The characters of ranges of code points, hexadecimal, divided by spaces."""
+    return frozenset(chr(point) for span in _points(ranges) for point in span)
 
 
 def _inside_class(ranges: str) -> str:
     """Ranges of code points as they stand between the brackets of a character class."""
     parts = []
-    for each in ranges.split():
-        span, _, step = each.partition("/")
-        first, _, last = span.partition("-")
-        low, high = int(first, 16), int(last or first, 16)
-        if step:
-            parts += [re.escape(chr(point)) for point in range(low, high + 1, int(step))]
+    for span in _points(ranges):
+        if span.step == 1:
+            parts.append(f"{re.escape(chr(span[0]))}-{re.escape(chr(span[-1]))}")
         else:
-            parts.append(f"{re.escape(chr(low))}-{re.escape(chr(high))}")
+            parts += [re.escape(chr(point)) for point in span]
     return "".join(parts)
 
 
@@ -77,8 +79,12 @@ _ICONS: Final = (
     "1f9b0-1f9b9 1f9c0-1f9c2 1f9d0-1f9ff 1fa60-1fa6d"
 )
 
+ALPHA_POINTS: Final = _points(f"{_UNCASED} {_LOWER} {_UPPER} {_TITLE}")
+LOWER_POINTS: Final = _points(f"{_UNCASED} {_LOWER}")
+UPPER_POINTS: Final = _points(f"{_UNCASED} {_UPPER}")
+"""Letters; scripts without case belong to all three classes."""
 ALPHA: Final = _inside_class(f"{_UNCASED} {_LOWER} {_UPPER} {_TITLE}")
-"""Letters, as the inside of a character class; scripts without case belong to all three classes."""
+"""The same as the inside of a character class."""
 ALPHA_LOWER: Final = _inside_class(f"{_UNCASED} {_LOWER}")
 ALPHA_UPPER: Final = _inside_class(f"{_UNCASED} {_UPPER}")
 ICONS_CLASS: Final = _inside_class(_ICONS)

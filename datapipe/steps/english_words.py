@@ -203,7 +203,7 @@ def _middle(text: str, exceptions: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 
 @functools.cache
-def _emoticons() -> dict[str, tuple[tuple[str, ...], ...]]:
+def broken_exceptions() -> dict[str, tuple[tuple[str, ...], ...]]:
     """Exceptions that the affixes would break, as the words they break into, by the first one; longest first."""
     broken: dict[str, list[tuple[str, ...]]] = {}
     for text in EXCEPTIONS:
@@ -216,7 +216,7 @@ def _emoticons() -> dict[str, tuple[tuple[str, ...], ...]]:
 
 def _with_emoticons(words: tuple[str, ...]) -> tuple[str, ...]:
     """The words with every run of them that makes up an exception replaced by the exception's; longest, then first."""
-    table = _emoticons()
+    table = broken_exceptions()
     if len(words) < 2 or table.keys().isdisjoint(words):
         return words
     spans = [

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from datapipe.steps.first_seen import first_seen
-from datapipe.steps.word_table import BASE, SPACE_KEY
+from datapipe.steps.word_table import BASE, SPACE_KEY, character_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from datapipe.steps.word_table import WordTable
 
+_SALT: Final = 0xA0761D6478BD642F
 _BATCH_WORDS: Final = 1 << 17
 """Words looked at together: the tables of this many fit a core's cache. A longer document is looked at alone."""
 
@@ -56,15 +57,14 @@ def repeated_ngrams(
         if not len(words):
             continue
         bounds = offsets[low : high + 1] - offsets[low]
-        document = np.repeat(np.arange(high - low, dtype=np.int32), np.diff(bounds))
         chars = np.zeros(len(words) + 1, np.int64)
         np.cumsum(table.chars[words], out=chars[1:])
         key, scale = table.key[words], table.scale[words]
         spaced = (key * np.uint64(BASE) + np.uint64(SPACE_KEY), scale * np.uint64(BASE))
-        for n, at, first in _grams(*spaced, document, top):
-            result[n][low:high] = _top(first, at, document, chars, n, high - low)
-        for n, at, first in _grams(key, scale, document, duplicate):
-            result[n][low:high] = _duplicate(first, at, document, chars, n, high - low)
+        for n, first in _grams(*spaced, bounds, top):
+            result[n][low:high] = _top(first, bounds, chars, n)
+        for n, first in _grams(key, scale, bounds, duplicate):
+            result[n][low:high] = _duplicate(first, bounds, chars, n)
     return result
 
 
@@ -84,75 +84,64 @@ def _batches(offsets: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 def _grams(
     key: npt.NDArray[np.uint64],
     scale: npt.NDArray[np.uint64],
-    document: npt.NDArray[np.int32],
+    bounds: npt.NDArray[np.int64],
     wanted: tuple[int, ...],
-) -> Iterator[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
-    """For each wanted n: n, the words at which an n-gram begins, and for each the first n-gram equal to it.
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """For each wanted n: n, and for each word the first at which an equal n-gram begins (itself where there is none).
 
-    The third is an index into the second. N-grams do not cross documents, and equal ones in two documents differ.
+    N-grams do not cross documents, and equal ones in two documents differ: each document's keys begin with a number of
+    its own, and so does each word at which no n-gram begins any more.
     """
     import numpy as np
 
-    gram = key
-    salt = (document.astype(np.uint64) + np.uint64(1)) * np.uint64(0xA0761D6478BD642F)
-    salt ^= salt >> np.uint64(32)
+    salt = (np.arange(len(bounds) - 1, dtype=np.uint64) + np.uint64(1)) * np.uint64(_SALT)
+    gram = key + np.repeat(salt, np.diff(bounds))
     for n in range(2, max(wanted, default=0) + 1):
-        if len(key) < n:
-            return
-        gram = gram[:-1] * scale[n - 1 :]
-        gram += key[n - 1 :]
+        too_late = bounds[1:] - n + 1
+        too_late = too_late[too_late >= bounds[:-1]]
+        # For the recurrence all words keep their place; the last n - 1 of the batch have no n-gram.
+        gram[: len(gram) - n + 1] *= scale[n - 1 :]
+        gram[: len(gram) - n + 1] += key[n - 1 :]
+        gram[too_late] = character_keys(too_late.astype(np.uint64) + np.uint64(1 << 32))
         if n in wanted:
-            inside = document[: len(gram)] == document[n - 1 :]
-            at = np.flatnonzero(inside).astype(np.int32)
-            yield n, at, first_seen((gram + salt[: len(gram)])[at])
+            yield n, first_seen(gram)
 
 
 def _top(
-    first: npt.NDArray[np.int32],
-    at: npt.NDArray[np.int32],
-    document: npt.NDArray[np.int32],
-    chars: npt.NDArray[np.int64],
-    n: int,
-    documents: int,
+    first: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], chars: npt.NDArray[np.int64], n: int
 ) -> npt.NDArray[np.int64]:
     """Length times count of each document's most frequent n-gram, of several the first."""
     import numpy as np
 
-    result = np.zeros(documents, np.int64)
-    if not len(at):
+    result = np.zeros(len(bounds) - 1, np.int64)
+    owners = np.flatnonzero(np.diff(bounds) >= n)
+    if not len(owners):
         return result
     counts = np.bincount(first, minlength=len(first))
-    owner = document[at]
-    starts = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1])))
+    # Words at which no n-gram begins count 1, as any n-gram does at least, and come after all of them.
+    starts = bounds[owners]
     highest = np.maximum.reduceat(counts, starts)
-    best = np.flatnonzero(counts == np.repeat(highest, np.diff(np.append(starts, len(at)))))
-    first_best = best[np.searchsorted(best, starts)]
-    begin = at[first_best]
-    result[owner[starts]] = (chars[begin + n] - chars[begin] + n - 1) * highest
+    best = np.flatnonzero(counts == np.repeat(highest, np.diff(np.append(starts, len(counts)))))
+    begin = best[np.searchsorted(best, starts)]
+    result[owners] = (chars[begin + n] - chars[begin] + n - 1) * highest
     return result
 
 
 def _duplicate(
-    first: npt.NDArray[np.int32],
-    at: npt.NDArray[np.int32],
-    document: npt.NDArray[np.int32],
-    chars: npt.NDArray[np.int64],
-    n: int,
-    documents: int,
+    first: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], chars: npt.NDArray[np.int64], n: int
 ) -> npt.NDArray[np.int64]:
     """Characters of the n-grams that were there before, each found duplicate skipping its words."""
     import numpy as np
 
-    hits = _scan(first, at, n)
-    if not len(hits):
-        return np.zeros(documents, np.int64)
-    begin = at[hits]
-    lengths = chars[begin + n] - chars[begin]
-    return np.bincount(document[begin], weights=lengths, minlength=documents).astype(np.int64)
+    hits = _scan(first, n)
+    length = np.zeros(len(hits) + 1, np.int64)
+    np.cumsum(chars[hits + n] - chars[hits], out=length[1:])
+    before = length[np.searchsorted(hits, bounds)]
+    return before[1:] - before[:-1]
 
 
-def _scan(first: npt.NDArray[np.int32], at: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.int64]:
-    """The n-grams that the scan finds to be there before, in order.
+def _scan(first: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    """The words at which the scan finds an n-gram that was there before, in order.
 
     Only where an equal n-gram comes before can the scan find one, so it goes from one such place to the next. It has
     not seen the n-grams that begin within a duplicate it skipped: where an n-gram's first place was skipped, its first
@@ -160,15 +149,10 @@ def _scan(first: npt.NDArray[np.int32], at: npt.NDArray[np.int32], n: int) -> np
     """
     import numpy as np
 
-    candidates = np.flatnonzero(first != np.arange(len(first), dtype=np.int32))
-    if not len(candidates):
-        return candidates
-    # By word, not by n-gram: the last n - 1 words of a document begin no n-gram.
-    stops = np.searchsorted(at, at[candidates] + n)
-    onward = np.searchsorted(candidates, stops).tolist()
-    behind = stops.tolist()
-    firsts = first[candidates].tolist()
+    candidates = np.flatnonzero(first != np.arange(len(first)))
     places = candidates.tolist()
+    firsts = first[candidates].tolist()
+    onward = np.searchsorted(candidates, candidates + n).tolist()
     skipped = bytearray(len(first))
     cover = b"\1" * (n - 1)
     seen: set[int] = set()
@@ -180,8 +164,8 @@ def _scan(first: npt.NDArray[np.int32], at: npt.NDArray[np.int32], n: int) -> np
             seen.add(head)
             i += 1
             continue
-        place, stop = places[i], behind[i]
+        place = places[i]
         hits.append(place)
-        skipped[place + 1 : stop] = cover[: stop - place - 1]
+        skipped[place + 1 : place + n] = cover
         i = onward[i]
     return np.array(hits, np.int64)

@@ -11,13 +11,14 @@ table per thread (`_Vocabulary`) knows the words of those met before.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.steps.chunk_words import words_of_chunks
 from datapipe.steps.columns import text_of
-from datapipe.steps.english_words import split_chunk
 from datapipe.steps.word_table import WordTable
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-_MAX_CHUNKS: Final = 1 << 19
-_MAX_CHARACTERS: Final = 16 << 20
-"""A vocabulary beyond either is given up for an empty one: it costs some 200 bytes a chunk, 100 MB at most."""
+_MAX_WORDS: Final = 1 << 20
+"""A vocabulary of more words is given up for an empty one: a word costs some 100 bytes with its chunk, all 100 MB."""
 
 _TWO_BYTES: Final = (0x85, 0xA0)
 _THREE_BYTES: Final = {
@@ -80,7 +80,6 @@ class Segmentation:
         codes: rows of `table`, int32[W].
         offsets: int64[n + 1]; document i has the words offsets[i] … offsets[i + 1].
         table: features by code.
-        vocabulary: the words by code (more than occur here).
         chunk_words: how many words each chunk has, int64[c]; None where the words were given.
     """
 
@@ -88,7 +87,6 @@ class Segmentation:
     codes: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     table: WordTable
-    vocabulary: Sequence[str] = field(repr=False)
     chunk_words: npt.NDArray[np.int64] | None = None
     _chunks: Chunks | None = field(default=None, repr=False)
 
@@ -104,14 +102,12 @@ class Segmentation:
         import pyarrow as pa
 
         flat = words.flatten().dictionary_encode()
-        vocabulary = flat.dictionary.to_pylist()
         offsets = words.offsets.to_numpy().astype(np.int64)
         return cls(
             text=_one_array(text),
             codes=flat.indices.cast(pa.int32()).to_numpy(),
             offsets=offsets - offsets[0],
-            table=WordTable.of(vocabulary),
-            vocabulary=vocabulary,
+            table=WordTable.of(flat.dictionary.to_pylist()),
         )
 
     def grouped(self, text: pa.Array, offsets: npt.NDArray[np.int64]) -> Segmentation:
@@ -121,7 +117,6 @@ class Segmentation:
             codes=self.codes,
             offsets=self.offsets[offsets],
             table=self.table,
-            vocabulary=self.vocabulary,
             chunk_words=self.chunk_words,
         )
 
@@ -146,63 +141,61 @@ class Segmentation:
         """How many different ones of `words` each document has, int64[n]."""
         import numpy as np
 
-        wanted = dict.fromkeys(words)
         found = np.zeros(len(self.offsets) - 1, np.int64)
         filled = self.counts > 0
-        code_of = {word: code for code, word in enumerate(self.vocabulary) if word in wanted}
-        for low in range(0, len(code_of), 64):
+        wanted = WordTable.of(list(dict.fromkeys(words))).key
+        for low in range(0, len(wanted) if filled.any() else 0, 64):
             bits = np.zeros(len(self.table), np.uint64)
-            for bit, code in enumerate(list(code_of.values())[low : low + 64]):
-                bits[code] = np.uint64(1) << np.uint64(bit)
-            if filled.any():
-                each = np.bitwise_or.reduceat(bits[self.codes], self.offsets[:-1][filled])
-                found[filled] += np.bitwise_count(each)
+            for bit, key in enumerate(wanted[low : low + 64]):
+                bits[self.table.key == key] = np.uint64(1) << np.uint64(bit)
+            each = np.bitwise_or.reduceat(bits[self.codes], self.offsets[:-1][filled])
+            found[filled] += np.bitwise_count(each)
         return found
+
+    def lists(self) -> pa.Array:
+        """The words themselves, large_list<large_string>[n]; not for segmentations made from lists."""
+        import numpy as np
+        import pyarrow as pa
+
+        chunks = self.chunks
+        bounds = np.zeros(len(self.codes) + 1, np.int64)
+        np.cumsum(self.table.utf8[self.codes], out=bounds[1:])
+        solid = chunks.data[~_white_space(chunks.data)]
+        words = pa.LargeStringArray.from_buffers(len(self.codes), pa.py_buffer(bounds), pa.py_buffer(solid))
+        return pa.LargeListArray.from_arrays(pa.array(self.offsets), words)
 
 
 @final
 class _Vocabulary:
-    """Chunks met so far and their words; grows by whole batches, so that a code once given stays."""
+    """Chunks met so far and their words; grows by whole batches, so that a number once given stays."""
 
     def __init__(self) -> None:
         import numpy as np
 
         self.chunks: dict[str, int] = {}
-        self.word_codes: dict[str, int] = {}
-        self.words: list[str] = []
-        self.characters = 0
         self.table = WordTable.of([])
-        self.offsets = np.zeros(1, np.int64)  # chunk k has the words codes[offsets[k]] … codes[offsets[k + 1]]
-        self.codes = np.zeros(0, np.int32)
+        self.offsets = np.zeros(1, np.int64)  # chunk k has the rows offsets[k] … offsets[k + 1] of the table
 
     @property
     def full(self) -> bool:
-        return len(self.chunks) > _MAX_CHUNKS or self.characters > _MAX_CHARACTERS
+        return len(self.table) > _MAX_WORDS
 
     def numbers(self, distinct: Sequence[str]) -> npt.NDArray[np.int64]:
         """The chunks' numbers, those never met before split and added."""
         import numpy as np
 
-        known = list(map(self.chunks.get, distinct))
-        if None in known:
-            self._add([chunk for chunk, number in zip(distinct, known, strict=True) if number is None])
-            known = list(map(self.chunks.get, distinct))
-        return np.array(known, np.int64)
-
-    def _add(self, new: list[str]) -> None:
-        import numpy as np
-
-        splits = list(map(split_chunk, new))
-        first_word = len(self.words)
-        codes = self.word_codes
-        flat = [codes.setdefault(word, len(codes)) for words in splits for word in words]
-        self.words = list(codes)  # dictionaries keep the order in which codes were given
-        self.chunks.update(zip(new, range(len(self.chunks), len(self.chunks) + len(new)), strict=True))
-        self.characters += sum(map(len, new))
-        self.table = self.table.plus(WordTable.of(self.words[first_word:]))
-        ends = np.cumsum(np.fromiter(map(len, splits), np.int64, len(splits)))
-        self.offsets = np.concatenate((self.offsets, ends + self.offsets[-1]))
-        self.codes = np.concatenate((self.codes, np.array(flat, np.int32)))
+        chunks = self.chunks
+        numbers = np.fromiter(map(chunks.get, distinct, itertools.repeat(-1)), np.int64, len(distinct))
+        unknown = np.flatnonzero(numbers < 0)
+        if len(unknown):
+            numbers[unknown] = np.arange(len(chunks), len(chunks) + len(unknown))
+            new = [distinct[k] for k in unknown.tolist()]
+            chunks.update(zip(new, numbers[unknown].tolist(), strict=True))
+            words = words_of_chunks(new)
+            bounds = np.append(words.starts, len(words.points))
+            self.table = self.table.plus(WordTable.of_points(words.points, bounds))
+            self.offsets = np.concatenate((self.offsets, np.cumsum(words.counts) + self.offsets[-1]))
+        return numbers
 
 
 @final
@@ -266,14 +259,14 @@ def segment(text: pa.ChunkedArray) -> Segmentation:
     numbers = vocabulary.numbers(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
     first = vocabulary.offsets[numbers]
     words = vocabulary.offsets[numbers + 1] - first
-    behind = np.cumsum(words)
-    places = np.arange(behind[-1] if len(behind) else 0) + np.repeat(first - behind + words, words)
+    behind = np.zeros(len(words) + 1, np.int64)
+    np.cumsum(words, out=behind[1:])
+    codes = (np.arange(behind[-1]) + np.repeat(first - behind[:-1], words)).astype(np.int32)
     return Segmentation(
         text=array,
-        codes=vocabulary.codes[places],
-        offsets=np.concatenate(([0], behind))[chunks.offsets],
+        codes=codes,
+        offsets=behind[chunks.offsets],
         table=vocabulary.table,
-        vocabulary=vocabulary.words,
         chunk_words=words,
         _chunks=chunks,
     )

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 from datapipe.steps.first_seen import first_seen
+from datapipe.steps.word_table import BASE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +97,7 @@ class Pieces:
         import numpy as np
 
         codes = self.texts.dictionary_encode().indices.to_numpy()
-        keys = self.owners.astype(np.uint64) << np.uint64(32) | codes.astype(np.uint64)
+        keys = (self.owners.astype(np.uint64) << np.uint64(32) | codes.astype(np.uint64)) * np.uint64(BASE)
         again = first_seen(keys) != np.arange(len(keys))
         return self.sums(again), self.sums(np.where(again, self.chars, 0))
 

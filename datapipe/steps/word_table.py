@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.steps.characters import PUNCTUATION_AND_CONTROLS, SENTENCE_ENDS
 
@@ -32,7 +32,7 @@ END: Final = 2
 """Of `closing`: a word that can begin a sentence, one that goes on with it (all characters of category P), one that
 ends it (spaCy's `Sentencizer`, its `punct_chars`)."""
 
-_KNOWN, _SOLID, _ALPHA, _NOT_P = 1, 2, 4, 8
+_KNOWN, _SOLID, _ALPHA, _NOT_P, _END = 1, 2, 4, 8, 16
 
 
 @final
@@ -62,27 +62,34 @@ class WordTable:
         """The features of `words`."""
         import numpy as np
 
-        chars = np.fromiter(map(len, words), np.int32, len(words))
-        points = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), np.uint32)
         starts = np.zeros(len(words) + 1, np.int64)
-        np.cumsum(chars, out=starts[1:])
+        np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=starts[1:])
+        return cls.of_points(np.frombuffer("".join(words).encode("utf-32-le"), np.uint32), starts)
+
+    @classmethod
+    def of_points(cls, points: npt.NDArray[np.uint32], starts: npt.NDArray[np.int64]) -> WordTable:
+        """The features of words that lie one after the other: word i is the code points starts[i] … starts[i + 1]."""
+        import numpy as np
+
+        chars = np.diff(starts).astype(np.int32)
         flags = _flags_of(points)
         size = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
-        powers = _powers(int(chars.max(initial=0)))
+        up = powers(int(chars.max(initial=0)))
         exponents = np.repeat(starts[1:], chars) - 1 - np.arange(len(points))
         filled = chars > 0
         some = _any_of(flags, starts, filled)
         closing = np.where((some & _NOT_P) == 0, PUNCTUATION, OTHER).astype(np.uint8)
         closing[~filled] = OTHER
-        closing[[i for i in np.flatnonzero(chars == 1).tolist() if words[i] in SENTENCE_ENDS]] = END
+        single = np.flatnonzero(chars == 1)
+        closing[single[(flags[starts[single]] & _END) > 0]] = END
         return cls(
             chars=chars,
             utf8=_sums(size.astype(np.int32), starts, filled),
             solid=(some & _SOLID) > 0,
             alpha=(some & _ALPHA) > 0,
             closing=closing,
-            key=_sums(_mixed(points) * powers[exponents], starts, filled),
-            scale=powers[chars],
+            key=_sums(character_keys(points) * up[exponents], starts, filled),
+            scale=up[chars],
         )
 
     def plus(self, other: WordTable) -> WordTable:
@@ -97,7 +104,7 @@ class WordTable:
         return len(self.chars)
 
 
-def _mixed(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
+def character_keys(points: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.uint64]:
     """Code points as numbers that have nothing in common (splitmix64; Steele et al. 2014, figure 16)."""
     import numpy as np
 
@@ -108,11 +115,11 @@ def _mixed(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     return mixed
 
 
-def _powers(highest: int) -> npt.NDArray[np.uint64]:
-    """BASE to the power 0 … highest, modulo 2**64."""
+def powers(highest: int, base: int = BASE) -> npt.NDArray[np.uint64]:
+    """`base` to the power 0 … highest, modulo 2**64."""
     import numpy as np
 
-    factors = np.full(highest + 1, BASE, np.uint64)
+    factors = np.full(highest + 1, base, np.uint64)
     factors[0] = 1
     return np.multiply.accumulate(factors)
 
@@ -159,5 +166,6 @@ def _flags_of(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
             | (_SOLID if character not in PUNCTUATION_AND_CONTROLS else 0)
             | (_ALPHA if character.isalpha() else 0)
             | (_NOT_P if unicodedata.category(character)[0] != "P" else 0)
+            | (_END if character in SENTENCE_ENDS else 0)
         )
     return table[points]
