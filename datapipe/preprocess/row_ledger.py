@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 from datapipe.errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from datapipe.dataset import LedgerEntry
     from datapipe.preprocess.tasks import TaskRecord
@@ -30,14 +30,46 @@ class _Line:
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class StageLedger:
+    """One stage's rows, over all splits; dropped and quarantined are by reason."""
+
+    stage: str
+    rows_in: int
+    rows_out: int
+    dropped: dict[str, int]
+    duplicates: int
+    quarantined: dict[str, int]
+
+    @classmethod
+    def of(cls, stage: str, records: Iterable[TaskRecord]) -> StageLedger:
+        """The sums of a stage's records."""
+        records = tuple(records)
+        sums: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        for record in records:
+            for into, counts in zip(sums, (record.dropped, record.quarantined), strict=True):
+                for reason, n in counts.items():
+                    into[reason] = into.get(reason, 0) + n
+        return cls(
+            stage=stage,
+            rows_in=sum(record.rows_in for record in records),
+            rows_out=sum(record.rows_out for record in records),
+            dropped=dict(sorted(sums[0].items())),
+            duplicates=sum(record.duplicates for record in records),
+            quarantined=dict(sorted(sums[1].items())),
+        )
+
+
+@final
 class RowLedger:
-    """The ledger of a run, split by split."""
+    """The ledger of a run, split by split; `stages` has the sums of each stage."""
 
     def __init__(self, splits: int, first: int = 0) -> None:
         """`first`: the number of the first split; those before it are in the ledgers of earlier snapshots."""
         self._first = first
         self._lines = [_Line() for _ in range(splits)]
         self._stages = 0
+        self.stages: list[StageLedger] = []
 
     def add(self, stage: str, records: Mapping[int, TaskRecord]) -> None:
         """Take in a stage's records by split; a split without one had no rows left.
@@ -74,6 +106,7 @@ class RowLedger:
             if record.shard is not None:
                 line.shard = record.shard["path"]
         self._stages += 1
+        self.stages.append(StageLedger.of(stage, records.values()))
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """What the manifest keeps."""

@@ -16,7 +16,7 @@ from datapipe.preprocess.signals_file import SIGNALS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -148,20 +148,26 @@ def open_stored_run(
             expected="a dataset with a manifest that holds a recipe",
             fix="make it by `datapipe preprocess INPUT... OUTPUT`",
         )
-    files: dict[int, list[StageFile]] = {}
-    for entry in manifest.index:
-        kind, _, places = entry.name.partition(":")
-        if kind == SIGNALS:
-            numbers = tuple(int(place) for place in places.split(",") if place)
-            files.setdefault(entry.split, []).append(StageFile(split=entry.split, places=numbers, path=entry.file.path))
-    if not files:
+    run = stored_run(opened.store, manifest)
+    if not run.files:
         raise DatasetError(
             f"{opened.url} has no signals", expected="what steps measured, stored with it", fix="run preprocess again"
         )
+    return run
+
+
+def stored_run(store: Store, manifest: Manifest, splits: Collection[int] | None = None) -> StoredRun:
+    """The run of a manifest that is at hand; `splits`: those of one delivery, None: all."""
+    files: dict[int, list[StageFile]] = {}
+    for entry in manifest.index:
+        kind, _, places = entry.name.partition(":")
+        if kind == SIGNALS and (splits is None or entry.split in splits):
+            numbers = tuple(int(place) for place in places.split(",") if place)
+            files.setdefault(entry.split, []).append(StageFile(split=entry.split, places=numbers, path=entry.file.path))
     return StoredRun(
-        store=opened.store,
+        store=store,
         manifest=manifest,
-        steps=tuple(_step(place, plain) for place, plain in enumerate(manifest.recipe.get("steps", []))),
+        steps=tuple(_step(place, plain) for place, plain in enumerate((manifest.recipe or {}).get("steps", []))),
         files={split: tuple(found) for split, found in sorted(files.items())},
     )
 
