@@ -19,10 +19,11 @@ from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.made import Made
 from datapipe.preprocess.meter import Meter
 from datapipe.preprocess.output_folder import check_ours, claim
-from datapipe.preprocess.publishing import RUN, nothing_left, publish_run, store_tokenizer
+from datapipe.preprocess.publishing import nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
+from datapipe.preprocess.run_files import put_run_files
 from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
@@ -31,7 +32,7 @@ from datapipe.preprocess.survey import survey
 from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
 from datapipe.preprocess.warnings_of_run import warnings_of
-from datapipe.preprocess.work import INDEX, plain_json
+from datapipe.preprocess.work import INDEX
 
 if TYPE_CHECKING:
     import os
@@ -273,8 +274,7 @@ class _Run:
             snapshot=manifest.snapshot,
             files_known=known,
         )
-        plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
-        self.store.put(RUN, plain_json(plain))
+        put_run_files(self.store, self.plan, manifest, self.ledger, summary)
         return summary
 
     def _vocabulary(self) -> FileEntry | None:

@@ -1,0 +1,72 @@
+"""The files that tell of a run, beside the dataset: `run.json`, the figures of all runs, and `report.html` of the last.
+
+What enters: a run that has published. What leaves: the two files. Invariant: neither belongs to the dataset (they hold
+times), and nothing that reads the dataset reads them; a run that found everything done leaves the report of the run
+that did it.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.errors import NotFoundError
+from datapipe.preprocess.histograms import histograms
+from datapipe.preprocess.publishing import RUN
+from datapipe.preprocess.run_report import REPORT, report_html
+from datapipe.preprocess.stored_run import stored_run
+from datapipe.preprocess.work import plain_json
+
+if TYPE_CHECKING:
+    from datapipe.dataset import Manifest
+    from datapipe.preprocess.plan import Plan
+    from datapipe.preprocess.row_ledger import RowLedger
+    from datapipe.preprocess.summary import RunSummary
+    from datapipe.storage import Store
+
+MOST_RUNS: Final = 100
+_TIMINGS: Final = (
+    "fingerprint",
+    "recipe",
+    "snapshot",
+    "documents_in",
+    "documents_out",
+    "bytes_in",
+    "seconds",
+    "docs_per_s",
+    "mb_per_s",
+    "tasks_run",
+    "tasks_reused",
+    "workers",
+    "stages",
+    "steps",
+)
+
+
+def put_run_files(store: Store, plan: Plan, manifest: Manifest, ledger: RowLedger, summary: RunSummary) -> None:
+    """Write both.
+
+    Raises:
+        StorageError: one cannot be written, or a signals file cannot be read; the dataset is published by then.
+    """
+    plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
+    mine = {"ended": datetime.now(tz=UTC).isoformat(timespec="seconds")} | {key: plain[key] for key in _TIMINGS}
+    runs = [*_runs_before(store), mine][-MOST_RUNS:]
+    store.put(RUN, plain_json({**plain, "runs": runs}))
+    if summary.tasks_run == 0 and store.exists(REPORT):
+        return
+    splits = {split.index for split in plan.splits}
+    run = stored_run(store, manifest, splits)
+    html = report_html(summary, manifest, ledger.stages, histograms(run) if run.files else None, splits=splits)
+    store.put(REPORT, html.encode("utf-8", "replace"))
+
+
+def _runs_before(store: Store) -> list[Any]:
+    """The runs that `run.json` tells of; none where it is not there, or is not what a run wrote."""
+    try:
+        found = json.loads(store.read(RUN))
+    except (NotFoundError, ValueError):
+        return []
+    runs = found.get("runs", []) if isinstance(found, dict) else []
+    return runs if isinstance(runs, list) else []
