@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from markupsafe import Markup
 
     from datapipe.dataset import Manifest
     from datapipe.preprocess.histograms import Histograms
@@ -73,7 +76,7 @@ def report_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": plain, "size": in_bytes, "duration": duration}
+    environment.filters |= {"plain": plain, "breakable": breakable, "size": in_bytes, "duration": duration}
     mine = set(splits)
     entries = [entry for entry in manifest.ledger if entry.split in mine]
     return environment.get_template(
@@ -227,6 +230,13 @@ def plain(value: object) -> str:
         c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
         for c in str(value)
     )
+
+
+def breakable(text: str) -> Markup:
+    """A name, escaped, that may be broken where its words meet: gopher_too_|few_|words."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_@.:])", text))
 
 
 def _percent(part: float, whole: float) -> float:
