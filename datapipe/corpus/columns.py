@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapipe.corpus.file_fault import FileFault
 from datapipe.corpus.piece import Batch, Quarantined
-from datapipe.corpus.reasons import DAMAGED_FILE, MISSING_ID, MISSING_TEXT, NO_TEXT_COLUMN, ROW_TOO_LARGE
+from datapipe.corpus.reasons import DAMAGED_FILE, MISSING_ID, MISSING_TEXT, NO_COLUMNS, NO_TEXT_COLUMN, ROW_TOO_LARGE
 from datapipe.corpus.utf8 import decode_counting
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ def wanted(schema: pa.Schema, options: ReadOptions) -> list[str]:
     import pyarrow as pa
 
     names = schema.names
+    if options.text_column is None:
+        found = [name for name in options.named(names) if names.count(name) == 1]
+        if not found:
+            raise FileFault(NO_COLUMNS, f"none of the columns asked for; it has {', '.join(map(repr, names[:12]))}")
+        own = options.id_column
+        return [*found, own] if own is not None and names.count(own) == 1 and own not in found else found
     if names.count(options.text_column) != 1:
         shown = ", ".join(repr(name) for name in names[:12])
         raise FileFault(NO_TEXT_COLUMN, f"no one column {options.text_column!r}; it has {shown}")
@@ -56,6 +62,11 @@ def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOp
 
     if batch.num_rows == 0:
         return
+    if options.text_column is None:
+        each = max(1, options.max_batch_bytes // max(1, batch.nbytes // batch.num_rows))
+        for start in range(0, batch.num_rows, each):
+            yield _records(batch.slice(start, each), first_row + start, name, options)
+        return
     values, indices, raw = _as_bytes(batch.column(options.text_column))
     lengths = pc.binary_length(values)
     lengths = lengths if indices is None else lengths.take(indices)
@@ -77,6 +88,29 @@ def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOp
             options,
             raw=raw,
         )
+
+
+def _records(part: pa.RecordBatch, first_row: int, name: str, options: ReadOptions) -> Batch:
+    """Rows of a table: the columns as they are, and an id for each."""
+    import numpy as np
+    import pyarrow as pa
+
+    own_ids = _ids(part, options)
+    positions = [f"{name}:{row}" for row in range(first_row, first_row + part.num_rows)]
+    quarantined: tuple[Quarantined, ...] = ()
+    keep = np.ones(part.num_rows, bool)
+    if own_ids is not None:
+        keep = np.array([row_id is not None for row_id in own_ids])
+        detail = f"no value for {options.id_column!r}"
+        lost = (positions[row] for row in np.flatnonzero(~keep).tolist())
+        quarantined = tuple(Quarantined(row_id=each, reason=MISSING_ID, detail=detail) for each in lost)
+    ids = [row_id for row_id, kept in zip(own_ids or positions, keep.tolist(), strict=True) if kept]
+    columns: dict[str, Any] = {"row_id": pa.array(ids, pa.string())}
+    names = part.schema.names
+    for column in options.named(each for each in names if names.count(each) == 1):
+        has = names.count(column) == 1
+        columns[column] = _kept(_sound(part.column(column)), keep) if has else pa.nulls(len(ids))
+    return Batch(table=pa.table(columns), quarantined=quarantined)
 
 
 def _batch(

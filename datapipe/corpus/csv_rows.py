@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, final
 from datapipe.corpus.byte_stream import ByteStream, open_stream
 from datapipe.corpus.file_fault import FileFault
 from datapipe.corpus.jsonl import lines_of
-from datapipe.corpus.reasons import MALFORMED_ROW, MISSING_ID, NO_TEXT_COLUMN, ROW_TOO_LARGE
+from datapipe.corpus.options import ALL
+from datapipe.corpus.reasons import MALFORMED_ROW, MISSING_ID, NO_COLUMNS, NO_TEXT_COLUMN, ROW_TOO_LARGE
 from datapipe.corpus.rows import Rows
 from datapipe.corpus.utf8 import decode_counting
 
@@ -121,6 +122,11 @@ def _records(stream: ByteStream, delimiter: str, rows: Rows, options: ReadOption
 
 
 def _check_header(header: list[str], options: ReadOptions) -> None:
+    if options.text_column is None:
+        found = options.named(name for name in header if header.count(name) == 1)
+        if not any(header.count(name) == 1 for name in found):
+            raise FileFault(NO_COLUMNS, f"none of the columns asked for; it has {', '.join(map(repr, header[:12]))}")
+        return
     count = header.count(options.text_column)
     if count != 1:
         names = ", ".join(repr(name) for name in header[:12])
@@ -140,5 +146,6 @@ def _add(rows: Rows, header: list[str], record: list[str], number: int, lines: _
         if not row_id:
             rows.quarantine(rows.row_id(number), MISSING_ID, f"no value for {options.id_column!r}", lines.first)
             return
-    more = [fields.get(name) for name in options.columns]
-    rows.add(row_id, fields[options.text_column], lines.size, bad_bytes=lines.bad_bytes, more=more)
+    more = fields if options.columns == ALL else [fields.get(name) for name in options.columns]
+    text = None if options.text_column is None else fields[options.text_column]
+    rows.add(row_id, text, lines.size, bad_bytes=lines.bad_bytes, more=more)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from datapipe.corpus.byte_stream import open_stream
 from datapipe.corpus.file_fault import FileFault
-from datapipe.corpus.reasons import ROW_TOO_LARGE, TRUNCATED_FILE
+from datapipe.corpus.reasons import NO_COLUMNS, ROW_TOO_LARGE, TRUNCATED_FILE
 from datapipe.corpus.rows import Rows
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def read_document(store: Store, piece: Piece, options: ReadOptions) -> Iterator[Batch]:
     """The file as one row: `raw` is its bytes, decompressed."""
+    if options.text_column is None:
+        raise FileFault(NO_COLUMNS, f"a table is read, and a file of format {piece.file.format} has no columns")
     media_type = "text/html" if piece.file.format == "html" else "text/plain"
     rows = Rows(options, piece.file.name, media_type=media_type, raw=True)
     parts: list[bytes] = []

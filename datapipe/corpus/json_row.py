@@ -10,6 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from datapipe.corpus.options import ALL
 from datapipe.corpus.reasons import INVALID_JSON, MISSING_ID, MISSING_TEXT, NOT_AN_OBJECT, TEXT_NOT_STRING
 from datapipe.corpus.utf8 import decode_counting, without_surrogates
 
@@ -65,6 +66,14 @@ def add_object(
             rows.quarantine(row_id, MISSING_ID, f"no value for {options.id_column!r}", excerpt)
             return
         row_id = without_surrogates(as_text(own))[0]
+    more: Any
+    if options.columns == ALL:
+        more = {without_surrogates(name)[0]: _carried(each) for name, each in value.items()}
+    else:
+        more = [_carried(value.get(name)) for name in options.columns]
+    if options.text_column is None:
+        rows.add(row_id, None, size, more=more)
+        return
     text = value.get(options.text_column)
     if text is None:
         null = options.text_column in value
@@ -75,7 +84,6 @@ def add_object(
         rows.quarantine(row_id, TEXT_NOT_STRING, f"{options.text_column!r} is a {_kind(text)}", excerpt)
         return
     text, halves = without_surrogates(text)
-    more = [_carried(value.get(name)) for name in options.columns]
     rows.add(row_id, text, size, bad_bytes=bad_bytes + halves, more=more)
 
 
@@ -83,7 +91,8 @@ def _may_be_rounded(value: Any, options: ReadOptions) -> bool:
     """Whether a value that is kept is, or may hold, a float where the file has an integer."""
     if not isinstance(value, dict) or not (options.id_column or options.columns):
         return False
-    return any(isinstance(value.get(name), float | list | dict) for name in (options.id_column, *options.columns))
+    names = value if options.columns == ALL else (options.id_column, *options.columns)
+    return any(isinstance(value.get(name), float | list | dict) for name in names)
 
 
 def as_text(value: Any) -> str:

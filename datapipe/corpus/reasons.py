@@ -22,11 +22,12 @@ DAMAGED_FILE: Final = "damaged_file"
 UNREADABLE_FILE: Final = "unreadable_file"
 CHANGED_FILE: Final = "changed_file"
 NO_TEXT_COLUMN: Final = "no_text_column"
+NO_COLUMNS: Final = "no_columns"
 
 ROW_REASONS: Final = (
     INVALID_JSON, NOT_AN_OBJECT, MISSING_TEXT, TEXT_NOT_STRING, MISSING_ID, ROW_TOO_LARGE, MALFORMED_ROW,
 )  # fmt: skip
-FILE_REASONS: Final = (TRUNCATED_FILE, DAMAGED_FILE, UNREADABLE_FILE, CHANGED_FILE, NO_TEXT_COLUMN)
+FILE_REASONS: Final = (TRUNCATED_FILE, DAMAGED_FILE, UNREADABLE_FILE, CHANGED_FILE, NO_TEXT_COLUMN, NO_COLUMNS)
 
 # Files that were not taken (Discovery.skipped); links and folders have further reasons, from `storage.walking`
 HIDDEN: Final = "hidden"

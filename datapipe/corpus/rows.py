@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.corpus.options import ALL
 from datapipe.corpus.piece import Batch, Quarantined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from datapipe.corpus.options import ReadOptions
 
@@ -38,7 +39,7 @@ class Rows:
         self._ids: list[str] = []
         self._texts: list[Any] = []
         self._bad: list[int] = []
-        self._more: list[Sequence[str | None]] = []
+        self._more: list[Sequence[str | None] | Mapping[str, str | None]] = []
         self._quarantined: list[Quarantined] = []
         self._bytes = 0
 
@@ -47,9 +48,15 @@ class Rows:
         return f"{self._name}:{position}"
 
     def add(
-        self, row_id: str, text: str | bytes, size: int, *, bad_bytes: int = 0, more: Sequence[str | None] = ()
+        self,
+        row_id: str,
+        text: str | bytes | None,
+        size: int,
+        *,
+        bad_bytes: int = 0,
+        more: Sequence[str | None] | Mapping[str, str | None] = (),
     ) -> None:
-        """One row; `size` is about what it takes in bytes, `more` its values for `options.columns`."""
+        """One row; `size` is about what it takes in bytes, `more` its values for `options.columns`, by name for "*"."""
         self._ids.append(row_id)
         self._texts.append(text)
         self._bad.append(bad_bytes)
@@ -75,22 +82,32 @@ class Rows:
         import pyarrow as pa
 
         n = len(self._ids)
-        arrays: dict[str, Any] = {
-            "row_id": pa.array(self._ids, pa.string()),
-            "media_type": pa.repeat(pa.scalar(self._media_type, pa.string()), n),
-        }
-        if self._raw:
+        arrays: dict[str, Any] = {"row_id": pa.array(self._ids, pa.string())}
+        if self._options.text_column is not None:
+            arrays["media_type"] = pa.repeat(pa.scalar(self._media_type, pa.string()), n)
+        if self._options.text_column is None:
+            pass
+        elif self._raw:
             arrays["raw"] = pa.array(self._texts, pa.large_binary())
         else:
             arrays["text"] = pa.array(self._texts, pa.large_string())
             arrays["bad_bytes"] = pa.array(self._bad, pa.int32())
-        for i, name in enumerate(self._options.columns):
-            values = [more[i] if more else None for more in self._more]
+        for name, values in self._columns():
             arrays[name] = pa.array(values, pa.large_string())
         batch = Batch(table=pa.table(arrays), quarantined=tuple(self._quarantined))
         self._ids, self._texts, self._bad, self._more, self._quarantined = [], [], [], [], []
         self._bytes = 0
         return batch
+
+    def _columns(self) -> Iterator[tuple[str, list[str | None]]]:
+        if self._options.columns == ALL:
+            found: list[Any] = self._more
+            for name in self._options.named(dict.fromkeys(name for more in found for name in more)):
+                yield name, [more.get(name) for more in found]
+            return
+        for i, name in enumerate(self._options.columns):
+            listed: list[Any] = self._more
+            yield name, [more[i] if more else None for more in listed]
 
 
 def shortened(value: bytes | str) -> str:

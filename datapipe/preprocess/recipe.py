@@ -25,22 +25,35 @@ class InputSettings:
     """How rows are read.
 
     Attributes:
-        text_column: the field with the text, in formats that have fields; media_type: what that text is.
+        text_column: the field with the text, in formats that have fields; media_type: what that text is. None: rows are
+            records of a table, without a text.
         id_column: the field with the row's id; None: its place, "<file>:<position>".
-        columns: further fields to carry along.
+        columns: further fields to carry along; of a table, the fields, or "*" for all that a file has.
         max_row_bytes: a longer row is quarantined, and never held in memory.
     """
 
-    text_column: str = "text"
+    text_column: str | None = "text"
     id_column: str | None = None
     columns: tuple[str, ...] = ()
     media_type: str = "text/plain"
     max_row_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
-        if not self.text_column or self.id_column == "":
+        if self.text_column == "" or self.id_column == "":
             raise ConfigError(
                 "a column without a name", expected="input.text_column and input.id_column to name columns"
+            )
+        if self.text_column is None and not self.columns:
+            raise ConfigError(
+                "input.text_column is null, and input.columns names nothing",
+                expected="the columns of the table",
+                fix="--set 'input.columns=[\"*\"]' reads all",
+            )
+        if "*" in self.columns and (len(self.columns) > 1 or self.text_column is not None):
+            raise ConfigError(
+                f"input.columns = {list(self.columns)}",
+                expected='names; or "*" alone, where input.text_column is null: all columns',
+                fix="name the columns, or read a table without a text",
             )
         if self.max_row_bytes < 1:
             raise ConfigError(f"input.max_row_bytes = {self.max_row_bytes}", expected="at least 1")
@@ -127,6 +140,13 @@ class Recipe:
             ],
             "output": plain_options(self.output),
         }
+
+    def reading(self) -> InputSettings:
+        """How rows are read: of "*", where the first step is a schema that drops what it does not name, its columns."""
+        first = self.steps[0] if self.steps else None
+        if self.input.columns != ("*",) or first is None or first.name != "schema" or first.options.extra == "keep":
+            return self.input
+        return replace(self.input, columns=tuple(first.options.columns) or ("*",))
 
     @property
     def fingerprint(self) -> str:

@@ -64,7 +64,7 @@ def _map_tasks(stage: Stage, made: Made, input_options: Mapping[str, Any] | None
             settings=settings,
             writes=stage.writes,
             pieces=split,
-            input=plan.recipe.input,
+            input=plan.recipe.reading(),
             input_options=input_options,
             rows=rows.path if rows is not None else None,
             drops=drops,

@@ -35,7 +35,7 @@ def check_order(recipe: Recipe) -> None:
             is all that makes sense; or the output asks for a column that is not there.
     """
     _check_columns(recipe)
-    columns = [*READ, *recipe.input.columns]
+    columns = _read(recipe)
     reshaped: RecipeStep | None = None
     trained = False
     for step in recipe.steps:
@@ -46,7 +46,7 @@ def check_order(recipe: Recipe) -> None:
                 expected=f"{reshaped.name} last: it makes new rows of several documents",
                 fix=f"move {step.name} before {reshaped.name}",
             )
-        if missing := [name for name in step.spec.needs if name not in columns]:
+        if "*" not in columns and (missing := [name for name in step.spec.needs if name not in columns]):
             raise ConfigError(
                 f"{place}{step.name} needs the column {missing[0]!r}, and nothing before it gives it",
                 expected=f"the columns {', '.join(step.spec.needs)}",
@@ -63,13 +63,15 @@ def check_order(recipe: Recipe) -> None:
             reshaped = step
             columns = list(step.spec.gives)
             continue
+        if step.name == "schema" and step.options.columns and step.options.extra == "drop":
+            columns = [name for name in columns if name in READ]
         columns += [name for name in step.spec.gives if name not in columns]
         if step.name == "decode":
             columns.remove("raw") if "raw" in columns else None
         if step.name == "tokenize" and not getattr(step.options, "keep_text", True):
             columns.remove("text")
     wanted = recipe.output.columns
-    unknown = [name for name in wanted or () if name not in columns or name in internal()]
+    unknown = [name for name in wanted or () if not {name, "*"} & {*columns} or name in internal()]
     if unknown or wanted == ():
         raise ConfigError(
             f"output.columns = {list(wanted or ())}",
@@ -78,9 +80,18 @@ def check_order(recipe: Recipe) -> None:
         )
 
 
+def _read(recipe: Recipe) -> list[str]:
+    """The columns that rows are read with; "*" where they are not known before a file is open."""
+    if recipe.input.text_column is None:
+        return ["row_id", *recipe.reading().columns]
+    return [*READ, *recipe.input.columns]
+
+
 def _check_columns(recipe: Recipe) -> None:
     names = recipe.input.columns
     taken = [*READ, "text", "bad_bytes", "tokens", "n_tokens", *internal(), "drop_reason", "quarantine_reason"]
+    if recipe.input.text_column is None:
+        taken = ["row_id", *internal(), "drop_reason", "quarantine_reason", "mark_detail"]
     for name in names:
         if name in taken or names.count(name) > 1:
             raise ConfigError(
