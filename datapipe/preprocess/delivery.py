@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, CorpusError, IntegrityError, NotFoundError
 from datapipe.preprocess.recipe import canonical
+from datapipe.preprocess.statistics_task import STATISTICS
 from datapipe.preprocess.tasks import OutputFile
 from datapipe.preprocess.work import INDEX
 
@@ -77,6 +78,11 @@ def before_of(store: Store, recipe: Recipe) -> Before | None:
     for each in manifest.index:
         index.setdefault(each.name, []).append((each.split, _output(each.file)))
     given = {}
+    for name, files in index.items():
+        # "<step>:statistics": what the first delivery was measured by, the next ones are.
+        step, _, kind = name.partition(":")
+        if kind == STATISTICS:
+            given[step] = files[-1][1]
     if manifest.vocabulary is not None:
         given["vocabulary"] = _output(manifest.vocabulary)
     return Before(manifest=manifest, sources=sources, given=given, index=index)

@@ -8,6 +8,7 @@ path or name of this machine, so the same input and recipe give the same file.
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import PreprocessError, SchemaError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 REJECTS: Final = "rejects"
 RUN: Final = "run.json"
+NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 _TOKENIZER: Final = re.compile(r"tokenizer-[0-9a-f]{8}\.json")
 _INDEXED: Final = re.compile(rf"{INDEX}/[a-z_]+/[0-9a-f]{{32}}\.[a-z_]+")
 _SAMPLE: Final = re.compile(rf"{REJECTS}/[a-z0-9_]+\.jsonl")
@@ -49,12 +51,14 @@ def publish_run(
     before: Manifest | None = None,
     sources: FileEntry | None = None,
     index: Sequence[IndexEntry] = (),
+    statistics: Mapping[str, Any] = NONE,
 ) -> Manifest:
     """Publish, then remove the shards, tokenizers and reject files that the new manifest has no place for.
 
     Args:
         before: the snapshot that this one is added to: its shards, ledger and index stay.
         sources: the list of the run's input files. index: what later deliveries are compared with, of this run.
+        statistics: by step, what columns are normalised and numbered by.
 
     Raises:
         PreprocessError: no row is left. SchemaError: two shards differ in their columns.
@@ -89,6 +93,7 @@ def publish_run(
         schema,
         tuple(shards),
         vocabulary=vocabulary,
+        statistics=dict(statistics),
         recipe=plan.recipe.as_dict(),
         recipe_fingerprint=plan.recipe.fingerprint,
         ledger=(*(before.ledger if before is not None else ()), *ledger.entries()),

@@ -8,6 +8,7 @@ not recorded, and publishes the same bytes.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from datapipe.preprocess.run_files import put_run_files
 from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
+from datapipe.preprocess.statistics_task import STATISTICS
 from datapipe.preprocess.summary import RunSummary, nothing_new
 from datapipe.preprocess.survey import survey
 from datapipe.preprocess.survivors import with_survivors
@@ -238,6 +240,7 @@ class _Run:
             before=self.before.manifest if self.before is not None else None,
             sources=put_sources(self.store, self._sources()),
             index=list(self._index()),
+            statistics=self._statistics(),
         )
         if keep_work and self.before is not None:
             pass  # the records of earlier deliveries are not of this plan, and may be wanted again
@@ -286,6 +289,14 @@ class _Run:
         data = self.store.read(file.path)
         return store_tokenizer(self.store, data, Tokenizer.from_str(data.decode()).get_vocab_size())
 
+    def _statistics(self) -> dict[str, Any]:
+        """What the steps of the recipe were given of the kind, by step."""
+        found = {}
+        for step in self.plan.recipe.steps:
+            for file in self._made.files_of(step).get(STATISTICS, ()):
+                found[step.name] = json.loads(self.store.read(file.path))
+        return found
+
     def _sources(self) -> Iterator[Sequence[Any]]:
         for stage in self.plan.stages:
             if stage.kind == MAP and stage.source is None:
@@ -302,6 +313,10 @@ class _Run:
                     if file.path.startswith(f"{INDEX}/"):
                         entry = FileEntry(path=file.path, bytes=file.bytes, checksum=Checksum(value=file.checksum))
                         yield IndexEntry(name=self._made.index_name(stage.number, kind), split=split, file=entry)
+            if STATISTICS in stage.writes:
+                (file,) = (each for _, each in self._made.files(stage.number, STATISTICS))
+                entry = FileEntry(path=file.path, bytes=file.bytes, checksum=Checksum(value=file.checksum))
+                yield IndexEntry(name=f"{stage.owner}:{STATISTICS}", split=0, file=entry)
 
     def _tokenizer(self) -> OutputFile | None:
         """What the step tokenize was given; without one, the vocabulary that was trained."""

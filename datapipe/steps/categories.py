@@ -95,11 +95,12 @@ def categories(
         The table with int32 columns that hold no null.
     """
     del keys
+    if vocabularies is None:
+        return table
     for name, each in options.columns.items():
         values = labels(table, name)
-        if vocabularies is not None:
-            ids = hashed(values, each.buckets) if each.buckets else numbered(values, vocabularies[name])
-            table = set_column(table, name + options.suffix, ids)
+        ids = hashed(values, each.buckets) if each.buckets else numbered(values, vocabularies[name])
+        table = set_column(table, name + options.suffix, ids)
     return table
 
 

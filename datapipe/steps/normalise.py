@@ -109,17 +109,17 @@ def normalise(
     del keys
     import pyarrow as pa
 
+    if statistics is None:
+        return table
     for name, scaling in options.columns.items():
-        values = numbers(table.column(name), name, scaling)
-        if statistics is not None:
-            scaled = scale(values, scaling, statistics[name])
-            array = pa.array(scaled, pa.float64(), from_pandas=True)
-            table = set_column(table, name + options.suffix, array.cast(getattr(pa, options.dtype)(), safe=False))
+        scaled = scale(numbers(table, name, scaling), scaling, statistics[name])
+        array = pa.array(scaled, pa.float64(), from_pandas=True)
+        table = set_column(table, name + options.suffix, array.cast(getattr(pa, options.dtype)(), safe=False))
     return table
 
 
-def numbers(values: pa.ChunkedArray, name: str, scaling: Scaling) -> npt.NDArray[np.float64]:
-    """A column as it is measured: float64[n], clipped to the given bounds, NaN where it is null or not finite.
+def numbers(table: pa.Table, name: str, scaling: Scaling) -> npt.NDArray[np.float64]:
+    """Column `name` as it is measured: float64[n], clipped to the given bounds, NaN where it is null or not finite.
 
     Raises:
         ConfigError: it holds no numbers.
@@ -128,6 +128,7 @@ def numbers(values: pa.ChunkedArray, name: str, scaling: Scaling) -> npt.NDArray
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    values = table.column(name)
     kind = values.type
     if not (pa.types.is_null(kind) or any(test(kind) for test in _numeric())):
         raise ConfigError(

@@ -1,7 +1,9 @@
 """Global steps: one pass a file, and the way from a step's name to its pass.
 
+categories          how often labels occur → their numbers
 exact_duplicates    which rows repeat an earlier one (and, of ids, which repeat an id)
 near_duplicates     which rows are nearly equal to another
+normalise           moments and quantiles of columns → their scales
 vocabulary          a sample of the texts → a tokenizer
 """
 
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
     from datapipe.preprocess.passes.contract import Pass
 
 _HOME: Final = {
+    "categories": "categories_pass",
     "exact_duplicates": "exact_duplicates_pass",
     "near_duplicates": "near_duplicates_pass",
+    "normalise": "normalise_pass",
     "vocabulary": "vocabulary_pass",
 }
 """Each module has a `PASS`."""

@@ -1,0 +1,114 @@
+"""The one task of a statistics stage: the sketches of all splits, merged in their order → what the step is given.
+
+What enters: a `StatisticsTask`, sketches as canonical JSON. What leaves: its record, after its file, which goes into the
+dataset's index: later deliveries are normalised by the same statistics. Invariant: the file is a function of the
+sketches and the options; memory is that of two sketches.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import PreprocessError
+from datapipe.preprocess.recipe import canonical
+from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.work import WorkFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STATISTICS: Final = "statistics"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StatisticsTask(Task):
+    """Merge sketches: `sketches` are their paths, `step` and `options` those that they were made for."""
+
+    step: str
+    options: dict[str, Any]
+    sketches: tuple[str, ...] = field(repr=False)
+
+    def run(self) -> TaskRecord:
+        """See `Task.run`."""
+        return run_statistics(self)
+
+
+def run_statistics(task: StatisticsTask) -> TaskRecord:
+    """Do the task; its file is stored, its record is returned (and not yet stored).
+
+    Raises:
+        PreprocessError: a column has too many different values for what is asked of it.
+    """
+    from datapipe.steps import find_step, options_from
+    from datapipe.steps.table_statistics import VERSION
+
+    started, cpu = time.perf_counter(), time.process_time()
+    work = WorkFolder(task.output.open())
+    rows = size = 0
+
+    def sketches() -> Iterator[dict[str, Any]]:
+        nonlocal rows, size
+        for path in task.sketches:
+            data = work.store.read(path)
+            found = json.loads(data)
+            rows += found["rows"]
+            size += len(data)
+            yield found["columns"]
+
+    options = options_from(find_step(task.step), task.options)
+    columns = (_numbers if task.step == "normalise" else _labels)(sketches(), options)
+    data = canonical({"version": VERSION, "columns": columns})
+    cost = StepCost(
+        name=f"{task.step}: merge", rows_in=rows, rows_out=rows, bytes_in=size, cpu_seconds=time.process_time() - cpu
+    )
+    return TaskRecord(
+        key=task.key,
+        stage=task.name,
+        split=task.split,
+        seconds=time.perf_counter() - started,
+        files={STATISTICS: work.keep_bytes(STATISTICS, data)},
+        rows_in=rows,
+        rows_out=rows,
+        steps=(cost,),
+    )
+
+
+def _numbers(sketches: Iterator[dict[str, Any]], options: Any) -> dict[str, Any]:
+    from datapipe.preprocess.sketches.number_column import NumberColumn
+
+    whole = {name: NumberColumn(scaling) for name, scaling in options.columns.items()}
+    for found in sketches:
+        for name, column in whole.items():
+            column.merge(NumberColumn(column.scaling, found[name]))
+    return {name: column.statistics(name) for name, column in whole.items()}
+
+
+def _labels(sketches: Iterator[dict[str, Any]], options: Any) -> dict[str, Any]:
+    from datapipe.preprocess.sketches.counts import Counts, counts_from
+    from datapipe.steps.categories import MOST, chosen
+
+    whole = {name: Counts(MOST) for name in options.counted}
+    for found in sketches:
+        for name, counts in whole.items():
+            counts.merge(counts_from(found[name], MOST))
+    columns = {}
+    for name, counts in whole.items():
+        if counts.over:
+            raise PreprocessError(
+                f"column {name!r} has more than {MOST:,} different values",
+                expected="a column of labels",
+                fix=f"hash it instead: categories.columns.{name} = {{buckets: 65536}}",
+            )
+        kept, other = chosen(list(counts.by_value.items()), options.columns[name])
+        columns[name] = {
+            "values": [value for value, _ in kept],
+            "counts": [count for _, count in kept],
+            "distinct": len(counts.by_value),
+            "nulls": counts.nulls,
+            "other": other,
+        }
+    return columns
