@@ -108,6 +108,7 @@ def c4_clean(
 
     from datapipe.steps.c4_lines import clean_lines, clean_sentences
     from datapipe.steps.segmentation import segment
+    from datapipe.steps.segmentation_parts import segment_lines
     from datapipe.steps.sentences import sentences
     from datapipe.steps.text_pieces import lines
 
@@ -116,7 +117,9 @@ def c4_clean(
     else:
         parts = sentences(words)
         clean = clean_sentences(segment(pa.chunked_array([parts.texts])), parts, options)
-    kept = segment(pa.chunked_array([clean.texts])) if options.split_paragraph else None
+    kept = None
+    if options.split_paragraph:
+        kept = segment_lines(words, clean.texts, clean.first, clean.behind, clean.changed)
     sums = np.concatenate(([0], np.cumsum(_sentences_per_line(clean, kept, count))))
     raw = pa.LargeListArray.from_arrays(pa.array(clean.offsets, pa.int64()), clean.texts)
     joined = pc.binary_join(raw, pa.scalar("\n" if options.split_paragraph else " ", pa.large_string()))

@@ -45,6 +45,8 @@ class CleanLines:
 
     Attributes:
         texts: large_string[k].
+        first, behind: the chunks of the segmentation that each line is made of, int64[k].
+        changed: lines that read otherwise than there, bool[k].
         offsets: int64[n + 1]; document i has the lines offsets[i] … offsets[i + 1].
         lorem, curly: number (from 1) of the first line of each document that has "lorem ipsum", or "{"; 0: none;
             int64[n].
@@ -53,6 +55,9 @@ class CleanLines:
     """
 
     texts: pa.Array
+    first: npt.NDArray[np.int64]
+    behind: npt.NDArray[np.int64]
+    changed: npt.NDArray[np.bool_]
     offsets: npt.NDArray[np.int64]
     lorem: npt.NDArray[np.int64]
     curly: npt.NDArray[np.int64]
@@ -111,11 +116,12 @@ def _clean(
         remove(short, "too_few_words")
     kept = stripped.where(gone == 0)
     at = np.flatnonzero(gone == 0)
-    frame = pl.DataFrame({"line": pl.from_arrow(kept.texts)}, schema={"line": pl.String})
     line = pl.col("line")
+    frame = pl.DataFrame({"line": pl.from_arrow(kept.texts)}, schema={"line": pl.String})
+    frame = frame.with_columns((line.str.contains(CITATION) & options.remove_citations).alias("changed"))
     if options.remove_citations:
-        cited = pl.when(line.str.contains("[", literal=True)).then(line.str.replace_all(CITATION, "")).otherwise(line)
-        frame = frame.select(cited.alias("line"))
+        cited = pl.when("changed").then(line.str.replace_all(CITATION, "")).otherwise(line)
+        frame = frame.with_columns(cited.alias("line"))
     if options.filter_no_terminal_punct:
         stops = pl.any_horizontal([line.str.ends_with(mark) for mark in END_PUNCTUATION])
         stays = frame.select(stops & ~line.str.ends_with("...")).to_series().to_numpy()
@@ -145,9 +151,12 @@ def _clean(
         here[at] = told["policy"].to_numpy()
         remove(here, "policy")
     stays = gone == 0
-    texts = to_arrow(frame.filter(pl.Series(stays[at])).to_series())
+    frame = frame.filter(pl.Series(stays[at]))
     return CleanLines(
-        texts=texts,
+        texts=to_arrow(frame["line"]),
+        first=first[stays],
+        behind=behind[stays],
+        changed=frame["changed"].to_numpy(),
         offsets=np.concatenate(([0], np.cumsum(stays)))[pieces.offsets],
         lorem=lorem,
         curly=curly,

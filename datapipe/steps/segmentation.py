@@ -81,6 +81,7 @@ class Segmentation:
         offsets: int64[n + 1]; document i has the words offsets[i] … offsets[i + 1].
         table: features by code.
         chunk_words: how many words each chunk has, int64[c]; None where the words were given.
+        vocabulary: what gave the codes: those of two segmentations are comparable where it is the same object.
     """
 
     text: pa.Array
@@ -88,6 +89,7 @@ class Segmentation:
     offsets: npt.NDArray[np.int64]
     table: WordTable
     chunk_words: npt.NDArray[np.int64] | None = None
+    vocabulary: object = field(default=None, repr=False)
     _chunks: Chunks | None = field(default=None, repr=False)
 
     @cached_property
@@ -118,6 +120,7 @@ class Segmentation:
             offsets=self.offsets[offsets],
             table=self.table,
             chunk_words=self.chunk_words,
+            vocabulary=self.vocabulary,
         )
 
     @cached_property
@@ -268,6 +271,7 @@ def segment(text: pa.ChunkedArray) -> Segmentation:
         offsets=behind[chunks.offsets],
         table=vocabulary.table,
         chunk_words=words,
+        vocabulary=vocabulary,
         _chunks=chunks,
     )
 
