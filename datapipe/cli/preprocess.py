@@ -30,6 +30,11 @@ def preprocess(
         typer.Option("--append", help="Add the files that are new as a snapshot, deduplicated against all before."),
     ] = False,
     on_error: Annotated[str, typer.Option(help="What bad data does: quarantine (counted) or stop.")] = "quarantine",
+    on_poison: Annotated[
+        str, typer.Option(help="Rows that kill or hang a worker, or make a step raise: fail (exit code 1) or continue.")
+    ] = "fail",
+    worker_memory: Annotated[int, typer.Option(help="MiB that a worker may hold; 0: no limit.", min=0)] = 1024,
+    batch_seconds: Annotated[float, typer.Option(help="How long 8 MiB of rows may take; 0: no limit.", min=0)] = 600,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and do nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -47,6 +52,8 @@ def preprocess(
         )
     if on_error not in {"quarantine", "stop"}:
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")
+    if on_poison not in {"fail", "continue"}:
+        raise ConfigError(f"--on-poison {on_poison}", expected="fail or continue")
     from datapipe.preprocess import parse_overrides, plan_run
     from datapipe.preprocess import preprocess as run_preprocess
 
@@ -71,13 +78,19 @@ def preprocess(
             fresh=fresh,
             append=append,
             on_error=policy,
+            worker_memory=worker_memory << 20,
+            batch_seconds=batch_seconds,
             on_progress=lambda progress: show_progress(steps, progress),
         )
+    # The dataset is whole, and published, without those rows; whether that is good enough is the user's word.
+    ok = not summary.poison or on_poison == "continue"
     if json:
-        console.emit({"ok": True, **summary.as_dict()})
-        return
-    for line in summary_lines(summary):
-        console.show(line)
+        console.emit({"ok": ok, **summary.as_dict()})
+    else:
+        for line in summary_lines(summary):
+            console.show(line)
+    if not ok:
+        raise typer.Exit(1)
 
 
 def show_progress(steps: console.Steps, progress: Progress) -> None:
@@ -104,5 +117,8 @@ def summary_lines(summary: RunSummary) -> list[str]:
     tokens = "" if summary.tokens is None else f", {summary.tokens:,} tokens"
     shards = console.count(summary.shards, "shard")
     lines.append(f"{summary.output}: {console.count(summary.rows, 'row')}{tokens} in {shards}, {summary.fingerprint}")
+    if summary.poison:
+        lines.append(f"poison: {console.count(len(summary.poison), 'row')}, left out and quarantined")
+        lines += [f"  {row.row_id}: {row.reason} in {row.step} ({row.detail})" for row in summary.poison]
     lines += [f"warning: {warning}" for warning in summary.warnings]
     return lines

@@ -1,41 +1,62 @@
 """Where tasks run: in this process, on a local Dask cluster made for the run, or on a Dask scheduler of the user's.
 
-What enters: an iterator of tasks. What leaves: their records, in the order in which they end. Invariant: at most a
-window of tasks is in flight, whatever their number; the first error cancels the rest; `close` leaves no process behind.
+What enters: an iterator of tasks. What leaves: each with its record, in the order in which they end. Invariant: at most
+a window of tasks is in flight, whatever their number; the first error cancels the rest; `close` leaves no process
+behind.
+
+A worker that dies takes with it the task that it ran, and the one that waited: Dask blames both. Both are run again
+under guard (`poison_search`), where a task that dies takes nothing with it but a process of its own. In this process
+there is nothing to replace: a task that ends it is guarded at the next run (`WorkFolder.interrupted`).
 """
 
 from __future__ import annotations
 
 import abc
 import contextlib
-import itertools
 import logging
 import os
+import queue
+import time
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, PreprocessError
-from datapipe.preprocess.execute import WORKER_ENVIRONMENT, execute
+from datapipe.preprocess.execute import WORKER_ENVIRONMENT, execute, execute_in_worker
+from datapipe.preprocess.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Collection, Generator, Iterable, Iterator
 
     from datapipe.preprocess.tasks import Task, TaskRecord
 
 DEATHS: Final = 3
-"""How often a task may lose its worker before the run is stopped."""
+"""How often a task may lose its worker while it is guarded: then it is not the task's doing, and the run is stopped."""
 IN_FLIGHT: Final = 2
 """Tasks per worker in flight: one that runs, one that waits, so that no worker idles for a round trip."""
+LOOK: Final = 5.0
+"""Seconds between two looks at the cluster while no task ends."""
+ALONE: Final = 120.0
+"""Seconds that a run waits for a worker where all are gone: a nanny needs a few to start a new one."""
 
 
 class Engine(abc.ABC):
-    """Runs tasks."""
+    """Runs tasks.
+
+    Attributes:
+        workers: how many run at a time. limits: of each process.
+    """
 
     workers: int
-    """How many run at a time."""
+    limits: Limits
 
     @abc.abstractmethod
-    def run(self, tasks: Iterable[Task]) -> Generator[TaskRecord, None, None]:
-        """Records as they are done; the first error is raised and the rest of the tasks are given up."""
+    def run(
+        self, tasks: Iterable[Task], suspects: Collection[str] = ()
+    ) -> Generator[tuple[Task, TaskRecord], None, None]:
+        """Tasks and records as they are done; the first error is raised and the rest of the tasks are given up.
+
+        Args:
+            tasks: what to do. suspects: keys of those that are to be guarded from the start.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -48,10 +69,15 @@ class InlineEngine(Engine):
 
     workers = 1
 
-    def run(self, tasks: Iterable[Task]) -> Generator[TaskRecord, None, None]:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+
+    def run(
+        self, tasks: Iterable[Task], suspects: Collection[str] = ()
+    ) -> Generator[tuple[Task, TaskRecord], None, None]:
         """See `Engine.run`."""
         for task in tasks:
-            yield execute(task)
+            yield task, execute(task, self.limits, suspect=task.key in suspects)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -61,39 +87,107 @@ class InlineEngine(Engine):
 class DaskEngine(Engine):
     """Tasks on Dask workers: the engine owns its client, and the cluster if it made one."""
 
-    def __init__(self, client: Any, cluster: Any | None, workers: int) -> None:
+    def __init__(self, client: Any, cluster: Any | None, workers: int, limits: Limits) -> None:
         self._client = client
         self._cluster = cluster
+        self._looked = time.monotonic()
+        self._seen = self._looked
         self.workers = workers
+        self.limits = limits
 
-    def run(self, tasks: Iterable[Task]) -> Generator[TaskRecord, None, None]:
+    def run(
+        self, tasks: Iterable[Task], suspects: Collection[str] = ()
+    ) -> Generator[tuple[Task, TaskRecord], None, None]:
         """See `Engine.run`."""
-        from distributed import as_completed
-
         waiting = iter(tasks)
-        futures: dict[Any, Task] = {}
-        done: Any = as_completed(loop=self._client.loop)  # type: ignore[no-untyped-call]
+        futures: dict[Any, tuple[Task, int]] = {}
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def submit(task: Task, deaths: int) -> None:
+            # Earlier splits first, as a person watching expects; a key of our own, so that Dask hashes nothing.
+            key = f"{task.name}-{task.key}-{deaths}"
+            guarded = deaths > 0 or task.key in suspects
+            future = self._client.submit(
+                execute_in_worker, task, self.limits, guarded, key=key, pure=False, priority=-task.split
+            )
+            futures[future] = (task, deaths)
+            future.add_done_callback(done.put)
+
+        def fill() -> None:
+            while len(futures) < self.workers * IN_FLIGHT and (following := next(waiting, None)) is not None:
+                submit(following, 0)
+
         try:
-            for task in itertools.islice(waiting, self.workers * IN_FLIGHT):
-                done.add(self._submit(task, futures))
-            for future in done:
-                task = futures.pop(future)
-                record = _result(future, task)
+            fill()
+            while futures:
+                try:
+                    future = done.get(timeout=LOOK)
+                except queue.Empty:
+                    self._look()
+                    fill()
+                    continue
+                task, deaths = futures.pop(future)
+                record = self._result(future, task, deaths)
                 future.release()
-                yield record
-                following = next(waiting, None)
-                if following is not None:
-                    done.add(self._submit(following, futures))
+                if record is None:
+                    submit(task, deaths + 1)
+                    continue
+                yield task, record
+                if time.monotonic() - self._looked > LOOK:
+                    self._look()
+                fill()
         finally:
             if futures:
                 with contextlib.suppress(Exception):
                     self._client.cancel(list(futures), force=True)
 
-    def _submit(self, task: Task, futures: dict[Any, Task]) -> Any:
-        # Earlier splits first, as a person watching expects; a key of our own, so that Dask hashes nothing.
-        future = self._client.submit(execute, task, key=f"{task.name}-{task.key}", pure=False, priority=-task.split)
-        futures[future] = task
-        return future
+    def _result(self, future: Any, task: Task, deaths: int) -> TaskRecord | None:
+        """The record; None where the task lost its worker, and is to be run again."""
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            record: TaskRecord = future.result()
+        except KilledWorker:
+            if deaths < DEATHS:
+                return None
+            error = PreprocessError(
+                f"workers died on one task again and again, {deaths} times while it ran in a process of its own",
+                expected="workers that live",
+                fix="look for the system's out-of-memory killer, or whatever ends the workers",
+            )
+            error.add_note(task.place())
+            raise error from None
+        except CancelledError:
+            raise self._lost() from None
+        return record
+
+    def _look(self) -> None:
+        """Count the workers: those that came are used; without any, or without a scheduler, the run ends."""
+        self._looked = time.monotonic()
+        if self._client.status != "running":
+            raise self._lost()
+        if self._cluster is None:
+            try:
+                self.workers = max(1, there := sum(self._client.nthreads().values()))
+            except (OSError, TimeoutError):
+                raise self._lost() from None
+        else:
+            there = len(self._cluster.scheduler.workers)
+        if there:
+            self._seen = self._looked
+        elif self._looked - self._seen > ALONE:
+            raise PreprocessError(
+                f"no worker is left, for {ALONE:g} s",
+                expected="at least one",
+                fix="start workers, and run the same command again: what is done is kept",
+            )
+
+    def _lost(self) -> PreprocessError:
+        return PreprocessError(
+            "the scheduler is gone, or gave the tasks up",
+            expected="the cluster to stay until the run ends",
+            fix="run the same command again: what is done is kept",
+        )
 
     def close(self) -> None:
         """Close client and cluster; a scheduler that is not ours goes on."""
@@ -103,28 +197,6 @@ class DaskEngine(Engine):
             if self._cluster is not None:
                 with contextlib.suppress(Exception):
                     self._cluster.close(timeout=5)
-
-
-def _result(future: Any, task: Task) -> TaskRecord:
-    from distributed import CancelledError, KilledWorker
-
-    try:
-        record: TaskRecord = future.result()
-    except KilledWorker:
-        error = PreprocessError(
-            f"{DEATHS + 1} workers died on one task",
-            expected="a worker to live through it",
-            fix="look for the system's out-of-memory killer; make output.split_bytes smaller, or use fewer workers",
-        )
-        error.add_note(f"stage {task.stage}, {task.name}, split {task.split}")
-        raise error from None
-    except CancelledError:
-        raise PreprocessError(
-            "the scheduler gave the tasks up",
-            expected="the cluster to stay until the run ends",
-            fix="run the same command again: what is done is kept",
-        ) from None
-    return record
 
 
 def refuse_inside_worker() -> None:
@@ -144,12 +216,15 @@ def refuse_inside_worker() -> None:
         )
 
 
-def open_engine(workers: int | None, scheduler: str | None, *, splits: int) -> Engine:
+def open_engine(
+    workers: int | None, scheduler: str | None, *, splits: int, limits: Limits | None = None
+) -> Engine:  # fmt: skip
     """The engine that was asked for.
 
     Args:
         workers: processes; 0: this process. None: one per core and split at most.
         scheduler: address of a Dask scheduler; then `workers` must be None.
+        splits: how many tasks there are at most. limits: of each process.
 
     Raises:
         ConfigError: both are given, the scheduler does not answer, or there is no Dask.
@@ -158,13 +233,14 @@ def open_engine(workers: int | None, scheduler: str | None, *, splits: int) -> E
         raise ConfigError(f"workers={workers} and scheduler={scheduler!r}", expected="one of the two")
     if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 0):
         raise ConfigError(f"workers={workers!r}", expected="a whole number from 0, or None for one per core")
+    limits = limits or Limits()
     if scheduler is None:
         count = min(cores(), splits) if workers is None else workers
         # A cluster takes seconds to start: for a single split there is nothing to share out.
         if count == 0 or (workers is None and splits <= 1):
-            return InlineEngine()
-        return _local(count)
-    return _remote(scheduler)
+            return InlineEngine(limits)
+        return _local(count, limits)
+    return _remote(scheduler, limits)
 
 
 def cores() -> int:
@@ -176,7 +252,8 @@ def cores() -> int:
 
 def _settings() -> dict[str, Any]:
     return {
-        "distributed.scheduler.allowed-failures": DEATHS,
+        # A task is not given to a second worker: it is looked at first (`DaskEngine`).
+        "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.nanny.environ": WORKER_ENVIRONMENT,
         # Polars counts its threads at import, so these must be there before the process runs any Python.
@@ -188,13 +265,15 @@ def _settings() -> dict[str, Any]:
     }
 
 
-def _local(count: int) -> Engine:
+def _local(count: int, limits: Limits) -> Engine:
     dask, distributed = _dask()
     with _quiet(), dask.config.set(_settings()):
         try:
             cluster = distributed.LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
+                # Dask would pause and spill by a limit of its own; it holds nothing, and tasks are watched (`limits`).
+                memory_limit=0,
                 processes=True,
                 # No dashboard, and its web server on a free port of this machine alone.
                 dashboard_address="127.0.0.1:0",
@@ -213,10 +292,10 @@ def _local(count: int) -> Engine:
         except BaseException:
             cluster.close(timeout=5)
             raise
-    return DaskEngine(client, cluster, count)
+    return DaskEngine(client, cluster, count, limits)
 
 
-def _remote(scheduler: str) -> Engine:
+def _remote(scheduler: str, limits: Limits) -> Engine:
     _, distributed = _dask()
     try:
         client = distributed.Client(scheduler, set_as_default=False, timeout=20)
@@ -235,7 +314,7 @@ def _remote(scheduler: str) -> Engine:
             expected="at least one",
             fix=f"start them with `dask worker {scheduler} --nthreads 1 --nworkers auto`",
         ) from None
-    return DaskEngine(client, None, sum(client.nthreads().values()))
+    return DaskEngine(client, None, sum(client.nthreads().values()), limits)
 
 
 def _dask() -> tuple[Any, Any]:

@@ -2,10 +2,14 @@
 
 What enters: a task. What leaves: its record. Invariant: the record is stored after the output, as the last thing;
 every error that leaves is one of ours (so it crosses process boundaries whole) and names stage and split.
+
+While a task runs, a file in the work folder says so. One that is still there at the next run belongs to a task that
+took its process with it: that task is run under guard.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import traceback
@@ -14,7 +18,11 @@ from typing import TYPE_CHECKING, Final
 from datapipe.errors import DatapipeError, NoSpaceError, StepError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datapipe.preprocess.limits import Limits
     from datapipe.preprocess.tasks import Task, TaskRecord
+    from datapipe.preprocess.work import WorkFolder
 
 WORKER_ENVIRONMENT: Final = {
     "POLARS_MAX_THREADS": "1",
@@ -27,13 +35,56 @@ WORKER_ENVIRONMENT: Final = {
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-def execute(task: Task) -> TaskRecord:
-    """Run one task, whichever kind it is."""
+def execute(task: Task, limits: Limits, *, suspect: bool = False, ends: bool = False) -> TaskRecord:
+    """Run one task, whichever kind it is.
+
+    Args:
+        task: as the plan has it: poison that is known of is left out here.
+        limits: of a process. suspect: it has taken a process with it, and is to run in one of its own.
+        ends: this process, too, is ended beyond the limits.
+    """
+    from datapipe.preprocess.limits import watched
+    from datapipe.preprocess.poison import known_task
+    from datapipe.preprocess.poison_search import run_guarded
+    from datapipe.preprocess.tasks import MapTask
+    from datapipe.preprocess.work import WorkFolder
+
+    work = WorkFolder(task.output.open())
+    if suspect:
+        record = run_guarded(task, limits)
+        with contextlib.suppress(OSError):
+            os.unlink(work.running(task.key) or "")  # noqa: PTH108
+        return record
+    try:
+        with _marked(work, task.key), watched(limits, task.bytes) if ends else contextlib.nullcontext():
+            return complete(known_task(task, work))
+    except StepError as error:
+        if not isinstance(task, MapTask):
+            raise
+        return run_guarded(task, limits, error)
+
+
+def execute_in_worker(task: Task, limits: Limits, suspect: bool = False) -> TaskRecord:
+    """The same on a Dask worker, whose process may be ended if it runs nothing else."""
+    from distributed import get_worker
+
+    # Of several threads of one process none can be ended alone.
+    alone = get_worker().state.nthreads == 1
+    return execute(task, limits, suspect=suspect, ends=alone)
+
+
+def complete(task: Task, *, store: bool = True) -> TaskRecord:
+    """Run a task to its end; `store`: and store its record.
+
+    Raises:
+        DatapipeError: with the task's place in its notes.
+    """
     from datapipe.preprocess.work import WorkFolder
 
     try:
         record = task.run()
-        WorkFolder(task.output.open()).finish(record)
+        if store:
+            WorkFolder(task.output.open()).finish(record)
     except DatapipeError as error:
         error.add_note(task.place())
         raise
@@ -43,14 +94,31 @@ def execute(task: Task) -> TaskRecord:
     except OSError as error:
         # Scratch files are written by Arrow, outside of any Store.
         if error.errno in _NO_SPACE or "No space left" in str(error):
+            where = error.filename or task.output.open().url
             full = NoSpaceError(
-                f"no space left while writing ({error.strerror or error})", fix="free some and run again"
+                f"no space left while writing to {where} ({error.strerror or error})", fix="free some and run again"
             )
             raise _noted(full, task, error) from None
         raise _noted(StorageError(f"{type(error).__name__}: {error}"), task, error) from error
     except Exception as error:
         raise _noted(StepError(f"{type(error).__name__}: {error}"), task, error) from error
     return record
+
+
+@contextlib.contextmanager
+def _marked(work: WorkFolder, key: str) -> Iterator[None]:
+    """A file that says the task is running; on remote outputs there is none."""
+    path = work.running(key)
+    if path is None:
+        yield
+        return
+    with contextlib.suppress(OSError), open(path, "w"):  # noqa: PTH123
+        pass
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # noqa: PTH108
 
 
 def _noted(error: DatapipeError, task: Task, cause: BaseException) -> DatapipeError:

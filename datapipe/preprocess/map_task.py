@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import CorpusError
 from datapipe.preprocess.delivery import probe_of
+from datapipe.preprocess.limits import announced, at
 from datapipe.preprocess.passes import collector_of
+from datapipe.preprocess.poison import spared
 from datapipe.preprocess.rows_file import conform, read_rows
 from datapipe.preprocess.signals_file import SIGNALS, SignalsFile
 from datapipe.preprocess.stage import ROWS, SHARD
@@ -25,13 +27,13 @@ from datapipe.preprocess.tasks import PASSING, OutputFile, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
-    from datapipe.corpus import Batch
+    from datapipe.corpus import Batch, Quarantined
     from datapipe.preprocess.stage import Removal
     from datapipe.preprocess.tasks import DropList, MapTask
     from datapipe.steps import BoundStep
@@ -56,7 +58,7 @@ def run_map(task: MapTask) -> TaskRecord:
         stage=task.name,
         split=task.split,
         seconds=time.perf_counter() - started,
-        found={"sources": run.sources} if run.sources else {},
+        found=run.found(),
         **fields,
         **run.tally.fields(),
     )
@@ -76,12 +78,19 @@ class _Run:
         self.sources: list[list[Any]] = []
         self.keys = Keys(seed=task.seed)
         steps = [bind(name, options) for name, options in self._steps(stack)]
+        if task.only is not None:
+            steps = [announced(step) for step in steps]
         self.by_row: list[BoundStep] = [step for step in steps if step.spec.kind != "reshape"]
         self.reshape: list[BoundStep] = steps[len(self.by_row) :]
         # A stage that only collects runs the rows for what a pass needs; their fates are told where they are handed on.
         hands_on = ROWS in task.writes or SHARD in task.writes
         self.signals = SignalsFile(self.work, stack, corpus=task.pieces is not None) if hands_on else None
         self.collectors = [collector_of(kind)(kind, task, self.work, stack) for kind in task.writes if kind != SHARD]
+
+    def found(self) -> dict[str, Any]:
+        """What the record keeps beside counts and files."""
+        poison = [[row.row_id, row.step, row.reason, row.detail] for row in self.task.skip]
+        return {name: value for name, value in (("sources", self.sources), ("poison", poison)) if value}
 
     def _steps(self, stack: contextlib.ExitStack) -> Iterator[tuple[str, dict[str, Any]]]:
         """Names and options, with the paths that files have on this machine."""
@@ -185,7 +194,14 @@ class _Run:
         """Batches after the row-by-row steps, none of them empty."""
         from datapipe.steps import run_steps
 
-        for table in self._corpus() if self.task.pieces is not None else self._rows():
+        for read in self._corpus() if self.task.pieces is not None else self._rows():
+            table = self._spared(read)
+            if table is None:
+                break
+            if not table.num_rows:
+                continue
+            positions = table.column(POSITION)
+            at("rows", positions[0].as_py(), positions[-1].as_py() + 1, size=table.nbytes, name=str(table["row_id"][0]))
             for collector in self.collectors:
                 if collector.as_read:
                     collector.add(table)
@@ -197,6 +213,26 @@ class _Run:
                 self.signals.ran(ran, table)
             if ran.table.num_rows:
                 yield ran.table
+        at("end")
+
+    def _spared(self, table: pa.Table) -> pa.Table | None:
+        """The rows of a batch that are run: all but poison; of a trial, those it is about (None: they are past)."""
+        if not self.task.skip and self.task.only is None:
+            return table
+        table, marks, gone = spared(table, table.column(POSITION), self.task.skip)
+        if marks.num_rows:
+            self.tally.marked(marks, gone)
+            if self.signals is not None:
+                self.signals.poisoned(marks, gone)
+        if self.task.only is None:
+            return table
+        import pyarrow.compute as pc
+
+        low, high = self.task.only
+        positions = table.column(POSITION)
+        if table.num_rows and positions[0].as_py() >= high:
+            return None
+        return table.filter(pc.and_(pc.greater_equal(positions, low), pc.less(positions, high)))
 
     def _corpus(self) -> Iterator[pa.Table]:
         """Batches of the corpus, each row with its position in the split."""
@@ -214,7 +250,7 @@ class _Run:
 
     def _pieces(self) -> Iterator[Batch]:
         """What is read of the corpus, piece by piece, tallied."""
-        from datapipe.corpus import ReadOptions, read_piece
+        from datapipe.corpus import Quarantined, ReadOptions, read_piece
 
         task = self.task
         assert task.pieces is not None
@@ -226,17 +262,23 @@ class _Run:
             media_type=task.input.media_type,
             max_row_bytes=task.input.max_row_bytes,
         )
-        for piece in task.pieces.pieces:
+        poison = {row.piece: row for row in task.skip}
+        for number, piece in enumerate(task.pieces.pieces):
+            place = f"{piece.file.name}:{piece.start}"
+            if number in poison:
+                self._unreadable(
+                    [Quarantined(row_id=place, reason=poison[number].reason, detail=poison[number].detail)]
+                )
+                continue
             batches = read_piece(piece, options=options, storage_options=task.input_options)
             there = True
             while True:
+                at("piece", number, name=place)
                 cpu = time.process_time()
                 batch = next(batches, None)
                 if batch is None:
                     break
-                self.tally.unreadable(batch.quarantined)
-                if self.signals is not None:
-                    self.signals.unreadable(batch.quarantined)
+                self._unreadable(batch.quarantined)
                 there = there and not any(row.reason in PASSING for row in batch.quarantined)
                 n = batch.table.num_rows
                 self.tally.rows_in += n
@@ -247,6 +289,11 @@ class _Run:
             if there and piece.start == 0:
                 probe = probe_of(piece.file, task.input_options)
                 self.sources.append([piece.file.name, piece.file.size, probe])
+
+    def _unreadable(self, rows: Sequence[Quarantined]) -> None:
+        self.tally.unreadable(rows)
+        if self.signals is not None:
+            self.signals.unreadable(rows)
 
     def _check_unchanged(self, file: Any) -> None:
         """A file that changed while it was read would be recorded under the digest of what it was."""

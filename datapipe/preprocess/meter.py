@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from datapipe.preprocess.stage import Stage
-    from datapipe.preprocess.tasks import TaskRecord
+    from datapipe.preprocess.tasks import Task, TaskRecord
 
 
 @final
@@ -28,18 +28,17 @@ class Meter:
     total: int
     began: float
     report: Callable[[Progress], None] | None
-    sizes: dict[str, int]
     done: int = 0
     reused: int = 0
     documents: int = 0
     bytes: int = field(default=0)
 
-    def tell(self, record: TaskRecord, *, reused: bool) -> None:
+    def tell(self, task: Task, record: TaskRecord, *, reused: bool) -> None:
         """Count a finished task, and report."""
         self.done += 1
         self.reused += reused
         self.documents += record.rows_in
-        self.bytes += self.sizes[record.key]
+        self.bytes += task.bytes
         if self.report is not None:
             self.report(
                 Progress(

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
 from datapipe.preprocess.delivery import put_sources
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
+from datapipe.preprocess.limits import BATCH_SECONDS, MEMORY, Limits
 from datapipe.preprocess.made import Made
 from datapipe.preprocess.meter import Meter
 from datapipe.preprocess.output_folder import check_ours, claim
+from datapipe.preprocess.poison import PoisonRow, keys_with_poison, known_task, poison_error, poison_file
 from datapipe.preprocess.publishing import nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
@@ -62,6 +64,8 @@ def preprocess(
     on_error: Literal["quarantine", "stop"] = "quarantine",
     on_progress: Callable[[Progress], None] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    worker_memory: int = MEMORY,
+    batch_seconds: float = BATCH_SECONDS,
     keep_work: bool = True,
     append: bool = False,
     **more_overrides: Any,
@@ -80,6 +84,9 @@ def preprocess(
         on_error: what a document that cannot be read does: "quarantine" counts it, "stop" ends the run.
         on_progress: called after each task, in this process.
         storage_options: for remote inputs and outputs, as fsspec takes them.
+        worker_memory: bytes that a worker may hold; a row that makes it hold more is quarantined. 0: no limit.
+        batch_seconds: how long a batch of 8 MiB may take (larger ones in proportion) before its worker is ended, and
+            the row that hangs is quarantined. 0: no limit. Neither limit holds for this process (workers=0).
         keep_work: keep the rows between stages, so that a change of a late step, or added input, reruns only what it
             must. Without them the output is smaller, and the next run starts anew.
         append: add the files that are new to the dataset at the output, as a snapshot of its own, compared with all
@@ -95,6 +102,7 @@ def preprocess(
     started = time.perf_counter()
     if on_error not in ("quarantine", "stop"):
         raise ConfigError(f"on_error={on_error!r}", expected="'quarantine' or 'stop'")
+    limits = Limits(memory=worker_memory, batch_seconds=batch_seconds)
     refuse_inside_worker()
     from datapipe.storage import open_store
 
@@ -116,7 +124,7 @@ def preprocess(
             work.discard()
         run = _Run(found.plan, place, store, work, storage_options, found.before)
         run.stop, run.report = on_error == "stop", on_progress
-        run.open_engine = lambda: open_engine(workers, scheduler, splits=len(found.plan.splits))
+        run.open_engine = lambda: open_engine(workers, scheduler, splits=len(found.plan.splits), limits=limits)
         stack.callback(run.close)
         for stage in found.plan.stages:
             run.stage(stage)
@@ -150,6 +158,9 @@ class _Run:
         self._ran = self._reused = 0
         self._costs: dict[str, StepCost] = {}
         self._counters: dict[str, int] = {}
+        self._poison: dict[str, PoisonRow] = {}
+        self._keys: set[str] = set()
+        self._interrupted = work.interrupted()
         self._seconds: dict[str, float] = {}
         self._text_bytes = 0
         self._input_options = storage_options
@@ -167,28 +178,34 @@ class _Run:
         """Do what is not done of a stage."""
         began = time.perf_counter()
         tasks = list(tasks_of(stage, self._made, self._input_options))
-        meter = Meter(stage, len(self.plan.stages), len(tasks), began, self.report, {t.key: t.bytes for t in tasks})
+        meter = Meter(stage, len(self.plan.stages), len(tasks), began, self.report)
         records: dict[int, TaskRecord] = {}
         self._made.records[stage.number] = records
         # Two splits of equal rows are one task: what it writes is the same, and it is done once.
         pending: dict[str, list[Task]] = {}
+        poisoned = keys_with_poison(self.work)
+        self._keys.update(task.key for task in tasks)
         for task in tasks:
-            record = self.work.done(task.key)
+            as_known = task
+            if task.key in poisoned:
+                as_known = known_task(task, self.work)
+            record = self.work.done(as_known.key)
             if record is None or any(reason in record.quarantined for reason in PASSING):
                 pending.setdefault(task.key, []).append(task)
                 continue
             self._reused += 1
             self._take(stage, record, task.split, records)
-            meter.tell(record, reused=True)
+            meter.tell(task, record, reused=True)
         if pending:
             if self._engine is None:
                 self._engine = self.open_engine()
-            with contextlib.closing(self._engine.run([same[0] for same in pending.values()])) as running:
-                for record in running:
+            to_do = [same[0] for same in pending.values()]
+            with contextlib.closing(self._engine.run(to_do, self._interrupted)) as running:
+                for done, record in running:
                     self._ran += 1
-                    for task in pending[record.key]:
+                    for task in pending[done.key]:
                         self._take(stage, record, task.split, records)
-                        meter.tell(record, reused=False)
+                        meter.tell(task, record, reused=False)
         if stage.in_ledger:
             self.ledger.add(stage.name, records)
             total = self.ledger.total()
@@ -201,6 +218,12 @@ class _Run:
         self._seconds[stage.name] = time.perf_counter() - began
 
     def _take(self, stage: Stage, record: TaskRecord, split: int, records: dict[int, TaskRecord]) -> None:
+        for row in record.found.get("poison", ()):
+            found = PoisonRow(row_id=row[0], step=row[1], reason=row[2], detail=row[3])
+            # A row may do harm in a stage that only looks at it, and again where it is handed on.
+            self._poison.setdefault(found.row_id, found)
+            if self.stop:
+                raise poison_error(found)
         if stage.in_ledger:
             if self.stop and record.first_bad is not None:
                 self._raise_bad(record)
@@ -246,7 +269,8 @@ class _Run:
             pass  # the records of earlier deliveries are not of this plan, and may be wanted again
         elif keep_work:
             records = [record for found in self._made.records.values() for record in found.values()]
-            self.work.prune(records, files=[file.path for file in self._made.resources.values()])
+            files = [*(file.path for file in self._made.resources.values()), *map(poison_file, self._keys)]
+            self.work.prune(records, files=files)
         else:
             self.work.discard()
         seconds = time.perf_counter() - started
@@ -274,6 +298,7 @@ class _Run:
             stages={name: round(value, 6) for name, value in self._seconds.items()},
             warnings=warnings_of(self.plan, tuple(self._costs.values()), skipped),
             rejects=rejects.rows(),
+            poison=tuple(self._poison[row_id] for row_id in sorted(self._poison)),
             snapshot=manifest.snapshot,
             files_known=known,
         )

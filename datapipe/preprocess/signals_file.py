@@ -142,6 +142,18 @@ class SignalsFile:
             )
         )
 
+    def poisoned(self, marks: pa.Table, table: pa.Table) -> None:
+        """Rows that are left out for the harm they do: their fates, and the rows as they were read."""
+        import pyarrow as pa
+
+        columns = {name: marks.column(name) for name in FATE} | {"position": table.column(POSITION)}
+        if self._corpus:
+            columns["row_id"] = table.column("row_id")
+            size = _bytes_of(table)
+            if size is not None:
+                columns["bytes"] = size
+        self._add(pa.table(columns))
+
     def finish(self) -> OutputFile | None:
         """Store the file; None where no row has anything to say."""
         self._settled = True

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datapipe.preprocess.poison import PoisonRow
     from datapipe.preprocess.survey import Inputs
     from datapipe.preprocess.tasks import Reject, StepCost
     from datapipe.storage import Store
@@ -54,6 +55,7 @@ class RunSummary:
         counters: what steps counted over all rows they saw ("pii.email").
         stages: wall seconds of each stage.
         rejects: a seeded sample of the rows that did not come through.
+        poison: rows that ended the process that ran them, or made a step raise: quarantined, and named here.
         snapshot: number of the snapshot that was published: 0, and one more for each delivery appended.
         files_known: of an append, files that were delivered before, and passed over.
     """
@@ -80,6 +82,7 @@ class RunSummary:
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     rejects: tuple[Reject, ...] = field(default=(), repr=False)
+    poison: tuple[PoisonRow, ...] = ()
     snapshot: int = 0
     files_known: int = 0
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapipe.corpus import Split
+    from datapipe.preprocess.poison import Poison
     from datapipe.preprocess.recipe import InputSettings, OutputSettings
     from datapipe.preprocess.stage import Removal
     from datapipe.storage import Store
@@ -111,6 +112,8 @@ class MapTask(Task):
         pieces: what to read of the corpus; None: read `rows`.
         rows: a rows file in the output store.
         stem: the shard's path without checksum and ending.
+        skip: rows and pieces that do harm (`poison`), left out and quarantined.
+        only: positions [low, high) of the rows to run, of a trial (`poison_search`); None: all.
     """
 
     seed: int
@@ -125,6 +128,8 @@ class MapTask(Task):
     drops: tuple[DropList, ...] = ()
     shard: OutputSettings | None = None
     stem: str = ""
+    skip: tuple[Poison, ...] = ()
+    only: tuple[int, int] | None = None
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""

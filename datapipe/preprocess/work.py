@@ -2,7 +2,9 @@
 
     _work/records/<key>.json    a task's record, written after its output
     _work/<kind>/<key>.<kind>   rows, hashes, samples, drop lists, vocabularies
+    _work/poison/<key>.json     rows that a task leaves out, as they do harm (`poison`)
     _work/scratch/              files while they are written (local outputs)
+    _work/running/<key>         tasks that run (local outputs)
 
 What enters: records and files. What leaves: the record of a task that is really done.
 Invariant: a record counts only if it is whole and every file it names is there with its checksum; otherwise the task is
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -135,11 +138,27 @@ class WorkFolder:
             digest.update(self.store.read(file.path, start, min(start + _CHUNK, file.bytes)))
         return digest.hexdigest()
 
+    def running(self, key: str) -> str | None:
+        """The local file that is there while a task runs; None where the output is remote."""
+        folder = self.store.local_path(f"{WORK}/running")
+        if folder is None:
+            return None
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103  (a plain path)
+        return os.path.join(folder, key)  # noqa: PTH118
+
+    def interrupted(self) -> frozenset[str]:
+        """The keys of tasks whose process ended while they ran; asked before any task of this run."""
+        folder = self.store.local_path(f"{WORK}/running")
+        if folder is None or not os.path.isdir(folder):  # noqa: PTH112
+            return frozenset()
+        return frozenset(os.listdir(folder))  # noqa: PTH208
+
     def sweep_scratch(self) -> None:
         """Remove what tasks that were killed left half written."""
         path = self.scratch()
         for name in os.listdir(path) if path is not None else ():  # noqa: PTH208
-            os.unlink(os.path.join(path or "", name))  # noqa: PTH108, PTH118
+            left = os.path.join(path or "", name)  # noqa: PTH118
+            shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)  # noqa: PTH108, PTH112
 
     def discard(self) -> None:
         """Forget everything."""

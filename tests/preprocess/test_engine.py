@@ -11,6 +11,7 @@ import pytest
 import datapipe
 from datapipe.errors import ConfigError, PreprocessError, StepError
 from datapipe.preprocess.engine import InlineEngine, cores, open_engine
+from datapipe.preprocess.tasks import Place, Task, TaskRecord
 
 EVENTS = 6
 
@@ -72,53 +73,54 @@ def test_a_worker_that_dies_is_replaced(undisturbed, corpus, tmp_path, tools, ev
     assert tools.published(tmp_path) == undisturbed[0]
 
 
-def a_task(action, key="0" * 32):
-    """A task whose output runs `action` when a worker opens it."""
+class Strange(Task):
+    """A task that is no map task: it raises, ends its process, or says who ran it."""
 
-    class Output:
-        def open(self):
-            action()
-
-    class Strange:
-        output = Output()
-        name, stage, split = "strange", 0, 0
-
-        def run(self):
-            return self.output.open()
-
-        def place(self):
-            return "stage 0, strange"
-
-    task = Strange()
-    task.key = key
-    return task
+    def run(self):
+        if self.name == "ours":
+            raise ConfigError("got", expected="wanted", fix="do")
+        if self.name == "other":
+            raise ZeroDivisionError("by nought")
+        if self.name == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return TaskRecord(key=self.key, stage=self.name, split=self.split, seconds=0.0, size=os.getpid())
 
 
-def test_a_task_that_kills_its_workers_ends_the_run(scheduler):
-    """A worker is lost a bounded number of times, then the run says so, and which task it was."""
+def strange(name, tmp_path, key="0" * 32, split=0):
+    return Strange(key=key, stage=0, name=name, split=split, output=Place(url=str(tmp_path)))
+
+
+def test_a_task_that_kills_its_workers_ends_the_run(scheduler, tmp_path):
+    """A task with no row to blame: the run says what became of it, in a process of its own, and which task it was."""
     engine = open_engine(None, scheduler, splits=4)
-    with contextlib.closing(engine), pytest.raises(PreprocessError, match="4 workers died on one task") as caught:
-        list(engine.run([a_task(lambda: os.kill(os.getpid(), signal.SIGKILL))]))
-    assert "stage 0, strange" in "".join(caught.value.__notes__)
+    with contextlib.closing(engine), pytest.raises(PreprocessError, match="worker_killed: .* SIGKILL") as caught:
+        list(engine.run([strange("kill", tmp_path)]))
+    assert "stage 0, kill" in "".join(caught.value.__notes__)
 
 
-def test_an_error_in_a_worker_comes_back_whole(scheduler):
+def test_the_neighbours_of_a_task_that_kills(tmp_path):
+    """What was done before comes out, each with its own record, and the one that kills ends the run."""
+    engine = open_engine(1, None, splits=4)
+    tasks = [strange(name, tmp_path, str(i) * 32, i) for i, name in enumerate(["fine", "fine", "kill", "fine"])]
+    done = []
+    with contextlib.closing(engine), pytest.raises(PreprocessError, match="worker_killed"):
+        for task, record in engine.run(tasks):
+            assert record.key == task.key
+            done.append(task.split)
+    assert 0 in done
+    assert 2 not in done
+
+
+def test_an_error_in_a_worker_comes_back_whole(scheduler, tmp_path):
     """Ours keep class, message and notes; others become a StepError that says where."""
-
-    def ours():
-        raise ConfigError("got", expected="wanted", fix="do")
-
-    def other():
-        raise ZeroDivisionError("by nought")
-
     engine = open_engine(None, scheduler, splits=4)
     with contextlib.closing(engine):
         with pytest.raises(ConfigError, match="got") as caught:
-            list(engine.run([a_task(ours, "1" * 32)]))
+            list(engine.run([strange("ours", tmp_path)]))
         assert (caught.value.expected, caught.value.fix) == ("wanted", "do")
-        assert "stage 0, strange" in caught.value.__notes__
+        assert "stage 0, ours, part 0" in caught.value.__notes__
         with pytest.raises(StepError, match="ZeroDivisionError: by nought") as caught:
-            list(engine.run([a_task(other, "2" * 32)]))
+            list(engine.run([strange("other", tmp_path)]))
         assert any(note.startswith("raised at test_engine.py") for note in caught.value.__notes__)
 
 
