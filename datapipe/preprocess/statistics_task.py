@@ -1,7 +1,7 @@
 """The one task of a statistics stage: the sketches of all splits, merged in their order → what the step is given.
 
-What enters: a `StatisticsTask`, sketches as canonical JSON. What leaves: its record, after its file, which goes into the
-dataset's index: later deliveries are normalised by the same statistics. Invariant: the file is a function of the
+What enters: a `StatisticsTask`, sketches as canonical JSON. What leaves: its record, after its file, which goes into
+the dataset's index: later deliveries are normalised by the same statistics. Invariant: the file is a function of the
 sketches and the options; memory is that of two sketches.
 """
 
