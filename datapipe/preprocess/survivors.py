@@ -38,7 +38,8 @@ def with_survivors(rejects: Iterable[Reject], made: Made, store: Store) -> Rejec
             continue
         # Of a repeated id, the row that has it first may be gone for another reason: there is nothing to point at.
         first = names.get(reject.detail) if removed[reject.reason].kind == "duplicate" else None
-        sample.add([replace(reject, detail=f"equal to {first}" if first else "")])
+        how = "equal to" if reject.reason == "duplicate" else "much like"
+        sample.add([replace(reject, detail=f"{how} {first}" if first else "")])
     return sample
 
 
