@@ -3,6 +3,8 @@
 categories          how often labels occur → their numbers
 exact_duplicates    which rows repeat an earlier one (and, of ids, which repeat an id)
 near_duplicates     which rows are nearly equal to another
+repeated_lines      which lines repeat an earlier one, and are taken out
+repeated_paragraphs the same for paragraphs
 normalise           moments and quantiles of columns → their scales
 vocabulary          a sample of the texts → a tokenizer
 """
@@ -21,6 +23,8 @@ _HOME: Final = {
     "categories": "categories_pass",
     "exact_duplicates": "exact_duplicates_pass",
     "near_duplicates": "near_duplicates_pass",
+    "repeated_lines": "repeated_lines_pass",
+    "repeated_paragraphs": "repeated_paragraphs_pass",
     "normalise": "normalise_pass",
     "vocabulary": "vocabulary_pass",
 }
