@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
 debug = False
 """Set by `datapipe --debug`."""
@@ -96,52 +94,6 @@ def fail(error: BaseException) -> None:
         say(f"  in: {note}")
     if debug:
         err().print_exception(show_locals=False)
-
-
-@final
-class Steps:
-    """Progress of a long command: a bar on a terminal, plain lines every few seconds elsewhere, nothing when quiet."""
-
-    def __init__(self, *, quiet: bool = False, every: float = 5.0) -> None:
-        self._quiet = quiet
-        self._every = every
-        self._said = 0.0
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._name = ""
-
-    def __enter__(self) -> Steps:
-        if not self._quiet and err().is_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            self._bar = Progress(
-                TextColumn("  {task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[detail]}"),
-                console=err(),
-                transient=True,
-            )
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, name: str, done: int, total: int, detail: str = "") -> None:
-        """Say how far the stage called `name` has come."""
-        if self._bar is not None:
-            if self._task is None or name != self._name:
-                if self._task is not None:
-                    self._bar.remove_task(self._task)
-                self._task = self._bar.add_task(name, total=total, detail=detail)
-            self._bar.update(self._task, completed=done, total=total, detail=detail)
-        elif not self._quiet and (name != self._name or time.monotonic() - self._said > self._every or done == total):
-            say(f"  {name}: {done} of {total}" + (f", {detail}" if detail else ""))
-            self._said = time.monotonic()
-        self._name = name
 
 
 @contextlib.contextmanager

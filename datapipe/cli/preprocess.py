@@ -8,9 +8,10 @@ import typer
 
 from datapipe.cli import console
 from datapipe.cli.console import JsonOption
+from datapipe.cli.live import RunView
 
 if TYPE_CHECKING:
-    from datapipe.preprocess import Progress, RunSummary
+    from datapipe.preprocess import RunSummary
 
 
 def preprocess(
@@ -67,7 +68,7 @@ def preprocess(
             console.show(str(plan))
         return
     policy: Literal["quarantine", "stop"] = "stop" if on_error == "stop" else "quarantine"
-    with console.Steps(quiet=json) as steps:
+    with RunView(quiet=json) as view:
         summary = run_preprocess(
             inputs,
             output,
@@ -80,7 +81,7 @@ def preprocess(
             on_error=policy,
             worker_memory=worker_memory << 20,
             batch_seconds=batch_seconds,
-            on_progress=lambda progress: show_progress(steps, progress),
+            on_progress=view.update,
         )
     # The dataset is whole, and published, without those rows; whether that is good enough is the user's word.
     ok = not summary.poison or on_poison == "continue"
@@ -91,16 +92,6 @@ def preprocess(
             console.show(line)
     if not ok:
         raise typer.Exit(1)
-
-
-def show_progress(steps: console.Steps, progress: Progress) -> None:
-    """One progress event on the bar."""
-    detail = f"{progress.documents:,} documents"
-    if progress.reused:
-        detail += f", {progress.reused} done before"
-    elif progress.elapsed > 0:
-        detail += f", {progress.documents / progress.elapsed:,.0f}/s"
-    steps.update(progress.stage, progress.done, progress.total, detail)
 
 
 def summary_lines(summary: RunSummary) -> list[str]:

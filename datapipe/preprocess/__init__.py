@@ -27,19 +27,20 @@ if TYPE_CHECKING:
     from datapipe.preprocess.explaining import explain
     from datapipe.preprocess.explanation import Explanation
     from datapipe.preprocess.plan import Plan, build_plan
+    from datapipe.preprocess.progress import Progress
     from datapipe.preprocess.recipe import Recipe
     from datapipe.preprocess.recipe_file import load_recipe, parse_overrides, shipped_recipes
     from datapipe.preprocess.retuned import Retuned
     from datapipe.preprocess.retuning import retune
     from datapipe.preprocess.run import preprocess
     from datapipe.preprocess.stage import Stage
-    from datapipe.preprocess.summary import Progress, RunSummary
+    from datapipe.preprocess.summary import RunSummary
     from datapipe.preprocess.survey import plan_run
 
 _HOME: Final = {
     "Explanation": "explanation",
     "Plan": "plan",
-    "Progress": "summary",
+    "Progress": "progress",
     "Recipe": "recipe",
     "Retuned": "retuned",
     "RunSummary": "summary",

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
-from datapipe.preprocess.summary import Progress
+from datapipe.preprocess.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,14 @@ class Meter:
     done: int = 0
     reused: int = 0
     documents: int = 0
-    bytes: int = field(default=0)
+    bytes: int = 0
+    bytes_total: int = 0
+    documents_now: int = 0
+    bytes_now: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    dashboard: str | None = None
 
     def tell(self, task: Task, record: TaskRecord, *, reused: bool) -> None:
         """Count a finished task, and report."""
@@ -39,6 +46,13 @@ class Meter:
         self.reused += reused
         self.documents += record.rows_in
         self.bytes += task.bytes
+        if not reused:
+            self.documents_now += record.rows_in
+            self.bytes_now += task.bytes
+        for into, counts in ((self.dropped, record.dropped), (self.quarantined, record.quarantined)):
+            for reason, n in counts.items():
+                into[reason] = into.get(reason, 0) + n
+        self.duplicates += record.duplicates
         if self.report is not None:
             self.report(
                 Progress(
@@ -51,5 +65,12 @@ class Meter:
                     documents=self.documents,
                     bytes=self.bytes,
                     elapsed=time.perf_counter() - self.began,
+                    bytes_total=self.bytes_total,
+                    documents_now=self.documents_now,
+                    bytes_now=self.bytes_now,
+                    dropped=dict(self.dropped),
+                    duplicates=self.duplicates,
+                    quarantined=dict(self.quarantined),
+                    dashboard=self.dashboard,
                 )
             )

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from datapipe.dataset import FileEntry, IndexEntry
     from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.plan import Plan
+    from datapipe.preprocess.progress import Progress
     from datapipe.preprocess.stage import Stage
-    from datapipe.preprocess.summary import Progress
     from datapipe.preprocess.tasks import Task
     from datapipe.preprocess.work import WorkFolder
     from datapipe.storage import Store
@@ -179,6 +179,7 @@ class _Run:
         began = time.perf_counter()
         tasks = list(tasks_of(stage, self._made, self._input_options))
         meter = Meter(stage, len(self.plan.stages), len(tasks), began, self.report)
+        meter.bytes_total = sum(task.bytes for task in tasks)
         records: dict[int, TaskRecord] = {}
         self._made.records[stage.number] = records
         # Two splits of equal rows are one task: what it writes is the same, and it is done once.
@@ -199,6 +200,7 @@ class _Run:
         if pending:
             if self._engine is None:
                 self._engine = self.open_engine()
+            meter.dashboard = getattr(self._engine, "dashboard", None)
             to_do = [same[0] for same in pending.values()]
             with contextlib.closing(self._engine.run(to_do, self._interrupted)) as running:
                 for done, record in running:

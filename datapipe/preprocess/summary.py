@@ -1,4 +1,4 @@
-"""What a run says of itself: progress while it lasts, a summary at its end.
+"""What a run says of itself at its end.
 
 What enters: counts. What leaves: frozen data and plain text. Invariant: `ledger_lines` adds up on the page: the first
 line is the sum of all others.
@@ -16,28 +16,6 @@ if TYPE_CHECKING:
     from datapipe.preprocess.survey import Inputs
     from datapipe.preprocess.tasks import Reject, StepCost
     from datapipe.storage import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run has come: one is given to `on_progress` after each task.
-
-    Attributes:
-        stage: its name. number, stages: which of how many (from 1).
-        done, total: tasks of the stage; reused: how many of those done were done by an earlier run.
-        documents, bytes: that the stage's finished tasks have read (bytes: of the text, or of the input).
-        elapsed: seconds since the stage began.
-    """
-
-    stage: str
-    number: int
-    stages: int
-    done: int
-    total: int
-    reused: int
-    documents: int
-    bytes: int
-    elapsed: float
 
 
 @dataclass(frozen=True, kw_only=True)

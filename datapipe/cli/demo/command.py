@@ -16,7 +16,8 @@ import typer
 
 from datapipe.cli import console
 from datapipe.cli.console import JsonOption
-from datapipe.cli.preprocess import show_progress, summary_lines
+from datapipe.cli.live import RunView
+from datapipe.cli.preprocess import summary_lines
 
 if TYPE_CHECKING:
     from datapipe.cli.demo.training import Trained
@@ -125,13 +126,13 @@ def _corpus(input_: str | None, out: Path, tell: _Teller) -> str:
 def _preprocess(source: str, out: Path, tell: _Teller) -> RunSummary:
     from datapipe.preprocess import preprocess
 
-    with console.Steps(quiet=tell.quiet) as progress:
+    with RunView(quiet=tell.quiet) as view:
         summary = preprocess(
             [source],
             str(out / "dataset"),
             recipe="text",
             overrides=OVERRIDES,
-            on_progress=lambda event: show_progress(progress, event),
+            on_progress=view.update,
         )
     for line in summary_lines(summary):
         tell.line(line)

@@ -1,0 +1,107 @@
+"""The live view of a run: figures, shares and time left, as text; quiet when asked to be."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from datapipe.cli import console
+from datapipe.cli.live import RunView, clock_of, line_of
+from datapipe.preprocess import Progress
+
+
+def progress(**values):
+    base = {
+        "stage": "clean", "number": 1, "stages": 3, "done": 4, "total": 10, "reused": 1, "documents": 4000,
+        "bytes": 40_000_000, "elapsed": 10.0, "bytes_total": 100_000_000, "documents_now": 3000,
+        "bytes_now": 30_000_000, "dropped": {"too_short": 400, "rare": 4}, "duplicates": 40, "quarantined": {"bad": 4},
+    }  # fmt: skip
+    return Progress(**{**base, **values})
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Standard error as a terminal of 100 columns, and what was drawn on it."""
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "err", lambda: Console(file=screen, force_terminal=True, width=100, highlight=False))
+    return screen
+
+
+def test_a_line_has_rates_shares_and_what_is_left():
+    """Rates are of what this run did; the time left is that of the bytes to come at this speed."""
+    line = line_of(progress())
+    assert line.startswith("clean: 4 of 10, 4,000 documents, 300/s, 3.0 MB/s, 1 done before")
+    assert "11.2% out (too_short 10.0%, duplicates 1.0%, bad 0.1%, rare 0.1%)" in line
+    assert line.endswith("0:20 left")
+
+
+@pytest.mark.parametrize(
+    ("values", "left"),
+    [
+        ({}, 20.0),
+        ({"done": 10}, 0.0),
+        ({"bytes_now": 0, "bytes_total": 0}, 20.0),
+        ({"bytes_now": 0, "done": 1}, None),
+    ],
+)
+def test_time_left(values, left):
+    """By bytes; by tasks where there are none; unknown before the first task of this run; nothing at the end."""
+    assert progress(**values).remaining == left
+
+
+def test_plain_lines_come_at_a_modest_rate(capsys, monkeypatch):
+    """Without a terminal: the first event, the last, and one every few seconds between; the dashboard once."""
+    monkeypatch.setattr(console, "err", lambda: Console(file=__import__("sys").stderr, width=200))
+    with RunView(every=1000) as view:
+        for done in range(1, 11):
+            view.update(progress(done=done, dashboard="http://127.0.0.1:8787/status"))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0].strip() for line in lines[1:]] == ["clean: 1 of 10", "clean: 10 of 10"]
+    assert lines[0].strip() == "dashboard: http://127.0.0.1:8787/status"
+
+
+def test_each_stage_is_said(capsys, monkeypatch):
+    """A stage that begins is said at once."""
+    monkeypatch.setattr(console, "err", lambda: Console(file=__import__("sys").stderr, width=200))
+    with RunView(every=1000) as view:
+        for name in ("clean", "write"):
+            view.update(progress(stage=name, done=1))
+            view.update(progress(stage=name, done=2))
+    assert [line.strip().split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["clean", "write"]
+
+
+def test_quiet(capsys):
+    """Nothing at all."""
+    with RunView(quiet=True) as view:
+        view.update(progress())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_shows_the_newest(terminal):
+    """Stage, bar, clock, rates and reasons; names from the data are neither markup nor control codes."""
+    with RunView() as view:
+        view.update(progress(stage="[bold]clean\x1b[2J", dropped={"[red]odd": 400}, dashboard="http://x/[y]"))
+        Console(file=terminal, width=100).print(view._shown())
+    drawn = terminal.getvalue()
+    for text in (
+        "[bold]clean\\x1b[2J",
+        "[red]odd 10.0%",
+        "4/10",
+        "stage 1 of 3",
+        "3.0 MB/s",
+        "0:20 left",
+        "http://x/[y]",
+    ):
+        assert text in drawn, text
+
+
+def test_before_the_first_event(terminal):
+    """It says that it reads the list of inputs."""
+    with RunView() as view:
+        Console(file=terminal, width=100).print(view._shown())
+    assert "list of inputs" in terminal.getvalue()
+
+
+def test_clocks():
+    """Minutes and seconds; hours where there are any."""
+    assert [clock_of(s) for s in (0, 41.6, 725, 3725)] == ["0:00", "0:42", "12:05", "1:02:05"]
