@@ -63,13 +63,30 @@ def test_the_make_targets_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target} does not exist"
 
 
-def test_the_recipe_is_one(tmp_path):
-    """The YAML block loads, and plans."""
-    from datapipe.preprocess import load_recipe
+def test_the_recipe_and_the_step_of_ones_own_run(tmp_path):
+    """The YAML block with the function beside it, word for word: it runs, and the function's rows are counted."""
+    import datapipe
 
     (recipe,) = [block for kind, block in BLOCKS if kind == "yaml"]
-    (tmp_path / "my.yaml").write_text(recipe)
-    assert load_recipe(str(tmp_path / "my.yaml")).name == "mine"
+    (function,) = [block for kind, block in BLOCKS if kind == "python" and "def no_drafts" in block]
+    (tmp_path / "mine.yaml").write_text(recipe)
+    (tmp_path / "my_steps.py").write_text(function)
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for i in range(30):
+        words = " ".join(f"word{(i * 37 + k * k) % 101}" for k in range(60))
+        (docs / f"{i}.txt").write_text(f"{'DRAFT ' if i < 4 else ''}the text of {words} and that is it, to be sure.")
+    overrides = {"vocabulary.size": 300, "pack.seq_len": 32, "gopher_quality.max_non_alpha_words_ratio": 0.5}
+    summary = datapipe.preprocess(docs, tmp_path / "out", tmp_path / "mine.yaml", workers=0, overrides=overrides)
+    assert summary.dropped == {"no_drafts": 4}
+
+
+def test_every_recipe_of_the_table_is_shipped():
+    """And no shipped one is left out."""
+    from datapipe.preprocess import shipped_recipes
+
+    table = README[README.index("| recipe |") :].split("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(shipped_recipes())
 
 
 def test_the_training_loop_runs(tmp_path, monkeypatch):
@@ -96,7 +113,7 @@ def test_the_training_loop_runs(tmp_path, monkeypatch):
         "save": lambda model, state: saved.append(state),
         "step_is_due": lambda: True,
     }
-    (code,) = [block for kind, block in BLOCKS if kind == "python"]
+    (code,) = [block for kind, block in BLOCKS if kind == "python" and "DataLoader" in block]
     exec(code, names)
     assert len(saved) == len(names["loader"]) > 0
     assert [(s["epoch"], s["position"]) for s in saved[-2:]] == [(0, len(saved) - 1), (1, 0)]
