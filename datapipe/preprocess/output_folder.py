@@ -13,7 +13,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import AccessError, ConfigError, NoSpaceError, NotFoundError, OutputError, StorageError
-from datapipe.preprocess.work import LOCK, MARKER, WORK, WorkFolder
+from datapipe.preprocess.output_lease import lease
+from datapipe.preprocess.work import LEASE, LOCK, MARKER, WORK, WorkFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 def claim(store: Store) -> Iterator[WorkFolder]:
     """Check the folder, lock it (on this machine's disks), clear what killed tasks left half written.
 
-    Remote outputs have no lock: there, two runs at once do the same work twice, and write the same bytes.
+    On this machine's disks the folder itself is locked, so that no removal of files in it lets a second run in. Remote
+    outputs have a lease (`output_lease`); where two runs should come to write at once all the same, they write the same
+    bytes.
 
     Raises:
         OutputError: it is a file, holds something else, or another run holds it.
@@ -37,6 +40,8 @@ def claim(store: Store) -> Iterator[WorkFolder]:
         path = store.local_path(LOCK)
         if path is not None:
             stack.enter_context(_locked(path, store.url))
+        else:
+            stack.enter_context(lease(store))
         if not store.exists(MARKER):
             store.put(MARKER, b'{"format": "datapipe-work"}\n')
         if isinstance(store, LocalStore):
@@ -51,15 +56,24 @@ def check_ours(store: Store) -> None:
     """Refuse a place that holds something else.
 
     Raises:
-        OutputError: see `claim`.
+        OutputError: see `claim`. ConfigError: its name is no text.
     """
+    try:
+        store.url.encode()
+    except UnicodeEncodeError:
+        shown = store.url.encode("utf-8", "backslashreplace").decode()
+        raise ConfigError(
+            f"the output's name is not UTF-8: {shown}",
+            expected="a name that every library can open (Arrow's can open no other)",
+            fix="name another output, or rename the folder it lies in",
+        ) from None
     root = store.local_path("x")
     root = None if root is None else os.path.dirname(root)  # noqa: PTH120
     if root is not None and os.path.lexists(root) and not os.path.isdir(root):  # noqa: PTH112
         raise OutputError(f"{store.url} is a file", expected="a folder", fix="name another output")
     if store.exists(MARKER) or _is_manifest(store):
         return
-    found = [entry.path for entry in itertools.islice(store.list(), 4) if entry.path != LOCK]
+    found = [entry.path for entry in itertools.islice(store.list(), 4) if entry.path not in (LOCK, LEASE)]
     if root is not None and not found and os.path.isdir(root):  # noqa: PTH112
         # Hidden files and folders count as well: what is there is somebody's.
         found = sorted(name for name in os.listdir(root) if name != WORK)[:3]  # noqa: PTH208
@@ -81,28 +95,49 @@ def _is_manifest(store: Store) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: str, url: str) -> Iterator[None]:
+    work = os.path.dirname(path)  # noqa: PTH120
+    with contextlib.ExitStack() as stack:  # what is closed loses its lock, as does a killed process
+        try:
+            os.makedirs(work, exist_ok=True)  # noqa: PTH103
+            handles = [os.open(os.path.dirname(work), os.O_RDONLY)]  # noqa: PTH120
+            stack.callback(os.close, handles[0])
+            handles.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+            stack.callback(os.close, handles[1])
+        except OSError as error:
+            raise _storage(error, url) from None
+        for handle in handles:
+            if not _taken(handle):
+                holder = os.read(handles[1], 32).decode("ascii", "replace").strip()
+                raise OutputError(
+                    f"another run holds {url}" + (f" (process {holder})" if holder else ""),
+                    expected="one run at a time in an output folder",
+                    fix="wait for it, stop it, or name another output",
+                )
+        with _full_disk(path):
+            os.ftruncate(handles[1], 0)
+            os.pwrite(handles[1], f"{os.getpid()}\n".encode(), 0)
+        yield
+
+
+def _taken(handle: int) -> bool:
+    """Lock an open file or folder; False where somebody else has."""
+    import errno
     import fcntl
 
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise _storage(error, url) from None
+        # A network file system may lock files and no folders: then the file alone says who is there.
+        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+    return True
+
+
+@contextlib.contextmanager
+def _full_disk(path: str) -> Iterator[None]:
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(handle, 32).decode("ascii", "replace").strip()
-            raise OutputError(
-                f"another run holds {url}" + (f" (process {holder})" if holder else ""),
-                expected="one run at a time in an output folder",
-                fix="wait for it, stop it, or name another output",
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(handle)  # and with it the lock, which a killed process loses as well
+    except OSError as error:
+        raise _storage(error, path) from None
 
 
 def _storage(error: OSError, url: str) -> StorageError:

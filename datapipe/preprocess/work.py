@@ -35,6 +35,7 @@ INDEX: Final = "index"
 RECORDS: Final = f"{WORK}/records"
 MARKER: Final = f"{WORK}/datapipe.json"
 LOCK: Final = f"{WORK}/lock"
+LEASE: Final = f"{WORK}/lease.json"
 _CHUNK: Final = 16 << 20
 
 
@@ -163,12 +164,12 @@ class WorkFolder:
     def discard(self) -> None:
         """Forget everything."""
         for entry in list(self.store.list(WORK)):
-            if entry.path not in (LOCK, MARKER):
+            if entry.path not in (LOCK, LEASE, MARKER):
                 self.store.delete(entry.path)
 
     def prune(self, keep: Iterable[TaskRecord], files: Iterable[str] = ()) -> None:
         """Remove records and files of tasks that no longer belong to the plan, so that the folder does not grow."""
-        wanted = {LOCK, MARKER, *files}
+        wanted = {LOCK, LEASE, MARKER, *files}
         for record in keep:
             wanted.add(f"{RECORDS}/{record.key}.json")
             wanted.update(file.path for file in record.files.values())

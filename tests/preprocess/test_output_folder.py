@@ -60,6 +60,59 @@ def test_two_runs_at_once(corpus, tmp_path, tools):
     assert datapipe.preprocess(corpus, tmp_path, workers=0, overrides=tools.overrides).rows
 
 
+def test_removing_the_work_folder_lets_nobody_in(corpus, tmp_path, tools):
+    """The folder itself is locked: a run whose `_work` somebody deletes is still alone in it."""
+    import shutil
+
+    with claim(open_store(str(tmp_path))):
+        shutil.rmtree(tmp_path / "_work")
+        with pytest.raises(OutputError, match="another run holds"):
+            datapipe.preprocess(corpus, tmp_path, workers=0, overrides=tools.overrides)
+
+
+def test_a_name_that_is_no_utf8(corpus, tmp_path):
+    """Arrow opens no such file: refused in words that any terminal shows, and nothing is written."""
+    output = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(ConfigError, match=r"not UTF-8: .*/caf\\udce9"):
+        datapipe.preprocess(corpus, output, workers=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount a tmpfs")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_disk_that_fills_up(corpus, small_disk, tools, undisturbed, workers):
+    """A real full disk, at several moments: the error names a path on it, and with space again the run goes on."""
+    output = small_disk / "out"
+    errors = []
+    for free in (60, 150, 300, 500):
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(b"")
+        room = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+        ballast.write_bytes(bytes(max(0, room - free * 1024)))
+        try:
+            datapipe.preprocess(corpus, output, workers=workers, overrides=tools.overrides)
+        except NoSpaceError as error:
+            errors.append(str(error))
+    assert len(errors) >= 2
+    assert all(str(output) in error for error in errors)
+    ballast.unlink()
+    datapipe.preprocess(corpus, output, workers=workers, overrides=tools.overrides)
+    assert tools.published(output) == undisturbed[0]
+
+
 @pytest.mark.parametrize("where", [".", "out", "deep/er/out"])
 def test_an_output_inside_the_input(tmp_path, where):
     """… would be the next run's input: refused, also through a link."""

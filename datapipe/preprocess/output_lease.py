@@ -1,0 +1,102 @@
+"""The lease on an output that no file system locks: an object that its holder keeps changing.
+
+What enters: a remote store. What leaves: the block runs, or an OutputError says that somebody else is there.
+Invariant: no clock is compared with another machine's: a lease is alive if it changes while it is watched, and one that
+a killed run left behind is taken over after `BEATS` times its holder's interval.
+
+It is best effort: a store need not show at once what was just written, and two runs that begin in the same moment may
+both go on. They write the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.errors import NotFoundError, OutputError, StorageError
+from datapipe.preprocess.work import LEASE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datapipe.storage import Store
+
+INTERVAL: Final = 5.0
+"""Seconds between two beats of a holder."""
+BEATS: Final = 3
+"""Intervals without a change after which a holder is taken for dead."""
+
+
+@contextlib.contextmanager
+def lease(store: Store, *, interval: float = INTERVAL) -> Iterator[None]:
+    """Hold the output until the block ends.
+
+    Raises:
+        OutputError: another run holds it.
+    """
+    _wait_for_dead(store, interval)
+    token = uuid.uuid4().hex
+    _put(store, token, 0, interval)
+    if _read(store).get("token") != token:
+        raise _held(store)
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(store, token, interval, ended), name="lease", daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
+        with contextlib.suppress(StorageError):
+            if _read(store).get("token") == token:
+                store.delete(LEASE)
+
+
+def _wait_for_dead(store: Store, interval: float) -> None:
+    first = _read(store)
+    if not first:
+        return
+    patience = BEATS * float(first.get("interval", interval))
+    began = time.monotonic()
+    while time.monotonic() - began < patience:
+        time.sleep(min(patience / 10, 1.0))
+        now = _read(store)
+        if not now:
+            return
+        if now != first:
+            raise _held(store)
+
+
+def _beat(store: Store, token: str, interval: float, ended: threading.Event) -> None:
+    beat = 0
+    while not ended.wait(interval):
+        beat += 1
+        # The storage may fail in passing; the next beat is in time, as it takes several to be taken for dead.
+        with contextlib.suppress(StorageError):
+            # Where somebody has removed it (and all of the work folder) it is put back.
+            if _read(store).get("token", token) == token:
+                _put(store, token, beat, interval)
+
+
+def _put(store: Store, token: str, beat: int, interval: float) -> None:
+    store.put(LEASE, json.dumps({"token": token, "beat": beat, "interval": interval}).encode())
+
+
+def _read(store: Store) -> dict[str, Any]:
+    try:
+        found = json.loads(store.read(LEASE))
+    except (NotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _held(store: Store) -> OutputError:
+    return OutputError(
+        f"another run holds {store.url}",
+        expected="one run at a time on an output",
+        fix="wait for it, stop it, or name another output",
+    )

@@ -1,0 +1,54 @@
+"""The lease on a remote output: one holder, told apart from a dead one by nothing but its changes."""
+
+import time
+
+import pytest
+
+import datapipe
+from datapipe.errors import OutputError
+from datapipe.preprocess.output_lease import lease
+from datapipe.preprocess.work import LEASE
+from datapipe.storage import open_store
+
+INTERVAL = 0.1
+
+
+@pytest.fixture
+def store(request):
+    return open_store(f"memory://{request.node.name}")
+
+
+def test_the_second_is_refused_and_the_first_goes_on(store):
+    """While a holder lives, another is told; afterwards nothing is left of the lease."""
+    with lease(store, interval=INTERVAL):
+        with pytest.raises(OutputError, match="another run holds"), lease(store, interval=INTERVAL):
+            pass
+        assert store.exists(LEASE)
+    assert not store.exists(LEASE)
+
+
+def test_a_dead_holder_is_waited_for_and_followed(store):
+    """A lease that a killed run left behind does not change: it is taken over."""
+    store.put(LEASE, b'{"token": "dead", "beat": 4, "interval": 0.05}')
+    with lease(store, interval=INTERVAL):
+        assert b"dead" not in store.read(LEASE)
+
+
+def test_a_removed_lease_is_put_back(store):
+    """Removing the work folder of a run lets no second one in."""
+    with lease(store, interval=INTERVAL):
+        store.delete(LEASE)
+        for _ in range(100):
+            if store.exists(LEASE):
+                break
+            time.sleep(INTERVAL)
+        with pytest.raises(OutputError), lease(store, interval=INTERVAL):
+            pass
+
+
+def test_a_run_on_a_held_output(store, corpus, tools):
+    """`preprocess` takes the lease, and gives it back."""
+    with lease(store, interval=INTERVAL), pytest.raises(OutputError, match="another run"):
+        datapipe.preprocess(corpus, "memory://test_a_run_on_a_held_output", workers=0, overrides=tools.overrides)
+    datapipe.preprocess(corpus, "memory://test_a_run_on_a_held_output", workers=0, overrides=tools.overrides)
+    assert not store.exists(LEASE)
