@@ -41,7 +41,7 @@ def test_all_but_the_first_go(tmp_path, least, left):
     assert step.spec.kind == "map"
     ran = run_steps(table(), [step], Keys())
     assert ran.table["text"].to_pylist() == [TEXTS[0], *left, *TEXTS[2:]]
-    assert ran.marked["drop_reason"].to_pylist() == ([] if left else ["repeated_lines_left_short"])
+    assert ran.marked["reason"].to_pylist() == ([] if left else ["repeated_lines_left_short"])
 
 
 def test_an_empty_list_changes_nothing(tmp_path):
