@@ -48,10 +48,12 @@ class Engine(abc.ABC):
 
     Attributes:
         workers: how many run at a time. limits: of each process.
+        dashboard: address where the scheduler shows itself to a browser; None where it does not.
     """
 
     workers: int
     limits: Limits
+    dashboard: str | None = None
 
     @abc.abstractmethod
     def run(
@@ -319,7 +321,10 @@ def _remote(scheduler: str, limits: Limits) -> Engine:
             expected="at least one",
             fix=f"start them with `dask worker {scheduler} --nthreads 1 --nworkers auto`",
         ) from None
-    return DaskEngine(client, None, sum(client.nthreads().values()), limits)
+    engine = DaskEngine(client, None, sum(client.nthreads().values()), limits)
+    if "dashboard" in client.scheduler_info().get("services", {}):
+        engine.dashboard = str(client.dashboard_link)
+    return engine
 
 
 def _dask() -> tuple[Any, Any]:

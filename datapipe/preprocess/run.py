@@ -200,7 +200,7 @@ class _Run:
         if pending:
             if self._engine is None:
                 self._engine = self.open_engine()
-            meter.dashboard = getattr(self._engine, "dashboard", None)
+            meter.dashboard = self._engine.dashboard
             to_do = [same[0] for same in pending.values()]
             with contextlib.closing(self._engine.run(to_do, self._interrupted)) as running:
                 for done, record in running:
@@ -298,7 +298,9 @@ class _Run:
             steps=tuple(self._costs.values()),
             counters=dict(sorted(self._counters.items())),
             stages={name: round(value, 6) for name, value in self._seconds.items()},
-            warnings=warnings_of(self.plan, tuple(self._costs.values()), skipped),
+            warnings=warnings_of(
+                self.plan, tuple(self._costs.values()), skipped, {**total["dropped"], **total["quarantined"]}
+            ),
             rejects=rejects.rows(),
             poison=tuple(self._poison[row_id] for row_id in sorted(self._poison)),
             snapshot=manifest.snapshot,

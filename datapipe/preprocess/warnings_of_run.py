@@ -6,7 +6,8 @@ nothing; what is wrong raises.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,22 +16,40 @@ if TYPE_CHECKING:
     from datapipe.preprocess.tasks import StepCost
 
 
-def warnings_of(plan: Plan, costs: Sequence[StepCost], skipped: Mapping[str, int]) -> tuple[str, ...]:
+ENOUGH: Final = 1000
+"""Rows: of fewer it says nothing that one rule of a step touched none."""
+
+
+def warnings_of(
+    plan: Plan, costs: Sequence[StepCost], skipped: Mapping[str, int], gone: Mapping[str, int]
+) -> tuple[str, ...]:
     """The warnings of a finished run.
 
-    A rule is a step that does nothing but mark rows: one that touches none of them is most often misspelt or misplaced.
+    A step that does nothing but mark rows and touches none of them is most often misspelt or misplaced; so is, of a
+    step with several rules (one with a judge), a rule that touches none of many.
+
+    Args:
+        costs: of the steps, summed. skipped: files that were passed over, by reason.
+        gone: rows that were dropped or quarantined, by reason.
     """
     found = []
     by_name = {cost.name: cost for cost in costs}
+    # The reasons of a step that comes twice are counted together: nothing can be said of each.
+    times = Counter(step.name for step in plan.recipe.steps)
     for step in plan.recipe.steps:
         cost = by_name.get(step.name)
         if cost is None or not cost.rows_in or not step.spec.reasons or step.spec.kind != "map":
             continue
-        gone = cost.rows_in - cost.rows_out
-        if gone == cost.rows_in:
-            found.append(f"{step.name} took all {gone:,} rows it was given")
-        elif gone == 0 and not step.spec.gives:
+        taken = cost.rows_in - cost.rows_out
+        if taken == cost.rows_in:
+            found.append(f"{step.name} took all {taken:,} rows it was given")
+        elif taken == 0 and not step.spec.gives:
             found.append(f"{step.name} touched none of {cost.rows_in:,} rows")
+        elif step.spec.judge is not None and cost.rows_in >= ENOUGH and times[step.name] == 1:
+            idle = [reason for reason in step.spec.reasons if not gone.get(reason)]
+            if idle:
+                rules = f"{len(idle)} of its {len(step.spec.reasons)} rules"
+                found.append(f"{step.name}: {rules} touched none of {cost.rows_in:,} rows: {', '.join(idle)}")
     if skipped:
         counts = ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items()))
         found.append(f"{sum(skipped.values()):,} files were passed over: {counts}")

@@ -25,6 +25,17 @@ def scheduler():
         yield cluster.scheduler_address
 
 
+def test_the_dashboard_of_a_scheduler(scheduler):
+    """Its address is known to whoever watches the run; a run in this process has none."""
+    engine = open_engine(None, scheduler, splits=2)
+    try:
+        assert engine.dashboard.startswith("http://")
+        assert engine.dashboard.endswith("/status")
+    finally:
+        engine.close()
+    assert open_engine(0, None, splits=2).dashboard is None
+
+
 def worker_processes():
     """Worker processes below this one."""
     import psutil
