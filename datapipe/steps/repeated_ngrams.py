@@ -100,8 +100,9 @@ def _grams(
         too_late = bounds[1:] - n + 1
         too_late = too_late[too_late >= bounds[:-1]]
         # For the recurrence all words keep their place; the last n - 1 of the batch have no n-gram.
-        gram[: len(gram) - n + 1] *= scale[n - 1 :]
-        gram[: len(gram) - n + 1] += key[n - 1 :]
+        count = max(len(gram) - n + 1, 0)
+        gram[:count] *= scale[n - 1 :]
+        gram[:count] += key[n - 1 :]
         gram[too_late] = character_keys(too_late.astype(np.uint64) + np.uint64(1 << 32))
         if n in wanted:
             yield n, first_seen(gram)
@@ -118,10 +119,12 @@ def _top(
     if not len(owners):
         return result
     counts = np.bincount(first, minlength=len(first))
-    # Words at which no n-gram begins count 1, as any n-gram does at least, and come after all of them.
+    # Words at which no n-gram begins count 1, as any n-gram does at least, and come after all of them; so do documents
+    # without n-grams, which are counted with the one before.
     starts = bounds[owners]
     highest = np.maximum.reduceat(counts, starts)
-    best = np.flatnonzero(counts == np.repeat(highest, np.diff(np.append(starts, len(counts)))))
+    sizes = np.diff(np.append(starts, len(counts)))
+    best = np.flatnonzero(counts[starts[0] :] == np.repeat(highest, sizes)) + starts[0]
     begin = best[np.searchsorted(best, starts)]
     result[owners] = (chars[begin + n] - chars[begin] + n - 1) * highest
     return result
