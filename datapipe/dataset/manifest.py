@@ -78,6 +78,7 @@ class RowGroups(_Model):
 class LedgerEntry(_Model):
     """Contract 7 for one split of the input: rows (documents) in = out + dropped + duplicates + quarantined.
 
+    Where a step moved rows between splits: in + moved_in = out + moved_out + dropped + duplicates + quarantined.
     `out` counts documents, also where they were packed into fewer rows; `shard` is where they went (None: none were
     left).
     """
@@ -88,13 +89,15 @@ class LedgerEntry(_Model):
     dropped: dict[str, Count] = Field(default_factory=dict)
     duplicates: Count = 0
     quarantined: dict[str, Count] = Field(default_factory=dict)
+    moved_in: Count = 0
+    moved_out: Count = 0
     shard: Path | None = None
 
     @property
     def unaccounted(self) -> int:
         """Rows in minus every row accounted for: 0, or the ledger does not add up."""
         gone = sum(self.dropped.values()) + self.duplicates + sum(self.quarantined.values())
-        return self.documents_in - self.out - gone
+        return self.documents_in + self.moved_in - self.out - self.moved_out - gone
 
 
 class ShardEntry(_Model):
@@ -197,6 +200,8 @@ class Manifest(_Model):
             dropped=dict(sorted(dropped.items())),
             duplicates=sum(e.duplicates for e in self.ledger),
             quarantined=dict(sorted(quarantined.items())),
+            moved_in=sum(e.moved_in for e in self.ledger),
+            moved_out=sum(e.moved_out for e in self.ledger),
         )
 
     def to_json(self) -> bytes:

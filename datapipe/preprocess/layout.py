@@ -28,10 +28,12 @@ class Layout:
         rows: the stage that wrote the rows as they stand; None: they are in the corpus.
         drops: stages whose drop lists those rows are still to be read with.
         given: global steps whose product an earlier snapshot has: their stages are left out.
+        parts: how many splits rows are moved into, where a step moves them.
     """
 
-    def __init__(self, splits: int, buckets: int, given: Collection[str] = ()) -> None:
+    def __init__(self, splits: int, buckets: int, given: Collection[str] = (), parts: int = 0) -> None:
         self.splits = splits
+        self.parts = parts or splits
         self.buckets = buckets
         self.given = frozenset(given)
         self.rows: int | None = None
@@ -124,6 +126,16 @@ class Layout:
             writes=writes,
             removal=removal,
         )
+
+    def move(
+        self, name: str, kind: str, parts: int, owner: str, source: int, reads: str, *, steps: tuple[RecipeStep, ...]
+    ) -> int:
+        """A stage of a pass's own that writes the rows into other splits, `parts` at most; its number."""
+        number = self._append(
+            name, kind, parts, owner=owner, steps=steps, source=source, reads=reads, writes=(ROWS,), moves=True
+        )
+        self.splits, self.rows, self.drops = parts, number, ()
+        return number
 
     def drop_list(self, number: int) -> None:
         """Rows are from here on read without those that stage `number` names."""

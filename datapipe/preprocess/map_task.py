@@ -83,7 +83,7 @@ class _Run:
         self.by_row: list[BoundStep] = [step for step in steps if step.spec.kind != "reshape"]
         self.reshape: list[BoundStep] = steps[len(self.by_row) :]
         # A stage that only collects runs the rows for what a pass needs; their fates are told where they are handed on.
-        hands_on = ROWS in task.writes or SHARD in task.writes
+        hands_on = (ROWS in task.writes or SHARD in task.writes) and not task.moved
         self.signals = SignalsFile(self.work, stack, corpus=task.pieces is not None) if hands_on else None
         self.collectors = [collector_of(kind)(kind, task, self.work, stack) for kind in task.writes if kind != SHARD]
 

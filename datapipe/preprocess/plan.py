@@ -29,6 +29,9 @@ BUCKET_BYTES: Final = 1 << 30
 MAX_BUCKETS: Final = 256
 SMALLEST_SPLIT: Final = 1 << 20
 LARGEST_SPLIT: Final = 32 << 20
+PART_BYTES: Final = 16 << 20
+"""Input bytes per part that sorted or shuffled rows are moved into. A part is sorted in memory, and compressed text is
+some five times as large there."""
 MIN_SPLITS: Final = 12
 """At least so many splits where the corpus allows, so that a few workers end at about the same time."""
 
@@ -124,7 +127,8 @@ def build_plan(
     buckets = 1
     while buckets < MAX_BUCKETS and buckets * bucket_bytes < total + bytes_before:
         buckets *= 2
-    stages = Layout(len(splits), buckets, given).lay_out(recipe)
+    parts = max(len(splits), -(-total // PART_BYTES))
+    stages = Layout(len(splits), buckets, given, parts).lay_out(recipe)
     return Plan(
         recipe=recipe,
         splits=tuple(splits),

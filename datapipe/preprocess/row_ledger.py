@@ -2,7 +2,8 @@
 
 What enters: the records of the stages that rows pass through. What leaves: one `LedgerEntry` per split.
 Invariant (contract 7), checked after every stage, per split: in = out + dropped + duplicates + quarantined, and what a
-stage read is what the one before it wrote. A mismatch raises, and nothing is published.
+stage read is what the one before it wrote. Where rows are moved between splits: in + moved in = out + moved out + …,
+and what moved out of all splits moved into some. A mismatch raises, and nothing is published.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class _Line:
     dropped: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
+    moved_in: int = 0
+    moved_out: int = 0
     shard: str | None = None
 
 
@@ -68,6 +71,7 @@ class RowLedger:
         """`first`: the number of the first split; those before it are in the ledgers of earlier snapshots."""
         self._first = first
         self._lines = [_Line() for _ in range(splits)]
+        self._moved = 0
         self._stages = 0
         self.stages: list[StageLedger] = []
 
@@ -108,6 +112,39 @@ class RowLedger:
         self._stages += 1
         self.stages.append(StageLedger.of(stage, records.values()))
 
+    def move(self, stage: str, left: Mapping[int, TaskRecord], came: Mapping[int, TaskRecord]) -> None:
+        """Take in a stage that moved the rows: what it took out of each split, and what it put into each.
+
+        Raises:
+            LedgerError: it read other rows than there were, or did not write all that it read.
+        """
+        fix = "run again with --fresh; if it comes back, report it"
+        for split, line in enumerate(self._lines, self._first):
+            read = left[split].rows_in if split in left else 0
+            if read != line.out:
+                raise LedgerError(
+                    f"stage {stage}, split {split}: moved {read} rows",
+                    expected=f"{line.out}, which the stage before it wrote",
+                    fix=fix,
+                )
+            line.moved_out += read
+            line.out = 0
+        taken = sum(record.rows_out for record in left.values())
+        put = sum(record.rows_out for record in came.values())
+        if not taken == put == sum(line.moved_out for line in self._lines) - self._moved:
+            raise LedgerError(
+                f"stage {stage}: {taken} rows taken out of splits, {put} put into others",
+                expected="the same number",
+                fix=fix,
+            )
+        self._moved += put
+        last = max(came, default=self._first)
+        self._lines += [_Line() for _ in range(last + 1 - self._first - len(self._lines))]
+        for split, record in came.items():
+            line = self._lines[split - self._first]
+            line.moved_in += record.rows_out
+            line.out = record.rows_out
+
     def entries(self) -> tuple[LedgerEntry, ...]:
         """What the manifest keeps."""
         from datapipe.dataset import LedgerEntry
@@ -120,6 +157,8 @@ class RowLedger:
                 dropped=dict(sorted(line.dropped.items())),
                 duplicates=line.duplicates,
                 quarantined=dict(sorted(line.quarantined.items())),
+                moved_in=line.moved_in,
+                moved_out=line.moved_out,
                 shard=line.shard,
             )
             for split, line in enumerate(self._lines, self._first)

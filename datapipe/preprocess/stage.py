@@ -50,6 +50,7 @@ class Stage:
         removal: of a stage that makes drop lists, what becomes of the rows on them.
         in_ledger: whether its rows in and out are a link of the row ledger's chain (a stage that only takes a sample
             or hashes is not).
+        moves: whether it writes the rows into other splits than those its source read.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     removal: Removal | None = None
     in_ledger: bool = False
+    moves: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -70,6 +70,7 @@ def _map_tasks(stage: Stage, made: Made, input_options: Mapping[str, Any] | None
             drops=drops,
             shard=plan.recipe.output if SHARD in stage.writes else None,
             stem=stem,
+            moved=any(each.moves for each in plan.stages[: stage.number]),
         )
 
 

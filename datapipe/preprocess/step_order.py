@@ -37,6 +37,7 @@ def check_order(recipe: Recipe) -> None:
     _check_columns(recipe)
     columns = _read(recipe)
     reshaped: RecipeStep | None = None
+    moved: RecipeStep | None = None
     trained = False
     for step in recipe.steps:
         place = f"{step.where}: " if step.where else ""
@@ -52,6 +53,15 @@ def check_order(recipe: Recipe) -> None:
                 expected=f"the columns {', '.join(step.spec.needs)}",
                 fix=_remedy(recipe, step, missing[0]),
             )
+        if moved is not None and (step.spec.kind == "global" or step.spec.reasons or step.spec.signals):
+            raise ConfigError(
+                f"{place}{step.name} after {moved.name}",
+                expected=f"{moved.name} after all steps that drop, measure or compare rows: it moves them, and what "
+                "becomes of a row is told by the place where it was read",
+                fix=f"move {step.name} before {moved.name}",
+            )
+        if step.name in ("sort", "shuffle") and step.spec.kind == "global":
+            moved = step
         # A dataset has one vocabulary: two would be taken for each other.
         if step.name in ("vocabulary", "tokenize"):
             if sum(other.name == step.name for other in recipe.steps) > 1:

@@ -112,6 +112,8 @@ class MapTask(Task):
         pieces: what to read of the corpus; None: read `rows`.
         rows: a rows file in the output store.
         stem: the shard's path without checksum and ending.
+        moved: whether its rows have come from other splits: what becomes of them has no place to be told by, and the
+            steps that are left mark none.
         skip: rows and pieces that do harm (`poison`), left out and quarantined.
         only: positions [low, high) of the rows to run, of a trial (`poison_search`); None: all.
     """
@@ -128,6 +130,7 @@ class MapTask(Task):
     drops: tuple[DropList, ...] = ()
     shard: OutputSettings | None = None
     stem: str = ""
+    moved: bool = False
     skip: tuple[Poison, ...] = ()
     only: tuple[int, int] | None = None
 

@@ -6,6 +6,7 @@ near_duplicates     which rows are nearly equal to another
 repeated_lines      which lines repeat an earlier one, and are taken out
 repeated_paragraphs the same for paragraphs
 normalise           moments and quantiles of columns → their scales
+shuffle, sort       rows moved between splits
 vocabulary          a sample of the texts → a tokenizer
 """
 
@@ -26,6 +27,8 @@ _HOME: Final = {
     "repeated_lines": "repeated_lines_pass",
     "repeated_paragraphs": "repeated_paragraphs_pass",
     "normalise": "normalise_pass",
+    "shuffle": "shuffle_pass",
+    "sort": "sort_pass",
     "vocabulary": "vocabulary_pass",
 }
 """Each module has a `PASS`."""
