@@ -7,6 +7,7 @@ is said.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import DatasetError
@@ -111,14 +112,14 @@ def _stage(
     names = [run.steps[place].name for place in file.places]
     if row is not None and row["kind"] is not None and row["step"] not in names:
         # By the reader, or by a drop list, before the stage's first step.
-        gone = _said_gone(run, row, signals={}, thresholds={})
+        gone = _said_gone(run, file.split, row, signals={}, thresholds={})
         return [gone], gone
     for group in run.groups(file):
         for step in group:
             signals = {} if row is None else _measured(run, file, step, row)
             thresholds = _thresholds(step) if signals else {}
             if row is not None and gone is None and row["step"] == step.name:
-                gone = _said_gone(run, row, signals=signals, thresholds=thresholds)
+                gone = _said_gone(run, file.split, row, signals=signals, thresholds=thresholds)
                 said.append(gone)
             else:
                 also = _verdict(run, file, step, table) if signals and gone is not None else None
@@ -137,17 +138,20 @@ def _stage(
 
 
 def _said_gone(
-    run: StoredRun, row: dict[str, Any], *, signals: dict[str, Any], thresholds: dict[str, Any]
+    run: StoredRun, split: int, row: dict[str, Any], *, signals: dict[str, Any], thresholds: dict[str, Any]
 ) -> StepSaid:  # fmt: skip
     survivor = None
     # Of a repeated id the other row has the same id: there is nothing to name.
     if row["survivor_split"] is not None and row["kind"] == "duplicate":
         survivor = _survivor(run, row["survivor_split"], row["survivor_position"])
+    detail = row["detail"]
+    if detail is None and survivor is not None:
+        detail = _similarity(run, split, row["position"])
     return StepSaid(
         step=row["step"],
         kind=row["kind"],
         reason=row["reason"],
-        detail=row["detail"],
+        detail=detail,
         survivor=survivor,
         signals=signals,
         thresholds=thresholds,
@@ -178,6 +182,24 @@ def _survivor(run: StoredRun, split: int, position: int) -> Survivor:
         last = row_id_at(run, *then)
         then = _lost_to(run, *then)
     return Survivor(row_id=row_id, split=split, position=position, outcome=outcome, reason=reason, last=last)
+
+
+def _similarity(run: StoredRun, split: int, position: int) -> str | None:
+    """Of a near duplicate, how like which document it is, from the table of clusters; None where there is none."""
+    import pyarrow.compute as pc
+
+    for path in run.clusters:
+        table = run.read(path, ["split", "position", "jaccard", "link_split", "link_position"])
+        mine = pc.and_(pc.equal(table.column("split"), split), pc.equal(table.column("position"), position))
+        for row in table.filter(mine).to_pylist():
+            other = row_id_at(run, row["link_split"], row["link_position"])
+            likeness = row["jaccard"]
+            # Of pairs that were not verified nothing is known but that they share a band.
+            alike = (
+                "shares a band with" if likeness is None or math.isnan(likeness) else f"similarity {likeness:.3f} to"
+            )
+            return f"{alike} {other}"
+    return None
 
 
 def _lost_to(run: StoredRun, split: int, position: int) -> tuple[int, int] | None:

@@ -77,7 +77,7 @@ def retune(
         for (_, options), count in zip(variants, counts, strict=True):
             fate, reached = _judged(run, rows, fates, options)
             count.add(rows, fate, repeated, reached=reached)
-    later = run.steps[max(places) + 1 :] if places else ()
+    later = run.steps[_end_of_group(run, max(places)) + 1 :]
     return Retuned(
         dataset=run.store.url,
         documents_in=now.rows,
@@ -203,6 +203,15 @@ def _names(run: StoredRun, stage: StageFates) -> set[str]:
 def _beyond(run: StoredRun, group: list[StoredStep]) -> int:
     """What a row is that passes a group for the first time: kept, if nothing after it can remove a row."""
     return PASSES if any(_may_remove(step) for step in run.steps[group[-1].place + 1 :]) else KEPT
+
+
+def _end_of_group(run: StoredRun, place: int) -> int:
+    """The place of the last step that was measured on the same rows as that at `place`."""
+    for files in run.files.values():
+        for group in (group for file in files for group in run.groups(file)):
+            if any(step.place == place for step in group):
+                return group[-1].place
+    return place
 
 
 def _may_remove(step: StoredStep) -> bool:

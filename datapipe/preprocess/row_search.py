@@ -45,7 +45,7 @@ def find_row(run: StoredRun, row_id: str) -> list[Place]:
 
     found = []
     for split, files in run.files.items():
-        with run.parquet(files[0]) as opened:
+        with run.parquet(files[0].path) as opened:
             before = 0
             for group in range(opened.num_row_groups):
                 rows = opened.metadata.row_group(group).num_rows
@@ -123,4 +123,4 @@ def _read(file: StageFile, opened: pq.ParquetFile, group: int) -> pa.Table:
     try:
         return opened.read_row_group(group, columns=["row_id", "position"])
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(file, error) from error
+        raise damaged(file.path, error) from error

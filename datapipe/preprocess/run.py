@@ -208,9 +208,6 @@ class _Run:
                     for task in pending[done.key]:
                         self._take(stage, record, task.split, records)
                         meter.tell(task, record, reused=False)
-        if stage.moves:
-            assert stage.source is not None
-            self.ledger.move(stage.name, self._made.records[stage.source], records)
         if stage.in_ledger:
             self.ledger.add(stage.name, records)
             total = self.ledger.total()
@@ -336,11 +333,12 @@ class _Run:
                     yield from record.found.get("sources", ())
 
     def _index(self) -> Iterator[IndexEntry]:
-        """What map stages have put into the index, in the order of stages and splits."""
+        """What stages have put into the index, in the order of stages and splits."""
         from datapipe.dataset import Checksum, FileEntry, IndexEntry
 
         for stage in self.plan.stages:
-            for kind in (*stage.writes, SIGNALS) if stage.kind == MAP else ():
+            kinds = (*stage.writes, SIGNALS) if stage.kind == MAP else stage.writes
+            for kind in (kind for kind in kinds if kind != STATISTICS):
                 for split, file in self._made.files(stage.number, kind):
                     if file.path.startswith(f"{INDEX}/"):
                         entry = FileEntry(path=file.path, bytes=file.bytes, checksum=Checksum(value=file.checksum))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datapipe.steps import StepSpec
     from datapipe.storage import Store
 
-GONE_KINDS: Final = ("drop", "duplicate", "quarantine")
+CLUSTERS: Final = "clusters"
 
 
 @final
@@ -60,15 +60,20 @@ class StageFile:
 @final
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """See the module. `files`: by split, in the order of the stages."""
+    """See the module.
+
+    Attributes:
+        files: by split, in the order of the stages. clusters: paths of tables of near duplicates.
+    """
 
     store: Store = field(repr=False)
     manifest: Manifest = field(repr=False)
     steps: tuple[StoredStep, ...]
     files: dict[int, tuple[StageFile, ...]] = field(repr=False)
+    clusters: tuple[str, ...] = field(default=(), repr=False)
 
-    def parquet(self, file: StageFile) -> pq.ParquetFile:
-        """The file, open: its footer is read.
+    def parquet(self, path: str) -> pq.ParquetFile:
+        """A file of the index, open: its footer is read.
 
         Raises:
             IntegrityError: it is damaged. NotFoundError: it is not there.
@@ -76,26 +81,30 @@ class StoredRun:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        local = self.store.local_path(file.path)
+        local = self.store.local_path(path)
         try:
-            source = local if local is not None else io.BytesIO(self.store.read(file.path))
+            source = local if local is not None else io.BytesIO(self.store.read(path))
             return pq.ParquetFile(source, memory_map=local is not None)
         except FileNotFoundError:
-            self.store.info(file.path)  # says what is missing, in the words of the store
+            self.store.info(path)  # says what is missing, in the words of the store
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise damaged(file, error) from error
+            raise damaged(path, error) from error
 
-    def table(self, file: StageFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """Columns of a file (those of them that it has); None: all."""
+    def read(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Columns of a file of the index (those of them that it has); None: all."""
         import pyarrow as pa
 
-        with self.parquet(file) as opened:
+        with self.parquet(path) as opened:
             names = opened.schema_arrow.names
             try:
                 return opened.read(columns=None if columns is None else [name for name in columns if name in names])
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise damaged(file, error) from error
+                raise damaged(path, error) from error
+
+    def table(self, file: StageFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """Columns of a signals file."""
+        return self.read(file.path, columns)
 
     def groups(self, file: StageFile) -> list[list[StoredStep]]:
         """The stage's steps, those that were measured on the same rows together: runs of steps with a judge."""
@@ -121,11 +130,11 @@ class StoredRun:
         return found
 
 
-def damaged(file: StageFile, error: BaseException) -> IntegrityError:
-    """The error of a signals file that cannot be read."""
+def damaged(path: str, error: BaseException) -> IntegrityError:
+    """The error of a file of the index that cannot be read."""
     return IntegrityError(
-        f"{file.path} cannot be read ({error})",
-        expected="the signals file that the run wrote",
+        f"{path} cannot be read ({error})",
+        expected="the file that the run wrote",
         fix="run `datapipe preprocess` again: it makes anew what is damaged",
     )
 
@@ -169,6 +178,7 @@ def stored_run(store: Store, manifest: Manifest, splits: Collection[int] | None 
         manifest=manifest,
         steps=tuple(_step(place, plain) for place, plain in enumerate((manifest.recipe or {}).get("steps", []))),
         files={split: tuple(found) for split, found in sorted(files.items())},
+        clusters=tuple(entry.file.path for entry in manifest.index if entry.name.rpartition(":")[2] == CLUSTERS),
     )
 
 

@@ -74,6 +74,29 @@ def test_a_duplicate_names_its_survivor(plain):
         assert explain(plain, found.survivor.row_id).outcome == "kept"
 
 
+def test_a_near_duplicate_says_how_near(tmp_path):
+    """The survivor by id, and the true similarity to the document that it is linked with; of a later delivery too."""
+    draw = random.Random(11)
+    words = [f"w{draw.randrange(5000)}" for _ in range(300)]
+    (tmp_path / "in").mkdir()
+    texts = [" ".join(words), " ".join([*words, "more"]), " ".join(f"x{draw.randrange(5000)}" for _ in range(300))]
+    (tmp_path / "in" / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    recipe = {"name": "near", "steps": ["decode", "near_duplicates"]}
+    datapipe.preprocess(tmp_path / "in", tmp_path / "out", recipe=recipe, workers=0)
+    second = f"in/a.jsonl:{len(json.dumps({'text': texts[0]})) + 1}"
+    found = explain(tmp_path / "out", "in/a.jsonl:0")
+    assert (found.outcome, found.step, found.reason) == ("duplicate", "near_duplicates", "near_duplicate")
+    assert found.survivor.row_id == second
+    # Word 5-grams: all 296 of the one are among the 297 of the other.
+    assert found.detail == f"similarity {296 / 297:.3f} to {second}"
+    (tmp_path / "in" / "b.jsonl").write_text(json.dumps({"text": texts[2] + " end"}) + "\n")
+    datapipe.preprocess(tmp_path / "in", tmp_path / "out", recipe=recipe, workers=0, append=True)
+    later = explain(tmp_path / "out", "in/b.jsonl:0")
+    assert (later.outcome, later.survivor.outcome) == ("duplicate", "kept")
+    assert later.detail == f"similarity {296 / 297:.3f} to {later.survivor.row_id}"
+    assert explain(tmp_path / "out", "in/a.jsonl:0").detail == found.detail
+
+
 def test_a_quarantined_row(plain):
     """Garbage: by decode, with no position missing."""
     found = explain(plain, "corpus/garbage.txt:0")

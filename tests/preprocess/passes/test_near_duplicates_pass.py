@@ -56,7 +56,7 @@ def kept(dataset):
 
 
 def clusters(dataset):
-    (path,) = Path(dataset, "_work", "clusters").iterdir()
+    (path,) = Path(dataset, "index", "clusters").iterdir()
     return pq.read_table(path).to_pylist()
 
 
