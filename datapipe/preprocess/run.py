@@ -208,6 +208,9 @@ class _Run:
                     for task in pending[done.key]:
                         self._take(stage, record, task.split, records)
                         meter.tell(task, record, reused=False)
+        if stage.moves:
+            assert stage.source is not None
+            self.ledger.move(stage.name, self._made.records[stage.source], records)
         if stage.in_ledger:
             self.ledger.add(stage.name, records)
             total = self.ledger.total()
