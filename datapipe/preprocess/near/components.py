@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,6 +80,20 @@ def components_on_disk(
         yield from now.leaders()
 
 
+def scatter(paths: list[str], records: npt.NDArray[Any], keys: npt.NDArray[np.uint64]) -> None:
+    """Append each record to the file that its key hashes to."""
+    import numpy as np
+
+    part = ((keys * np.uint64(_HASH)) >> np.uint64(40)) % np.uint64(len(paths))
+    order = np.argsort(part, kind="stable")
+    bounds = np.searchsorted(part[order], np.arange(len(paths) + 1, dtype=np.uint64))
+    for number, path in enumerate(paths):
+        chosen = order[bounds[number] : bounds[number + 1]]
+        if len(chosen):
+            with open(path, "ab") as file:  # noqa: PTH123
+                records[chosen].tofile(file)
+
+
 @final
 class _Links:
     """Links in files by the hash of their greater end; added to, then read once."""
@@ -144,15 +158,7 @@ class _Links:
     def _append(self, paths: list[str], node: npt.NDArray[np.uint64], other: npt.NDArray[np.uint64]) -> None:
         import numpy as np
 
-        part = ((node * np.uint64(_HASH)) >> np.uint64(40)) % np.uint64(len(paths))
-        links = np.column_stack([node, other])
-        order = np.argsort(part, kind="stable")
-        bounds = np.searchsorted(part[order], np.arange(len(paths) + 1, dtype=np.uint64))
-        for number, path in enumerate(paths):
-            chosen = order[bounds[number] : bounds[number + 1]]
-            if len(chosen):
-                with open(path, "ab") as file:  # noqa: PTH123
-                    links[chosen].tofile(file)
+        scatter(paths, np.column_stack([node, other]), node)
 
     def _read(self, paths: list[str], part: int) -> npt.NDArray[np.uint64]:
         import numpy as np

@@ -2,7 +2,7 @@
 
 What enters: frozen tasks, files in the output store. What leaves: a file each, and a record. Invariant: each task's
 file is a function of the files it reads; memory is bounded by `RECORDS` band records, `SETS` bytes of shingles, and for
-the clusters by the links (components beyond `components.IN_MEMORY` are found on disk).
+the clusters by `components.IN_MEMORY` links: what is more is resolved on disk.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class ClustersTask(Task):
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
-        from datapipe.preprocess.near.links import resolved
+        from datapipe.preprocess.near.resolution import resolved
 
         started, cpu = time.perf_counter(), time.process_time()
         store = self.output.open()
