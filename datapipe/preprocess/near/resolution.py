@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = 64
 BATCH: Final = 1 << 20
-"""Links read, and rows of the cluster table written, at a time."""
+"""Links and rows read at a time."""
 Lists = dict[str, tuple[int, int, str]]
 
 
@@ -169,7 +169,7 @@ def _write(source: str, path: str, drops: str) -> Lists:
             table = _table(records)
             if writer is None:
                 writer = pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table, row_group_size=BATCH)
+            writer.write_table(table)
             part = table.filter(pa.array(~records["kept"])).select(_DROPPED).combine_chunks()
             if part.num_rows:
                 data = b"".join(np.ascontiguousarray(part.column(name).to_numpy()).tobytes() for name in _DROPPED)

@@ -13,7 +13,7 @@ import pytest
 
 import datapipe
 from datapipe.errors import ConfigError
-from datapipe.preprocess.near import near_tasks
+from datapipe.preprocess.near import components, near_tasks, resolution
 from datapipe.preprocess.passes import near_duplicates_pass
 
 STEPS = {"steps": ["decode", "near_duplicates"], "output": {"split_bytes": 40_000}}
@@ -117,6 +117,20 @@ def test_the_cluster_table_names_the_survivor(texts, run):
         )
 
 
+@pytest.mark.parametrize("batch", [7, 1 << 20])
+def test_more_links_than_memory_holds(corpus, run, tmp_path, monkeypatch, batch):
+    """Resolved on disk: the same shards, drop lists and cluster table, byte for byte."""
+    monkeypatch.setattr(components, "IN_MEMORY", 5)
+    monkeypatch.setattr(resolution, "BATCH", batch)
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    for folder in ("data", "index", "_work/drops"):
+        ours, theirs = (
+            sorted(path.read_bytes() for path in (out / folder).rglob("*") if path.is_file())
+            for out in (tmp_path / "out", run[0])
+        )
+        assert ours == theirs
+
+
 @pytest.mark.parametrize(("workers", "tasks"), [(0, 1), (0, 64), (2, 3)])
 def test_buckets_and_workers_change_nothing(corpus, run, tmp_path, monkeypatch, workers, tasks):
     """The same shards, byte for byte, and the same cluster table."""
@@ -153,6 +167,31 @@ def test_an_append_removes_what_is_near_the_old(texts, tmp_path):
     alike = [text for text in new if any(jaccard(grams(text), other) >= 0.8 for other in sets)]
     assert len(alike) > 20
     assert sum(text in set(after[len(before) :]) for text in alike) <= 0.08 * len(alike)
+
+
+def test_what_went_is_remembered(tmp_path):
+    """A new document near one that went before goes for the one that stayed then, delivery after delivery."""
+    draw = random.Random(7)
+    words = [f"w{draw.randrange(9000)}" for _ in range(300)]
+
+    def changed(*places):
+        return " ".join("x" if place in places else word for place, word in enumerate(words))
+
+    texts = [
+        changed() + " the longest",
+        changed(10, 60),
+        changed(10, 60, 110, 160, 200),
+        changed(10, 60, 110, 160, 200, 230, 260, 280),
+    ]
+    assert jaccard(grams(texts[0]), grams(texts[3])) < 0.8
+    for text in texts:
+        deliver(tmp_path / "in", [text], files=1)
+        datapipe.preprocess(tmp_path / "in", tmp_path / "out", STEPS, workers=0, append=True)
+    assert kept(tmp_path / "out") == texts[:1]
+    rows = [
+        row for path in Path(tmp_path, "out", "index", "clusters").iterdir() for row in pq.read_table(path).to_pylist()
+    ]
+    assert {(row["split"], row["survivor_split"], row["kept"]) for row in rows} == {(i, 0, False) for i in (1, 2, 3)}
 
 
 @pytest.mark.parametrize(
