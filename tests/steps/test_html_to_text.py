@@ -6,6 +6,8 @@ import sys
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datapipe.steps import Keys, bind, run_steps
 
@@ -54,7 +56,9 @@ def test_media_types(kind, converted):
 def test_nothing_left_is_dropped(page):
     """A page with no text is dropped as html_empty; an empty row that is not HTML is not this step's business."""
     ran = run([page, ""], ["text/html", "text/plain"])
-    assert ran.marked.to_pylist() == [{"row_id": "0", "step": "html_to_text", "kind": "drop", "reason": "html_empty"}]
+    assert ran.marked.to_pylist() == [
+        {"row_id": "0", "step": "html_to_text", "kind": "drop", "reason": "html_empty", "detail": None}
+    ]
     assert ran.table["row_id"].to_pylist() == ["1"]
 
 
@@ -75,7 +79,7 @@ def test_deep_nesting_is_not_searched_for_main_content(monkeypatch, page, deep):
 
     seen = []
     monkeypatch.setattr(module, "extract_plain_text", lambda html, **options: seen.append(options) or "x")
-    run([page], ["text/html"])
+    run([page], ["text/html"], sandbox=False)
     assert seen[0]["main_content"] is not deep
 
 
@@ -96,10 +100,10 @@ def test_parser_failure_is_quarantined(monkeypatch):
         return real(html, **options)
 
     monkeypatch.setattr(module, "extract_plain_text", refuse)
-    ran = run(["<p>refuse me</p>", "<p>take me</p>"], ["text/html"] * 2)
+    ran = run(["<p>refuse me</p>", "<p>take me</p>"], ["text/html"] * 2, sandbox=False)
     assert ran.table["text"].to_pylist() == ["take me"]
     assert ran.marked.to_pylist() == [
-        {"row_id": "0", "step": "html_to_text", "kind": "quarantine", "reason": "html_failed"}
+        {"row_id": "0", "step": "html_to_text", "kind": "quarantine", "reason": "html_failed", "detail": None}
     ]
 
 
@@ -128,3 +132,13 @@ def test_plain_tables_need_no_parser(monkeypatch):
     """Without HTML rows the parser is not even imported."""
     monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
     assert run(["a < b"], ["text/plain"]).table["text"].to_pylist() == ["a < b"]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=80), max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_the_sandbox_changes_nothing(pages):
+    """Whatever the pages, what comes out of the process is what comes out of the parser called here."""
+    pages = [f"<p>{page}" for page in pages]
+    inside, outside = (run(pages, ["text/html"] * len(pages), sandbox=sandbox) for sandbox in (True, False))
+    assert inside.table.equals(outside.table)
+    assert inside.marked.equals(outside.marked)

@@ -1,0 +1,74 @@
+"""The process that parses pages: `python -m datapipe.steps.html_sandbox_child CPU_SECONDS MEMORY_BYTES`.
+
+What enters, on standard input: for each page `<BQ` (what is wanted, bytes) and the page, UTF-8. What leaves, on
+standard output: for each page `<BQ` (how it went, bytes) and the text. Invariant: pages are answered in order, each
+before the next is parsed, so that when this process dies the page it died of is the first that has no answer.
+
+A page that takes too long is ended by the kernel: the profiling timer counts this process's CPU time, in native code
+as well, and its signal is deadly by default. CPU time, so that a busy machine changes no result.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+from typing import Final
+
+HEADER: Final = struct.Struct("<BQ")
+DONE, FAILED, OUT_OF_MEMORY = 0, 1, 2
+
+
+def main(cpu_seconds: float, memory_bytes: int) -> None:
+    """Answer until standard input ends."""
+    from datapipe.steps.html_extract import extract
+
+    # The parser and its tables are there before the limit is drawn.
+    extract("<p>warm</p>", 15)
+    limit_memory(memory_bytes)
+    source = os.fdopen(0, "rb", buffering=1 << 20)
+    while header := source.read(HEADER.size):
+        wanted, size = HEADER.unpack(header)
+        page = source.read(size)
+        if len(page) < size:
+            return
+        status, text = DONE, b""
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        try:
+            text = extract(page.decode(), wanted)
+        except MemoryError:
+            status = OUT_OF_MEMORY
+        except Exception:
+            status = FAILED
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        _write(HEADER.pack(status, len(text)) + text)
+        if status == OUT_OF_MEMORY:
+            # What the failed page left behind is not known: a fresh process takes the next.
+            os._exit(0)
+
+
+def limit_memory(extra: int) -> None:
+    """Let this process map `extra` bytes more than it has; a system without such limits is left without."""
+    import resource
+
+    try:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            mapped = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + extra, mapped + extra))
+    except (OSError, ValueError):
+        return
+
+
+def _write(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+if __name__ == "__main__":
+    try:
+        main(float(sys.argv[1]), int(sys.argv[2]))
+    except (BrokenPipeError, KeyboardInterrupt):
+        # Whoever asked is gone.
+        os._exit(0)
