@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import DatasetError
 from datapipe.preprocess.explanation import Explanation, StepSaid, Survivor
-from datapipe.preprocess.row_in_shards import in_shards
+from datapipe.preprocess.row_in_shards import in_shards, moved_in_shards
 from datapipe.preprocess.row_search import Place, find_row, nearest_ids, row_id_at
 from datapipe.preprocess.stored_run import open_stored_run
 from datapipe.steps.step import LABELS
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from datapipe.preprocess.row_in_shards import InShards
     from datapipe.preprocess.stored_run import StageFile, StoredRun, StoredStep
 
 _CHAIN: Final = 8
@@ -84,7 +85,7 @@ def _explained(run: StoredRun, row_id: str, place: Place) -> Explanation:
             steps = [each for each in steps if each is whole or each.step != whole.step]
             break
     id_column = (run.manifest.recipe or {}).get("input", {}).get("id_column")
-    kept = gone is None
+    where = _where(run, row_id, place) if gone is None else None
     return Explanation(
         row_id=row_id,
         file=row_id.rpartition(":")[0] if id_column is None else None,
@@ -99,8 +100,12 @@ def _explained(run: StoredRun, row_id: str, place: Place) -> Explanation:
         steps=tuple(steps),
         labels=labels,
         redactions=_redactions(run, steps),
-        where=in_shards(run, place.split, place.at) if kept else None,
+        where=where,
     )
+
+
+def _where(run: StoredRun, row_id: str, place: Place) -> InShards:
+    return moved_in_shards(run, row_id) if run.moved else in_shards(run, place.split, place.at)
 
 
 def _stage(

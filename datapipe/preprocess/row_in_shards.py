@@ -73,6 +73,28 @@ def in_shards(run: StoredRun, split: int, position: int) -> InShards:
     return _packed(run, shard, rows, kept, rank, pack)
 
 
+def moved_in_shards(run: StoredRun, row_id: str) -> InShards:
+    """The same where rows were moved between splits (sort, shuffle): the shards' own ids are searched."""
+    pack = any(step.spec is not None and step.spec.kind == "reshape" for step in run.steps)
+    if pack or "row_id" not in run.manifest.schema.names:
+        return InShards(shard=None, remark="rows were moved between splits, and the shards do not name each document")
+    for shard in run.manifest.shards:
+        table = _columns(run, shard, ("row_id",))
+        at = -1 if table is None else _index_of(table, row_id)
+        if at >= 0:
+            return InShards(shard=shard.path, rows=(_row(shard, at),))
+    return InShards(shard=None, remark="no shard names it")
+
+
+def _index_of(table: pa.Table, row_id: str) -> int:
+    """The first row of a table that has the id; -1 where none has."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: int = pc.index(table.column("row_id").cast(pa.string()), pa.scalar(row_id, pa.string())).as_py()
+    return found
+
+
 def _packed(
     run: StoredRun,
     shard: ShardEntry,

@@ -72,6 +72,11 @@ class StoredRun:
     files: dict[int, tuple[StageFile, ...]] = field(repr=False)
     clusters: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def moved(self) -> bool:
+        """Whether rows were moved between splits (sort, shuffle): steps after that take no rows out."""
+        return any(entry.moved_out for entry in self.manifest.ledger)
+
     def parquet(self, path: str) -> pq.ParquetFile:
         """A file of the index, open: its footer is read.
 

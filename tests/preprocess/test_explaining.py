@@ -8,7 +8,7 @@ import pytest
 import datapipe
 from datapipe.dataset import open_dataset
 from datapipe.errors import DatasetError
-from datapipe.preprocess import explain
+from datapipe.preprocess import explain, retune
 
 PLAIN = {
     "name": "plain",
@@ -168,6 +168,32 @@ def test_an_id_that_was_given_twice(tmp_path):
     assert (other.outcome, other.reason, other.position) == ("quarantined", "duplicate_id", 2)
     assert found.file is None
     assert "the same id once more" in found.lines()
+
+
+@pytest.mark.parametrize("mover", ["shuffle", {"sort": {"by": ["media_type"]}}])
+@pytest.mark.parametrize("last", [[], ["vocabulary", "tokenize", "pack"]])
+def test_rows_that_were_moved(corpus, tmp_path, mover, last):
+    """After sort or shuffle a kept row is found by its id; where rows are packed, that is not possible, and is said."""
+    steps = ["decode", "html_to_text", "unicode", "gopher_quality@whitespace", "exact_duplicates", *last[:1], mover]
+    overrides = {"output.split_bytes": 12_000, **({"vocabulary.size": 300} if last else {})}
+    recipe = {"name": "m", "steps": [*steps, *last[1:]]}
+    datapipe.preprocess(corpus, tmp_path / "out", recipe=recipe, workers=0, overrides=overrides)
+    dataset = open_dataset(str(tmp_path / "out"))
+    ids = dataset.take(list(range(len(dataset)))).column("row_id").to_pylist()
+    first = {}
+    for i, group in enumerate(dataset.row_groups):
+        first.setdefault(group.path, sum(dataset.row_groups[j].rows for j in range(i)))
+    for number in (0, len(ids) // 2, len(ids) - 1):
+        found = explain(tmp_path / "out", ids[number])
+        assert found.outcome == "kept"
+        if last:
+            assert found.where.rows == ()
+            assert "moved between splits" in found.where.remark
+        else:
+            assert first[found.where.shard] + found.where.rows[0].row == number
+    assert explain(tmp_path / "out", rejects(tmp_path / "out", "duplicate")[0]["row_id"]).outcome == "duplicate"
+    answer = retune(tmp_path / "out", {"gopher_quality.min_words": 5})
+    assert answer.kept == dataset.manifest.total().out
 
 
 def test_every_row_has_a_story(plain, corpus):
