@@ -5,6 +5,7 @@ exact_duplicates    which rows repeat an earlier one (and, of ids, which repeat 
 near_duplicates     which rows are nearly equal to another
 repeated_lines      which lines repeat an earlier one, and are taken out
 repeated_paragraphs the same for paragraphs
+mix                 labels in given shares
 normalise           moments and quantiles of columns → their scales
 shuffle, sort       rows moved between splits
 vocabulary          a sample of the texts → a tokenizer
@@ -26,6 +27,7 @@ _HOME: Final = {
     "near_duplicates": "near_duplicates_pass",
     "repeated_lines": "repeated_lines_pass",
     "repeated_paragraphs": "repeated_paragraphs_pass",
+    "mix": "mix_pass",
     "normalise": "normalise_pass",
     "shuffle": "shuffle_pass",
     "sort": "sort_pass",
