@@ -194,14 +194,16 @@ class _Run:
         """Batches after the row-by-row steps, none of them empty."""
         from datapipe.steps import run_steps
 
+        end = 0
         for read in self._corpus() if self.task.pieces is not None else self._rows():
-            table = self._spared(read)
-            if table is None:
+            # Numbered as they come: rows that were moved have the positions that they had elsewhere.
+            start, end = end, end + read.num_rows
+            if self.task.only is not None and start >= self.task.only[1]:
                 break
+            table = self._spared(read, start)
             if not table.num_rows:
                 continue
-            positions = table.column(POSITION)
-            at("rows", positions[0].as_py(), positions[-1].as_py() + 1, size=table.nbytes, name=str(table["row_id"][0]))
+            at("rows", start, end, size=table.nbytes, name=str(table["row_id"][0]))
             for collector in self.collectors:
                 if collector.as_read:
                     collector.add(table)
@@ -215,24 +217,16 @@ class _Run:
                 yield ran.table
         at("end")
 
-    def _spared(self, table: pa.Table) -> pa.Table | None:
-        """The rows of a batch that are run: all but poison; of a trial, those it is about (None: they are past)."""
+    def _spared(self, table: pa.Table, start: int) -> pa.Table:
+        """The rows of a batch that are run: all but poison; of a trial, those that it is about."""
         if not self.task.skip and self.task.only is None:
             return table
-        table, marks, gone = spared(table, table.column(POSITION), self.task.skip)
+        left, marks, gone = spared(table, start, self.task.skip, self.task.only)
         if marks.num_rows:
             self.tally.marked(marks, gone)
             if self.signals is not None:
                 self.signals.poisoned(marks, gone)
-        if self.task.only is None:
-            return table
-        import pyarrow.compute as pc
-
-        low, high = self.task.only
-        positions = table.column(POSITION)
-        if table.num_rows and positions[0].as_py() >= high:
-            return None
-        return table.filter(pc.and_(pc.greater_equal(positions, low), pc.less(positions, high)))
+        return left
 
     def _corpus(self) -> Iterator[pa.Table]:
         """Batches of the corpus, each row with its position in the split."""

@@ -41,7 +41,7 @@ class Poison:
     """One poison row, or a piece of the corpus that cannot be read without harm.
 
     Attributes:
-        position: of the row in its split; -1: it is a piece.
+        position: of the row among those that the task reads, from 0; -1: it is a piece.
         piece: its number among the task's pieces.
         row_id: of the row, or the place where the piece begins.
         step: that it went through; "read" for a piece.
@@ -131,22 +131,29 @@ def known_task(task: MapTask | Task, work: WorkFolder) -> Task:
     return without(task, known(work, task.key))
 
 
-def spared(table: pa.Table, positions: pa.ChunkedArray, rows: Sequence[Poison]) -> tuple[pa.Table, pa.Table, pa.Table]:
+def spared(
+    table: pa.Table, start: int, rows: Sequence[Poison], only: tuple[int, int] | None = None
+) -> tuple[pa.Table, pa.Table, pa.Table]:
     """A batch without the poison among its rows.
 
     Args:
-        table: with `row_id`. positions: of its rows.
+        table: with `row_id`. start: the number of its first row, in its task. rows: what to leave out.
+        only: [low, high): leave out all other rows too, and say nothing of them.
 
     Returns:
-        The rows that are left; of those that go, `row_id, step, kind, reason, detail`, all string; and those rows.
+        The rows that are left; of the poison, `row_id, step, kind, reason, detail`, all string; and its rows.
     """
+    import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    by_position = {row.position: row for row in rows if row.position >= 0}
-    is_poison = pc.is_in(positions, pa.array(list(by_position), positions.type))
-    gone = table.filter(is_poison)
-    found = [by_position[position] for position in positions.filter(is_poison).to_pylist()]
+    n = table.num_rows
+    found = sorted((row for row in rows if start <= row.position < start + n), key=lambda row: row.position)
+    stays = np.ones(n, bool)
+    stays[[row.position - start for row in found]] = False
+    gone = table.filter(pa.array(~stays))
+    if only is not None:
+        numbers = np.arange(start, start + n)
+        stays &= (numbers >= only[0]) & (numbers < only[1])
     marks = {
         "row_id": gone.column("row_id").cast(pa.string()),
         "step": pa.array([row.step for row in found], pa.string()),
@@ -154,4 +161,4 @@ def spared(table: pa.Table, positions: pa.ChunkedArray, rows: Sequence[Poison]) 
         "reason": pa.array([row.reason for row in found], pa.string()),
         "detail": pa.array([row.detail for row in found], pa.string()),
     }
-    return table.filter(pc.invert(is_poison)), pa.table(marks), gone
+    return table.filter(pa.array(stays)), pa.table(marks), gone

@@ -1,9 +1,10 @@
 """Run preprocess in a process of its own, and kill it at its n-th write: not a test, a program for test_kill.py.
 
-    python killed.py CORPUS OUTPUT WORKERS MOMENT OVERRIDES
+    python killed.py CORPUS OUTPUT WORKERS MOMENT OVERRIDES RECIPE
 
 MOMENT: "before:7" and "after:7" kill the process by SIGKILL right before or after its 7th atomic write to the output
-(inline runs, where every write is the driver's); "event:7" at the 7th progress event; "never" lets it end.
+(inline runs, where every write is the driver's); "event:7" at the 7th progress event; "seconds:0.7" so long after the
+first of them; "worker:7" kills a worker process at the 7th event, and lets the run go on; "never" lets it end.
 """
 
 import itertools
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import threading
 
 
 def die():
@@ -43,12 +45,31 @@ def arm(moment):
         for name in ("put", "put_file"):
             wrap(name)
     events = itertools.count(1)
-    return (lambda _: die() if next(events) == int(number) else None) if when == "event" else None
+
+    def told(_):
+        event = next(events)
+        if when == "event" and event == int(number):
+            die()
+        if when == "worker" and event == int(number):
+            kill_worker()
+        if when == "seconds" and event == 1:
+            threading.Timer(float(number), die).start()
+
+    return told
+
+
+def kill_worker():
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+            return
 
 
 if __name__ == "__main__":
-    corpus, output, workers, moment, overrides = sys.argv[1:]
+    corpus, output, workers, moment, overrides, recipe = sys.argv[1:]
     import datapipe
 
     report = arm(moment)
-    datapipe.preprocess(corpus, output, workers=int(workers), overrides=json.loads(overrides), on_progress=report)
+    datapipe.preprocess(corpus, output, recipe, int(workers), overrides=json.loads(overrides), on_progress=report)

@@ -17,10 +17,11 @@ from datapipe.storage.local import LocalStore
 PROGRAM = Path(__file__).parent / "killed.py"
 
 
-def killed_run(corpus, output, workers, moment, overrides):
+def killed_run(corpus, output, workers, moment, overrides, recipe="text"):
     """Whether the program was killed (else it ended well)."""
+    arguments = [corpus, output, workers, moment, json.dumps(overrides), recipe]
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(corpus), str(output), str(workers), moment, json.dumps(overrides)],
+        [sys.executable, str(PROGRAM), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
