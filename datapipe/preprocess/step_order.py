@@ -60,6 +60,12 @@ def check_order(recipe: Recipe) -> None:
                 "becomes of a row is told by the place where it was read",
                 fix=f"move {step.name} before {moved.name}",
             )
+        if step.name == "decode" and recipe.input.text_column is None:
+            raise ConfigError(
+                f"{place}decode, and input.text_column is null",
+                expected="a text to decode",
+                fix="remove the step, or name the column of the text",
+            )
         if step.name in ("sort", "shuffle") and step.spec.kind == "global":
             moved = step
         # A dataset has one vocabulary: two would be taken for each other.

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from datapipe.steps.step import Keys, Step
 
 
+_LARGE: Final = 1e307
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
     """How a column is normalised.
@@ -78,7 +81,7 @@ class NormaliseOptions:
 
     Attributes:
         columns: by name, a scale or a mapping of how the column is normalised.
-        dtype: of the columns that leave.
+        dtype: of the columns that leave. What is beyond float32 (unscaled, above 3.4e38) becomes infinite there.
         suffix: is put behind a column's name, and the column itself stays as it is; "": it is replaced.
         statistics: a file with the statistics of an earlier run, to be applied as they are; "": this run measures them.
     """
@@ -169,16 +172,19 @@ def scale(values: npt.NDArray[np.float64], scaling: Scaling, found: dict[str, An
         edges = log1p(np.array([low, high])).tolist()
         low, high = (found["log"][end] if np.isnan(e) else e for end, e in zip(("min", "max"), edges, strict=True))
     measured = found["log"] if scaling.log else found
+    # A difference of values near the end of float64 would overflow; a quarter of each is exact.
+    shrink = 0.25 if max(abs(low), abs(high)) > _LARGE else 1.0
+    values, low, high = values * shrink, low * shrink, high * shrink
     if scaling.scale == "zscore":
-        centre, width = measured["mean"], measured["std"]
+        centre, width = measured["mean"] * shrink, measured["std"] * shrink
     elif scaling.scale == "minmax":
         centre, width = float(low), float(high) - float(low)
     elif scaling.scale == "robust":
         quartiles = np.array([found["q25"], found["median"], found["q75"]])
-        q25, centre, q75 = (log1p(quartiles) if scaling.log else quartiles).tolist()
+        q25, centre, q75 = (log1p(quartiles) if scaling.log else quartiles * shrink).tolist()
         width = q75 - q25
     else:
-        return values
+        return values / shrink
     if not (np.isfinite(width) and width > 0):
         # A constant; or quartiles without a logarithm, which give no scale either.
         return np.where(np.isnan(values), values, 0.0)

@@ -66,9 +66,14 @@ class Moments:
 
     @property
     def std(self) -> float | None:
-        """The standard deviation over n; 0 of a constant, None without values."""
-        if self.mean is None:
+        """The standard deviation over n; 0 of a constant, None without values.
+
+        Of values whose squares are beyond float64 it is half their range, which it cannot exceed (Popoviciu 1935).
+        """
+        if self.mean is None or self.low is None or self.high is None:
             return None
+        if self.m2 == sys.float_info.max:
+            return self.high / 2 - self.low / 2
         return 0.0 if self.low == self.high else math.sqrt(self.m2 / self.count)
 
     def as_dict(self) -> dict[str, Any]:
