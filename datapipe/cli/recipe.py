@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import typing
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,17 @@ def steps(
         console.show(f"\n{facts['about']}")
 
 
+def _nested(options: type[Any]) -> list[type[Any]]:
+    """Dataclasses that options hold by name: what a column of a schema is."""
+    hints = typing.get_type_hints(options).values()
+    return [
+        each
+        for hint in hints
+        for each in typing.get_args(hint)
+        if isinstance(each, type) and dataclasses.is_dataclass(each)
+    ]
+
+
 def description(spec: StepSpec) -> dict[str, Any]:
     """The facts about a step, as JSON values."""
     from datapipe.steps import plain_options
@@ -83,6 +95,7 @@ def description(spec: StepSpec) -> dict[str, Any]:
     about = inspect.getdoc(spec.options) or ""
     # A dataclass without a docstring is given its signature as one.
     about = "" if about.startswith(f"{spec.options.__name__}(") else about
+    about = "\n\n".join([about, *(inspect.getdoc(each) or "" for each in _nested(spec.options))]).strip()
     return {
         "name": spec.name,
         "kind": spec.kind,

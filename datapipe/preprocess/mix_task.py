@@ -77,7 +77,11 @@ def run_mix(task: MixTask) -> TaskRecord:
         if batches:
             files["drops"] = work.put_file("drops", task.key, path)
     cost = StepCost(
-        name="mix", rows_in=rows, rows_out=rows - dropped, bytes_in=rows * 16, cpu_seconds=time.process_time() - cpu
+        name="mix: choose",
+        rows_in=rows,
+        rows_out=rows - dropped,
+        bytes_in=rows * 16,
+        cpu_seconds=time.process_time() - cpu,
     )
     return TaskRecord(
         key=task.key,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PER_REASON: Final = 20
 EXCERPT: Final = 200
+_FIELDS: Final = 12
 """Characters."""
 
 
@@ -77,16 +78,24 @@ def _order(reject: Reject) -> tuple[int, str, str]:
 
 
 def excerpts(table: pa.Table, row_ids: list[str]) -> list[str]:
-    """The first characters of each row's text (or undecoded bytes), "" where the table has neither."""
+    """The first characters of each row's text (or undecoded bytes); of a record, its values as JSON."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     column = next((name for name in ("text", "raw") if name in table.column_names), None)
-    if column is None or not row_ids:
-        return [""] * len(row_ids)
+    if not row_ids:
+        return []
     places = pc.index_in(pa.array(row_ids, pa.string()), value_set=table.column("row_id").cast(pa.string()))
+    if column is None:
+        record = [name for name in table.column_names if name != "row_id" and not name.startswith("__")][:_FIELDS]
+        return ["" if place is None else _record(table, record, place) for place in places.to_pylist()]
     values = table.column(column)
     return ["" if place is None else _cut(values[place].as_py()) for place in places.to_pylist()]
+
+
+def _record(table: pa.Table, names: list[str], row: int) -> str:
+    plain = {name: table.column(name)[row].as_py() for name in names}
+    return json.dumps(plain, ensure_ascii=False, default=str)[:EXCERPT].replace("\0", "\ufffd")
 
 
 def _cut(value: Any) -> str:

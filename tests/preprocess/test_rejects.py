@@ -1,5 +1,6 @@
 """The sample of rejects: seeded, bounded, the same however the rows were cut."""
 
+import datetime as dt
 import json
 
 import pyarrow as pa
@@ -57,3 +58,10 @@ def test_excerpts_are_short_and_readable():
     raw = pa.table({"row_id": ["a"], "raw": pa.array([b"\xff\xfe" * 500], pa.large_binary())})
     assert len(excerpts(raw, ["a"])[0]) == 200
     assert excerpts(pa.table({"row_id": ["a"]}), ["a"]) == [""]
+
+
+def test_the_excerpt_of_a_record():
+    """Of a row without a text its values are shown, as JSON, cut; not its id, nor what is the engine's own."""
+    table = pa.table({"row_id": ["r"], "a": [1], "when": [dt.date(2020, 1, 2)], "__position": [0]})
+    assert excerpts(table, ["r", "none"]) == ['{"a": 1, "when": "2020-01-02"}', ""]
+    assert len(excerpts(table.set_column(1, "a", pa.array(["x" * 999])), ["r"])[0]) == 200

@@ -63,7 +63,11 @@ class MergeTask(Task):
                     writer.write(set_column(part, POSITION, position))
             file = work.put_file(ROWS, self.key, path)
         cost = StepCost(
-            name=self.step, rows_in=n, rows_out=writer.rows, bytes_in=size, cpu_seconds=time.process_time() - cpu
+            name=f"{self.step}: order",
+            rows_in=n,
+            rows_out=writer.rows,
+            bytes_in=size,
+            cpu_seconds=time.process_time() - cpu,
         )
         return TaskRecord(
             key=self.key,
