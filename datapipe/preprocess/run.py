@@ -373,4 +373,5 @@ def _added(a: StepCost, b: StepCost) -> StepCost:
         rows_out=a.rows_out + b.rows_out,
         bytes_in=a.bytes_in + b.bytes_in,
         cpu_seconds=a.cpu_seconds + b.cpu_seconds,
+        rows_measured=(a.rows_measured or a.rows_in) + (b.rows_measured or b.rows_in),
     )

@@ -107,7 +107,7 @@ def report_html(
 
 def _facts(summary: RunSummary) -> list[tuple[str, str, str]]:
     """The figures at the top: (label, figure, remark)."""
-    tokens = "packed or whole documents" if summary.tokens is None else f"{summary.tokens:,} tokens"
+    tokens = "documents" if summary.tokens is None else f"{summary.tokens:,} tokens"
     return [
         ("Kept", _share(summary.documents_out, summary.documents_in), f"{summary.documents_out:,} documents"),
         ("Rows", f"{summary.rows:,}", tokens),
@@ -200,8 +200,10 @@ def _steps(summary: RunSummary) -> list[dict[str, Any]]:
             "name": cost.name,
             "width": _percent(cost.cpu_seconds, most),
             "cpu": duration(cost.cpu_seconds),
-            "rows": cost.rows_in,
-            "speed": in_thousands(round(cost.rows_in / cost.cpu_seconds)) if cost.cpu_seconds > 0 else "",
+            "rows": cost.rows_measured or cost.rows_in,
+            "speed": in_thousands(round((cost.rows_measured or cost.rows_in) / cost.cpu_seconds))
+            if cost.cpu_seconds > 0
+            else "",
             "mb": f"{cost.bytes_in / 1e6 / cost.cpu_seconds:,.1f}" if cost.cpu_seconds > 0 else "",
         }
         for cost in summary.steps

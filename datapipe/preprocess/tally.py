@@ -103,13 +103,14 @@ class Tally:
     def costs(self, runs: Iterable[StepRun]) -> None:
         """What steps cost."""
         for run in runs:
-            total = self._costs.setdefault(run.name, [0, 0, 0, 0.0])
-            for i, value in enumerate((run.rows_in, run.rows_out, run.bytes_in, run.cpu_seconds)):
+            total = self._costs.setdefault(run.name, [0, 0, 0, 0.0, 0])
+            figures = (run.rows_in, run.rows_out, run.bytes_in, run.cpu_seconds, run.rows_measured)
+            for i, value in enumerate(figures):
                 total[i] += value
 
     def cost(self, name: str, rows_in: int, rows_out: int, bytes_in: int, seconds: float) -> None:
         """What a part of the task that is no step cost: reading, writing."""
-        total = self._costs.setdefault(name, [0, 0, 0, 0.0])
+        total = self._costs.setdefault(name, [0, 0, 0, 0.0, 0])
         for i, value in enumerate((rows_in, rows_out, bytes_in, seconds)):
             total[i] += value
 
@@ -132,8 +133,15 @@ class Tally:
             "text_bytes": self.text_bytes,
             "counters": dict(sorted(self.counters.items())),
             "steps": tuple(
-                StepCost(name=name, rows_in=int(a), rows_out=int(b), bytes_in=int(c), cpu_seconds=seconds)
-                for name, (a, b, c, seconds) in self._costs.items()
+                StepCost(
+                    name=name,
+                    rows_in=int(a),
+                    rows_out=int(b),
+                    bytes_in=int(c),
+                    cpu_seconds=seconds,
+                    rows_measured=int(measured),
+                )
+                for name, (a, b, c, seconds, measured) in self._costs.items()
             ),
             "rejects": self.sample.rows(),
             "first_bad": self.first_bad,

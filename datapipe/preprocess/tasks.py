@@ -162,13 +162,18 @@ class OutputFile:
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """What a step cost in one task; summed over tasks in the summary."""
+    """What a step cost in one task; summed over tasks in the summary.
+
+    `rows_measured`: rows that it worked on, those included that steps measured side by side with it had marked; 0 where
+    that is `rows_in`.
+    """
 
     name: str
     rows_in: int
     rows_out: int
     bytes_in: int
     cpu_seconds: float
+    rows_measured: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class StepRun:
     """What one step did: rows in and out (marked rows are not out), bytes of the table it was given, CPU seconds.
 
-    A row that an earlier step of the same judged group marked is in its bytes and its seconds, not in its rows.
+    A row that an earlier step of the same judged group marked is in `rows_measured`, the bytes and the seconds, not in
+    `rows_in`.
     CPU seconds are the process's, all threads: polars and tokenizers work on threads of their own. So they are right
     in a worker that runs one task at a time, and too high where others compute beside it.
     """
@@ -45,6 +46,7 @@ class StepRun:
     rows_out: int
     bytes_in: int
     cpu_seconds: float
+    rows_measured: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ def run_steps(table: pa.Table, steps: Sequence[BoundStep], keys: Keys) -> Ran:
     fates = RowFates(table)
     per_step: list[StepRun] = []
     for number, step, last in _grouped(steps):
-        rows_in, bytes_in = fates.unmarked(table), table.nbytes
+        rows_in, rows_measured, bytes_in = fates.unmarked(table), table.num_rows, table.nbytes
         cpu = time.process_time()
         table = _run_one(table, step, keys, f"step {number} of {len(steps)}: {step.name}", fates)
         rows_out = fates.unmarked(table)
@@ -110,6 +112,7 @@ def run_steps(table: pa.Table, steps: Sequence[BoundStep], keys: Keys) -> Ran:
                 rows_out=rows_out,
                 bytes_in=bytes_in,
                 cpu_seconds=time.process_time() - cpu,
+                rows_measured=rows_measured,
             )
         )
     return Ran(table=table, marked=fates.marked(), per_step=tuple(per_step), counters=dict(fates.counters), fates=fates)

@@ -265,6 +265,7 @@ class TestSignals:
             "c.value": [None, None, 20, 30, None, None],
         }
         assert [(run.rows_in, run.rows_out) for run in ran.per_step] == [(6, 5), (5, 4), (4, 3), (3, 2), (2, 2)]
+        assert [run.rows_measured for run in ran.per_step] == [6, 5, 5, 3, 2]
 
     def test_fates_without_signals(self):
         """Where no step measures anything the fates of dropped rows are there all the same, in the input's order."""
