@@ -2,7 +2,7 @@
 
     python benchmarks/html_to_text.py PAGES.parquet... [--rows 2000] [--peer PYTHON]
 
-PAGES: Parquet files with a column `html`. PEER: a Python that has trafilatura and pyarrow, in an environment of its own.
+PAGES: Parquet files with a column `html`. PEER: a Python with trafilatura and pyarrow, in an environment of its own.
 The contenders take turns; a contender's figure is the best of three. Each must give a text, or say why not, for every
 page; resiliparse and the step must give the same texts.
 """
@@ -41,7 +41,8 @@ def main() -> None:
     pages = table.column("html").to_pylist()
     size = sum(len(page.encode()) for page in pages)
     print(
-        f"{len(pages):,} pages, {size / 1e6:.1f} MB, mean {size / len(pages) / 1e3:.1f} kB; load {os.getloadavg()[0]:.1f}"
+        f"{len(pages):,} pages, {size / 1e6:.1f} MB, mean {size / len(pages) / 1e3:.1f} kB; "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     direct, direct_texts = best(lambda: alone(pages))
     step, step_texts = best(lambda: stepped(pages))
