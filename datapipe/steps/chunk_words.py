@@ -146,7 +146,8 @@ def _rare(
     here, after = kinds[1:-2], kinds[2:-1]
     odd = (kinds[1:-1] & _RARE) > 0
     odd[:-1] |= inside & (points[:-1] == ord(".")) & (points[1:] == ord("."))
-    odd[:-1] |= inside & ((here & _HYPHEN) > 0) & ((after & _HYPHEN) > 0)
+    # Dashes side by side divide words; at the start of a chunk, as in --option, they do nothing.
+    odd[:-1] |= inside & ~begins[:-2] & ((here & _HYPHEN) > 0) & ((after & _HYPHEN) > 0)
     odd[:-1] |= inside & ((here & _DIGIT) > 0) & ((after & _AMOUNT) > 0)
     found = np.zeros(len(bounds) - 1, bool)
     found[np.searchsorted(bounds, np.flatnonzero(odd), side="right") - 1] = True
