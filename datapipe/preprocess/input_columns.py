@@ -1,0 +1,74 @@
+"""Whether the columns that a recipe carries along have one type in all of the input.
+
+What enters: source files. What leaves: nothing, or a SchemaError. Invariant: shards of different schemas are found out
+by the footers of the input, before any work, not by the shards, after all of it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from datapipe.errors import SchemaError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+    from datapipe.corpus import SourceFile
+    from datapipe.preprocess.recipe import Recipe
+
+_COLUMNAR: Final = ("parquet", "arrow")
+_AT_ONCE: Final = 16
+"""Footers fetched side by side: of a remote input each is a request or two."""
+
+
+def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_options: Mapping[str, Any] | None) -> None:
+    """Compare the types of `input.columns` in all files: formats without types give large_string.
+
+    Raises:
+        SchemaError: a column has two types, or some columnar files have it and others lack it.
+    """
+    names = recipe.input.columns
+    if not names or "*" in names or not any(file.format in _COLUMNAR for file in files):
+        return
+    found: dict[str, dict[str, str]] = {name: {} for name in names}  # column → type → the first file that has it
+    columnar = [file for file in files if file.format in _COLUMNAR]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        schemas = pool.map(lambda file: _schema(file, storage_options), columnar)
+        for file, schema in zip(columnar, schemas, strict=True):
+            if schema is None:
+                continue
+            for name in names:
+                kind = str(schema.field(name).type) if schema.names.count(name) == 1 else "not there"
+                found[name].setdefault(kind, file.name)
+    plain = next((file for file in files if file.format not in _COLUMNAR), None)
+    for name, kinds in found.items():
+        if plain is not None:
+            kinds.setdefault("large_string", plain.name)
+        if len(kinds) > 1:
+            (kind, one), (other, another) = list(kinds.items())[:2]
+            raise SchemaError(
+                f"the column {name!r} is {kind} in {one}, and {other} in {another}",
+                expected="one type in all of the input",
+                fix=f"convert the files, preprocess them apart, or leave {name} out of input.columns",
+            )
+
+
+def _schema(file: SourceFile, storage_options: Mapping[str, Any] | None) -> pa.Schema | None:
+    """The file's schema; None where it cannot be read: its reader will say why."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from datapipe.storage import open_store
+
+    try:
+        with open_store(file.root, storage_options=storage_options).open(file.path) as source:
+            if file.format == "parquet":
+                return pq.read_schema(source)
+            whole = source.read(6) == b"ARROW1"
+            source.seek(0)
+            return (pa.ipc.open_file(source) if whole else pa.ipc.open_stream(source)).schema
+    except (pa.ArrowException, StorageError, OSError, ValueError):
+        return None
