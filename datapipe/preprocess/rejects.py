@@ -95,6 +95,8 @@ def excerpts(table: pa.Table, row_ids: list[str]) -> list[str]:
 
 def _record(table: pa.Table, names: list[str], row: int) -> str:
     plain = {name: table.column(name)[row].as_py() for name in names}
+    if not plain:
+        return ""
     return json.dumps(plain, ensure_ascii=False, default=str)[:EXCERPT].replace("\0", "\ufffd")
 
 

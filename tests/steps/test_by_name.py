@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
@@ -63,6 +63,7 @@ def test_nested_options():
     st.dictionaries(st.text(min_size=1), st.builds(Column, type=st.text(), low=st.none() | st.floats(allow_nan=False))),
     st.dictionaries(st.text(min_size=1), st.floats(allow_nan=False, allow_infinity=False)),
 )
+@settings(deadline=None)
 def test_plain_and_back(columns, rates):
     """Plain options go through JSON with sorted keys and come back equal, order and all."""
     options = Options(columns=ByName(columns), rates=ByName(rates))

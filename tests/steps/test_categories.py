@@ -61,6 +61,7 @@ def test_each_value_alone(values, cut, each):
 
 
 @given(st.dictionaries(st.text(max_size=4), st.integers(1, 5), max_size=20), st.integers(1, 4), st.integers(0, 5))
+@settings(deadline=None)
 def test_the_vocabulary(counts, least, most):
     """The most frequent first, of equal counts the lesser text; what is left out is counted; order does not matter."""
     each = Categories(min_count=least, max_size=most)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
@@ -15,6 +15,7 @@ SHARES = st.sampled_from([0.0, 0.1, 0.25, 0.3, 1.0, 2.0, 3.0, 7.5, 1e-3])
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), SHARES), min_size=1, max_size=8), st.integers(0, 400))
+@settings(deadline=None)
 def test_counts(labels, total):
     """None beyond what there is, each within one of its share, together as many as fit; a share of 0 takes none."""
     available, shares = zip(*labels, strict=True)

@@ -7,7 +7,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.preprocess.sketches.moments import Moments, moments_of
@@ -20,6 +20,7 @@ def of(values):
 
 
 @given(FLOATS, FLOATS, FLOATS)
+@settings(deadline=None)
 def test_in_parts(a, b, c):
     """Merged from either end, parts give the whole's counts and bounds exactly, mean and variance but for rounding."""
     left, right = of(a).merged(of(b)).merged(of(c)), of(a).merged(of(b).merged(of(c)))
@@ -34,6 +35,7 @@ def test_in_parts(a, b, c):
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40))
+@settings(deadline=None)
 def test_against_exact_arithmetic(values):
     """Mean and standard deviation are those of exact fractions."""
     found = of(values)
