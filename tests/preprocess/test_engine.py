@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -94,6 +95,8 @@ class Strange(Task):
             raise ZeroDivisionError("by nought")
         if self.name == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.name == "slow":
+            time.sleep(0.1)
         return TaskRecord(key=self.key, stage=self.name, split=self.split, seconds=0.0, size=os.getpid())
 
 
@@ -114,12 +117,35 @@ def test_the_neighbours_of_a_task_that_kills(tmp_path):
     engine = open_engine(1, None, splits=4)
     tasks = [strange(name, tmp_path, str(i) * 32, i) for i, name in enumerate(["fine", "fine", "kill", "fine"])]
     done = []
-    with contextlib.closing(engine), pytest.raises(PreprocessError, match="worker_killed"):
+    with contextlib.closing(engine), pytest.raises(PreprocessError, match="worker_killed"):  # noqa: PT012  (it raises in the end)
         for task, record in engine.run(tasks):
             assert record.key == task.key
             done.append(task.split)
     assert 0 in done
     assert 2 not in done
+
+
+def test_workers_that_come_later_are_used(tmp_path, monkeypatch):
+    """A worker added during a run gets tasks; the number of workers that a run tells of follows."""
+    import distributed
+
+    from datapipe.preprocess import engine as engines
+
+    monkeypatch.setattr(engines, "LOOK", 0.1)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        engine = open_engine(None, cluster.scheduler_address, splits=60)
+        assert engine.workers == 1
+        pids = set()
+        with contextlib.closing(engine):
+            for number, (_, record) in enumerate(
+                engine.run(strange("slow", tmp_path, f"{n:032}", n) for n in range(60))
+            ):
+                pids.add(record.size)
+                if number == 1:
+                    cluster.scale(2)
+                    engine._client.wait_for_workers(2, timeout=60)
+            assert engine.workers == 2
+        assert len(pids) == 2
 
 
 def test_an_error_in_a_worker_comes_back_whole(scheduler, tmp_path):
