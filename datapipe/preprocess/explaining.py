@@ -14,6 +14,7 @@ from datapipe.errors import DatasetError
 from datapipe.preprocess.explanation import Explanation, StepSaid, Survivor
 from datapipe.preprocess.row_in_shards import in_shards, moved_in_shards
 from datapipe.preprocess.row_search import Place, find_row, nearest_ids, row_id_at
+from datapipe.preprocess.signals_file import base_fields
 from datapipe.preprocess.stored_run import open_stored_run
 from datapipe.steps.step import LABELS
 
@@ -219,7 +220,13 @@ def _lost_to(run: StoredRun, split: int, position: int) -> tuple[int, int] | Non
 
 def _measured(run: StoredRun, file: StageFile, step: StoredStep, row: dict[str, Any]) -> dict[str, Any]:
     """The step's signals by name, of a row that it measured."""
-    values = {name: row.get(column) for name, column in run.signal_columns(file, step).items()}
+    columns = run.signal_columns(file, step)
+    steps = [run.steps[place] for place in file.places]
+    if step.spec is None and sum(each.spec is None for each in steps) == 1:
+        # The one step whose code is not at hand (a user's own): what no other step of the stage has measured.
+        others = {column for each in steps for column in run.signal_columns(file, each).values()}
+        columns = {name: name for name in row if name not in others | {*base_fields(), *LABELS}}
+    values = {name: row.get(column) for name, column in columns.items()}
     return {} if all(value is None for value in values.values()) else values
 
 
