@@ -88,10 +88,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--peer", nargs=2)
+    parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.peer:
-        print(json.dumps(peer(*args.peer)))
+    if args.only:
+        side, source, output = args.only
+        print(json.dumps(peer(source, output) if side == "peer" else ours(source, output, args.workers)))
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -99,9 +100,14 @@ def main() -> None:
         for path in (root / "in").iterdir():
             path.read_bytes()
         load = os.getloadavg()[0]
-        command = [sys.executable, __file__, "--peer", str(root / "in"), str(root / "peer.parquet")]
-        other = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        mine = ours(str(root / "in"), str(root / "out"), args.workers)
+
+        def alone(side: str) -> dict:
+            # Each in a process of its own: the largest child of this one would be the other.
+            command = [sys.executable, __file__, "--workers", str(args.workers)]
+            command += ["--only", side, str(root / "in"), str(root / side)]
+            return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+        other, mine = alone("peer"), alone("ours")
     assert mine["rows"] == other["rows"], (mine, other)
     assert abs(mine["mean"] - other["mean"]) < 1e-9
     assert abs(mine["std"] - other["std"]) < 1e-9

@@ -26,7 +26,7 @@ class ByName(Mapping[str, T]):
             ValueError: a name comes twice.
         """
         pairs = tuple(items.items() if isinstance(items, Mapping) else items)
-        self._items = dict(pairs)
+        self._items: dict[str, T] = dict(pairs)
         if len(self._items) < len(pairs):
             names = [name for name, _ in pairs]
             raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} comes twice")

@@ -14,7 +14,6 @@ from datapipe.errors import ConfigError
 from datapipe.steps import StepSpec, options_from, plain_options
 from datapipe.steps.by_name import ByName
 
-
 EMPTY = ByName()
 
 
