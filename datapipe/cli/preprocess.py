@@ -55,17 +55,20 @@ def preprocess(
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")
     if on_poison not in {"fail", "continue"}:
         raise ConfigError(f"--on-poison {on_poison}", expected="fail or continue")
-    from datapipe.preprocess import parse_overrides, plan_run
+    from datapipe.preprocess import cores, parse_overrides, plan_run
     from datapipe.preprocess import preprocess as run_preprocess
 
     inputs, output = paths[:-1], paths[-1]
     overrides = parse_overrides(set_ or [])
     if dry_run:
         plan = plan_run(inputs, output, recipe=recipe, overrides=overrides, append=append)
+        from datapipe.preprocess import near_forecasts
+
+        needs = near_forecasts(plan, 1 if workers == 0 else workers or cores())
         if json:
-            console.emit({"ok": True, "plan": plan.as_dict()})
+            console.emit({"ok": True, "plan": plan.as_dict(), "forecasts": [each.as_dict() for each in needs]})
         else:
-            console.show(str(plan))
+            console.show("\n".join(map(str, [plan, *needs])))
         return
     policy: Literal["quarantine", "stop"] = "stop" if on_error == "stop" else "quarantine"
     with RunView(quiet=json) as view:

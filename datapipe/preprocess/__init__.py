@@ -24,6 +24,8 @@ import types
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from datapipe.preprocess.engine import cores
+    from datapipe.preprocess.estimate import near_forecasts
     from datapipe.preprocess.explaining import explain
     from datapipe.preprocess.explanation import Explanation
     from datapipe.preprocess.plan import Plan, build_plan
@@ -46,8 +48,10 @@ _HOME: Final = {
     "RunSummary": "summary",
     "Stage": "stage",
     "build_plan": "plan",
+    "cores": "engine",
     "explain": "explaining",
     "load_recipe": "recipe_file",
+    "near_forecasts": "estimate",
     "parse_overrides": "recipe_file",
     "plan_run": "survey",
     "retune": "retuning",
@@ -63,8 +67,10 @@ __all__ = [
     "RunSummary",
     "Stage",
     "build_plan",
+    "cores",
     "explain",
     "load_recipe",
+    "near_forecasts",
     "parse_overrides",
     "plan_run",
     "preprocess",

@@ -244,18 +244,12 @@ class _Run:
 
     def _pieces(self) -> Iterator[Batch]:
         """What is read of the corpus, piece by piece, tallied."""
-        from datapipe.corpus import Quarantined, ReadOptions, read_piece
+        from datapipe.corpus import Quarantined, read_piece
 
         task = self.task
         assert task.pieces is not None
         assert task.input is not None
-        options = ReadOptions(
-            text_column=task.input.text_column,
-            id_column=task.input.id_column,
-            columns=task.input.columns,
-            media_type=task.input.media_type,
-            max_row_bytes=task.input.max_row_bytes,
-        )
+        options = task.input.read_options()
         poison = {row.piece: row for row in task.skip}
         for number, piece in enumerate(task.pieces.pieces):
             place = f"{piece.file.name}:{piece.start}"

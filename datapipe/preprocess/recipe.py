@@ -17,6 +17,7 @@ from datapipe.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from datapipe.corpus import ReadOptions
     from datapipe.steps import StepSpec
 
 
@@ -30,6 +31,7 @@ class InputSettings:
         id_column: the field with the row's id; None: its place, "<file>:<position>".
         columns: further fields to carry along; of a table, the fields, or "*" for all that a file has.
         max_row_bytes: a longer row is quarantined, and never held in memory.
+        format: of files whose names do not say it ("jsonl", "parquet", "text", …); None: names must.
     """
 
     text_column: str | None = "text"
@@ -37,6 +39,7 @@ class InputSettings:
     columns: tuple[str, ...] = ()
     media_type: str = "text/plain"
     max_row_bytes: int = 64 << 20
+    format: str | None = None
 
     def __post_init__(self) -> None:
         if self.text_column == "" or self.id_column == "":
@@ -57,6 +60,23 @@ class InputSettings:
             )
         if self.max_row_bytes < 1:
             raise ConfigError(f"input.max_row_bytes = {self.max_row_bytes}", expected="at least 1")
+        if self.format is not None:
+            from datapipe.corpus import FORMATS
+
+            if self.format not in FORMATS:
+                raise ConfigError(f"input.format = {self.format!r}", expected=f"null, or one of {', '.join(FORMATS)}")
+
+    def read_options(self) -> ReadOptions:
+        """As the readers take them."""
+        from datapipe.corpus import ReadOptions
+
+        return ReadOptions(
+            text_column=self.text_column,
+            id_column=self.id_column,
+            columns=self.columns,
+            media_type=self.media_type,
+            max_row_bytes=self.max_row_bytes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ def survey(
 
     names = [str(each) for each in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     refuse_overlap(names, store)
-    discovery = discover(names, storage_options=storage_options)
+    discovery = discover(names, storage_options=storage_options, format=recipe.input.format)
     files = list(discovery.files)
     if not files:
         raise CorpusError(
