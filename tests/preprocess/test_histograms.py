@@ -39,3 +39,33 @@ def test_bins_hold_the_rows(tmp_path, split_bytes, tools):
     assert found.bytes_kept + sum(taken.bytes for taken in found.taken) == found.bytes_in
     assert found.tokens == ()
     assert found.languages == ()
+
+
+STEP = """
+import pyarrow as pa
+import pyarrow.compute as pc
+from datapipe.steps import declares
+
+@declares(reasons=("wrong_language",), gives=("language",))
+def tongue(table):
+    language = pc.if_else(pc.starts_with(table["text"], "le "), "fr", pa.scalar("en", pa.string()))
+    unsure = pc.equal(table["text"], "?")
+    language = pc.if_else(unsure, pa.scalar(None, pa.string()), language)
+    reasons = pc.if_else(pc.equal(language, "fr"), "wrong_language", pa.scalar(None, pa.string()))
+    return table.append_column("language", language).append_column("drop_reason", reasons)
+"""
+
+
+def test_languages_of_what_went_too(tmp_path):
+    """Rows are counted by the language they were told to have, in and out; one that was told none, by that."""
+    (tmp_path / "steps.py").write_text(STEP)
+    (tmp_path / "in").mkdir()
+    texts = ["le chat", "the cat", "a dog", "le chien", "?", "a dog"]
+    (tmp_path / "in" / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    recipe = {"name": "r", "steps": ["decode", f"{tmp_path / 'steps.py'}:tongue", "exact_duplicates"]}
+    datapipe.preprocess(tmp_path / "in", tmp_path / "out", recipe=recipe, workers=0)
+    found = histograms(open_stored_run(tmp_path / "out"))
+    assert found.languages == (("en", 3, 2), ("fr", 2, 0), ("", 1, 1))
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Language</h2>" in html
+    assert "not told" in html
