@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ConfigError
+from datapipe.steps.c4_lines import REMOVED
 from datapipe.steps.columns import mark, set_column, set_columns
 from datapipe.steps.options import in_range
 from datapipe.steps.step import StepSpec
@@ -33,14 +34,13 @@ if TYPE_CHECKING:
 
 REASONS: Final = ("c4_too_few_paragraphs", "lorem_ipsum", "curly_bracket", "too_few_sentences")
 """datatrove's names (the first is its "< 3 paragraphs")."""
-_REMOVED: Final = ("too_long_word", "no_terminal_punct", "too_few_words", "javascript", "policy")
 SIGNALS: Final = (
     "c4.long_paragraphs",
     "c4.lorem_line",
     "c4.curly_line",
     "c4.sentences",
     "c4.lines",
-    *(f"c4.removed_{reason}" for reason in _REMOVED),
+    *(f"c4.removed_{reason}" for reason in REMOVED),
 )
 
 
@@ -131,7 +131,7 @@ def c4_clean(
         clean.curly,
         sums[clean.offsets[1:]] - sums[clean.offsets[:-1]],
         clean.lines,
-        *(clean.removed[reason] for reason in _REMOVED),
+        *(clean.removed[reason] for reason in REMOVED),
     )
     signals = pa.table({name: pa.array(each, pa.int64()) for name, each in zip(SIGNALS, values, strict=True)})
     return text, signals, kept.grouped(text, clean.offsets) if kept is not None else None

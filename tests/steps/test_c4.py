@@ -99,21 +99,6 @@ def test_by_sentences():
     assert ran(text, **options | {"min_num_sentences": 4})[0] == "too_few_sentences"
 
 
-def test_counts_of_removed_lines():
-    """Every line that went is counted by its reason; lines in = lines kept + lines removed."""
-    text = f"Title\nno mark at end\nTwo words.\nUse javascript for it.\nThe terms of use.\n{FIVE}\n{'x' * 1001}"
-    _, signals, _ = c4_clean(segment(column([text, "", FIVE])), C4Options())
-    rows = signals.to_pylist()
-    assert {name: rows[0][f"c4.removed_{name}"] for name in REMOVED} == {
-        "too_long_word": 1,
-        "no_terminal_punct": 2,
-        "too_few_words": 1,
-        "javascript": 1,
-        "policy": 1,
-    }
-    assert [row["c4.lines"] for row in rows] == [7, 0, 1]
-
-
 def test_the_next_step_knows_the_words():
     """What is remembered of the cleaned text is what segmenting it would find."""
     texts = [f"{FIVE}\ntitle\nAs in [1] said. And (so) on.", "no", f"{FIVE}\n\n A  b c[2].", FIVE]

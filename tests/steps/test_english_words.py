@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.steps.english_words import LONGEST_URL, split_chunk
-from datapipe.steps.word_exceptions import EXCEPTIONS
 
 # Written down from spaCy 3.8.18, `spacy.blank("en")`; words divided by spaces.
 GOLDEN = {
@@ -181,17 +180,6 @@ GOLDEN = {
 def test_golden(chunk):
     """The words are spaCy's."""
     assert " ".join(split_chunk(chunk)) == GOLDEN[chunk]
-
-
-def test_exceptions_are_spacys():
-    """All 1,347 of spaCy's exceptions but the four of white space are there, and each is split by its own table."""
-    assert len(EXCEPTIONS) == 1343
-    for text, words in EXCEPTIONS.items():
-        assert "".join(words) == text
-        assert "".join(split_chunk(text)) == text
-    assert EXCEPTIONS["I'd've"] == ("I", "'d", "'ve")
-    assert "its" not in EXCEPTIONS
-    assert EXCEPTIONS["can’t"] == ("ca", "n’t")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).map(lambda s: "".join(s.split())))

@@ -14,7 +14,6 @@ from datapipe.errors import ConfigError
 from datapipe.steps import segmentation as module
 from datapipe.steps.english_words import split_chunk
 from datapipe.steps.segmentation import Segmentation, segment, segmented
-from datapipe.steps.segmentation_parts import segment_lines
 
 SPACES = " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXTS = st.lists(
@@ -132,26 +131,3 @@ class TestSharing:
         assert before.lists().to_pylist()[0][59] == "early59"
         assert before.sums(before.table.chars).tolist() == [sum(len(f"early{i}") for i in range(60))]
         assert after.lists().to_pylist() == [["early3", "late"]]
-
-
-LINES = st.lists(st.text("ab.('1 \t", max_size=12).map(str.strip), min_size=1, max_size=6)
-
-
-@given(st.lists(LINES, min_size=1, max_size=4), st.data())
-@settings(deadline=None, max_examples=200)
-def test_lines_cut_out(documents, data):
-    """Lines taken from documents, some of them rewritten, are segmented as if they were new."""
-    words = segment(column(["\n".join(lines) for lines in documents]))
-    all_lines = [line for lines in documents for line in lines]
-    keep = data.draw(st.lists(st.booleans(), min_size=len(all_lines), max_size=len(all_lines)))
-    changed = data.draw(st.lists(st.booleans(), min_size=len(all_lines), max_size=len(all_lines)))
-    counts = np.cumsum([0] + [len(line.split()) for line in all_lines])
-    kept = [i for i, k in enumerate(keep) if k]
-    texts = [all_lines[i] + " x." if changed[i] else all_lines[i] for i in kept]
-    arrays = [np.array(values, np.int64) for values in ([counts[i] for i in kept], [counts[i + 1] for i in kept])]
-    lines = pa.array(texts, pa.large_string())
-    found = segment_lines(words, lines, *arrays, np.array([changed[i] for i in kept], bool))
-    expected = segment(column(texts))
-    assert found.lists().to_pylist() == expected.lists().to_pylist()
-    for name in ("starts", "ends", "offsets", "documents"):
-        assert getattr(found.chunks, name).tolist() == getattr(expected.chunks, name).tolist()
