@@ -10,6 +10,7 @@ Invariant: kill it at any time and call it again, with any number of workers: th
     plan, step_order                   the stages, cut at global steps
     stage_tasks, tasks, execute        tasks: paths in, records out; map_task, duplicates_task, vocabulary_task
     engine                             where they run: here, or on Dask
+    limits, guard, poison              what a task may use; rows that do harm, found and left out
     work, output_folder                what is done, whose folder it is
     row_ledger, rejects, publishing    what became of every row; the dataset, published last
     signals_file, stored_run           what steps measured, kept with the dataset

@@ -33,8 +33,6 @@ def claim(store: Store) -> Iterator[WorkFolder]:
     Raises:
         OutputError: it is a file, holds something else, or another run holds it.
     """
-    from datapipe.storage.local import LocalStore
-
     check_ours(store)
     with contextlib.ExitStack() as stack:
         path = store.local_path(LOCK)
@@ -44,12 +42,18 @@ def claim(store: Store) -> Iterator[WorkFolder]:
             stack.enter_context(lease(store))
         if not store.exists(MARKER):
             store.put(MARKER, b'{"format": "datapipe-work"}\n')
-        if isinstance(store, LocalStore):
-            # Files that a store was writing when its process was killed: nobody else writes here, we hold the lock.
-            store.sweep()
         work = WorkFolder(store)
-        work.sweep_scratch()
+        sweep(work)
         yield work
+
+
+def sweep(work: WorkFolder) -> None:
+    """Remove what killed processes left half written; nobody else writes here: the lock is ours, no task runs."""
+    from datapipe.storage.local import LocalStore
+
+    if isinstance(work.store, LocalStore):
+        work.store.sweep()
+    work.sweep_scratch()
 
 
 def check_ours(store: Store) -> None:

@@ -20,7 +20,7 @@ from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.limits import BATCH_SECONDS, MEMORY, Limits
 from datapipe.preprocess.made import Made
 from datapipe.preprocess.meter import Meter
-from datapipe.preprocess.output_folder import check_ours, claim
+from datapipe.preprocess.output_folder import check_ours, claim, sweep
 from datapipe.preprocess.poison import PoisonRow, keys_with_poison, known_task, poison_error, poison_file
 from datapipe.preprocess.publishing import nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
@@ -256,6 +256,7 @@ class _Run:
     def finish(self, started: float, skipped: Mapping[str, int], *, known: int, keep_work: bool) -> RunSummary:
         """Publish, tidy up, sum up."""
         self.close()
+        sweep(self.work)  # a worker may have died in the middle of a file
         last = self.plan.stages[-1].number
         rejects = with_survivors(self.rejects.rows(), self._made, self.store)
         manifest = publish_run(

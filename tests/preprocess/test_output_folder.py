@@ -113,6 +113,17 @@ def test_a_disk_that_fills_up(corpus, small_disk, tools, undisturbed, workers):
     assert tools.published(output) == undisturbed[0]
 
 
+def test_what_a_dead_worker_left(corpus, tmp_path, tools, undisturbed):
+    """A file that was half written when its worker was killed, in a folder that is published: swept at the end."""
+
+    def leave(_):
+        (tmp_path / "index").mkdir(exist_ok=True)
+        (tmp_path / "index" / ".datapipe-tmp-0123").write_bytes(b"half")
+
+    datapipe.preprocess(corpus, tmp_path, workers=0, overrides=tools.overrides, on_progress=leave)
+    assert tools.published(tmp_path) == undisturbed[0]
+
+
 @pytest.mark.parametrize("where", [".", "out", "deep/er/out"])
 def test_an_output_inside_the_input(tmp_path, where):
     """… would be the next run's input: refused, also through a link."""
