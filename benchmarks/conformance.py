@@ -33,10 +33,12 @@ import pyarrow.parquet as pq
 
 from datapipe.steps import Keys, bind, run_steps
 from datapipe.steps.c4 import C4Options, c4_clean, c4_reasons
+from datapipe.steps.english_words import LONGEST_URL
 from datapipe.steps.fineweb import FineWebOptions, fineweb_reasons, fineweb_signals
 from datapipe.steps.gopher_quality_datatrove import GopherQualityDatatroveOptions, gopher_reasons, gopher_signals
 from datapipe.steps.gopher_repetition import GopherRepetitionOptions, repetition_reasons, repetition_signals
 from datapipe.steps.segmentation import Segmentation, segment
+from datapipe.steps.word_exceptions import EXCEPTIONS
 
 HERE = Path(__file__).parent
 LINE_RULES = {
@@ -81,27 +83,30 @@ def verdicts(words, counts_of=None):
     return found, texts
 
 
-def cause(text, reason, own, theirs):
-    """Why a decision could differ."""
-    if reason and reason.startswith("raises"):
-        return "datatrove raises (it divides by the length of an empty text); here no rule is broken"
+def word_cause(text, own, theirs):
+    """Why the words of a document differ from spaCy's."""
     if "IS_ALPHA" in text:
         return "the text holds IS_ALPHA, which datatrove cuts out because spaCy fails on it"
-    if own == theirs:
-        return "NOT EXPLAINED: the words are the same"
     at = next((i for i, (a, b) in enumerate(zip(own, theirs, strict=False)) if a != b), min(len(own), len(theirs)))
-    near = (own[at : at + 2], theirs[at : at + 2])
-    if any("".join(own[k : k + 2]) in text for k in (at,)) and max(map(len, own[at : at + 1]), default=0) > 4096:
-        return "a chunk of more than 4,096 characters that spaCy takes for a URL"
-    if all(len(word) < 9 and not word.isalnum() for pair in near for word in pair):
-        return "punctuation that would be an emoticon but for a space in or beside it"
-    return f"NOT EXPLAINED: words differ, {near}"
+    here, there = (*own[at : at + 1], ""), (*theirs[at : at + 1], "")
+    if here[0] in EXCEPTIONS or there[0] in EXCEPTIONS:
+        return "an emoticon beside one that a space breaks ('[ :]'), which spaCy then leaves broken"
+    if max(len(here[0]), len(there[0])) > LONGEST_URL:
+        return f"a chunk of more than {LONGEST_URL:,} characters that spaCy takes for a URL"
+    return f"NOT EXPLAINED: {own[at : at + 2]} against {theirs[at : at + 2]}"
+
+
+def cause(text, reason, own, theirs):
+    """Why a decision differs."""
+    if reason and reason.startswith("raises"):
+        return "datatrove raises (it divides by the length of an empty text); here no rule is broken"
+    return "NOT EXPLAINED: the words are the same" if own == theirs else word_cause(text, own, theirs)
 
 
 def compare(table, folder):
     """Counts of agreement, and differences by cause."""
     agree = {name: collections.Counter() for name in SETS}
-    causes = {name: collections.Counter() for name in SETS}
+    causes = {name: collections.Counter() for name in (*SETS, "words")}
     same_words, texts_differ, done = collections.Counter(), collections.Counter(), 0
     for path in sorted(Path(folder).glob("part-*.arrow")):
         peer = pa.ipc.open_file(path).read_all()
@@ -125,6 +130,8 @@ def compare(table, folder):
         own_words, their_words = native.lists().to_pylist(), theirs.to_pylist()
         for i, (mine, other) in enumerate(zip(own_words, their_words, strict=True)):
             same_words["English" if english[i] else "other", mine == other] += 1
+            if mine != other:
+                causes["words"][word_cause(plain[i], mine, other)] += 1
         for name in SETS:
             reasons = peer[name].to_pylist()
             for i, reason in enumerate(reasons):
@@ -200,7 +207,7 @@ def report(table, result, peer, timing):
         + f". Cleaned texts of kept documents that differ: {sum(texts_differ.values()):,}.",
         "",
         "Differences by cause: "
-        + ("; ".join(f"{name}: {n} × {why}" for name in SETS for why, n in causes[name].items()) or "none")
+        + ("; ".join(f"{name}: {n} × {why}" for name in causes for why, n in causes[name].items()) or "none")
         + ".",
     ]
     if timing is not None:
@@ -231,7 +238,7 @@ def broken(result):
              if agree[name]["given"] != agree[name]["given, same"]]  # fmt: skip
     found += [f"{name}: below 99% of English documents" for name in SETS
               if agree[name]["English, same"] < 0.99 * agree[name]["English"]]  # fmt: skip
-    return found + [f"{name}: {why}" for name in SETS for why in causes[name] if why.startswith("NOT EXPLAINED")]
+    return found + [f"{name}: {why}" for name in causes for why in causes[name] if why.startswith("NOT EXPLAINED")]
 
 
 def main():

@@ -94,8 +94,8 @@ def _grams(
     """
     import numpy as np
 
-    salt = (np.arange(len(bounds) - 1, dtype=np.uint64) + np.uint64(1)) * np.uint64(_SALT)
-    gram: npt.NDArray[np.uint64] = key + np.repeat(salt, np.diff(bounds)) * scale
+    salt: npt.NDArray[np.uint64] = (np.arange(len(bounds) - 1, dtype=np.uint64) + np.uint64(1)) * np.uint64(_SALT)
+    gram = key + np.repeat(salt, np.diff(bounds)) * scale
     for n in range(2, max(wanted, default=0) + 1):
         too_late = bounds[1:] - n + 1
         too_late = too_late[too_late >= bounds[:-1]]
