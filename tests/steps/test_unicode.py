@@ -28,7 +28,10 @@ def run(texts, **options):
         ("a\r\nb\rc\nd", "a\nb\nc\nd"),
         ("a\r\r\nb", "a\n\nb"),
         ("page\x0cpage\x0bline\x85end", "page\npage\nline\nend"),
-        ("bell\x07 esc\x1b[0m del\x7f c1\x9f", "bell esc[0m del c1"),
+        (
+            "bell\x07 esc\x1b[0m del\x7f c1\x9f",
+            "bell esc[0m del c1Ÿ",
+        ),  # a C1 control is Windows-1252's, as for browsers
         ("tab\tstays", "tab\tstays"),
         ("trail  \t\nnext\u00a0\u3000\n\nend  ", "trail\nnext\n\nend"),
         ("\n\n  start", "start"),
@@ -36,6 +39,14 @@ def run(texts, **options):
         ("  indented line\n    kept", "indented line\n    kept"),
         ("👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧"),
         ("שלום\u200f", "שלום\u200f"),
+        ("a\u202eb\u202c", "ab\u202c"),
+        ("cafÃ©", "café"),
+        ("cafÃƒÂ©", "café"),  # twice
+        ("â€œquotedâ€\x9d \x93too\x94", "“quoted” “too”"),
+        ("Ã\x85ngstrom\x85line", "Ångstrom\nline"),
+        ("naïve Ärger œuvre Ða", "naïve Ärger œuvre Ða"),  # looks odd, is right
+        ("one line cafÃ©\nthe next naïve", "one line café\nthe next naïve"),
+        ("caf\u00c3\0\u00a9", "café"),  # is mojibake only once the NUL is gone
         ("\U0010ffff", "\U0010ffff"),
     ],
 )
@@ -49,7 +60,9 @@ def test_empty_is_dropped(text):
     """A row with nothing left is dropped as empty, and its neighbours stay."""
     ran = run(["a", text, "b"])
     assert ran.table["text"].to_pylist() == ["a", "b"]
-    assert ran.marked.to_pylist() == [{"row_id": "1", "step": "unicode", "kind": "drop", "reason": "empty"}]
+    assert ran.marked.to_pylist() == [
+        {"row_id": "1", "step": "unicode", "kind": "drop", "reason": "empty", "detail": None}
+    ]
 
 
 def test_zero_width():
@@ -96,5 +109,44 @@ def test_invariant(texts, zero_width, strip):
 def test_nfc_is_pythons(texts):
     """The columnar NFC is unicodedata's, for every string of characters that this Python knows."""
     expected = [unicodedata.normalize("NFC", text) for text in texts]
-    got = run(texts, strip=False).table["text"].to_pylist()
+    got = run(texts, strip=False, mojibake=False, bidi="none").table["text"].to_pylist()
     assert got == [text for text in expected if text.strip()]
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "expected"),
+    [
+        ({"mojibake": False}, "cafÃ©", "cafÃ©"),
+        ({"bidi": "none"}, "a\u202eb\u2066", "a\u202eb\u2066"),
+        ({"bidi": "all"}, "a\u202eb\u2066c\u200f", "abc"),
+        ({"single_blanks": True}, "a  b\t\u00a0c\n  d", "a b c\n d"),
+        ({"max_blank_lines": 1}, "a\n\n\n\nb\n \n \nc\n\nd", "a\n\nb\n\nc\n\nd"),
+        ({"max_blank_lines": 0}, "a\n\n\nb\nc", "a\nb\nc"),
+        ({"max_blank_lines": 1, "strip": False}, "a\n \n \n  b", "a\n\n  b"),
+    ],
+)
+def test_options(options, text, expected):
+    """What is kept and what goes, as the options say."""
+    assert run([text, "clean"], **options).table["text"].to_pylist() == [expected, "clean"]
+
+
+def test_mojibake_is_counted():
+    """Repaired rows are counted, those that merely looked odd are not."""
+    ran = run(["cafÃ©", "café", "naïve Ärger", "\x93quoted\x94"])
+    assert ran.counters == {"unicode.mojibake": 2}
+    assert ran.signals["unicode.mojibake"].to_pylist() == [1, 0, 0, 1]
+
+
+def test_nfc_suspects_are_all():
+    """Every character that NFC changes, or composes with the one before it, is looked for; so clean rows are in NFC."""
+    import polars as pl
+
+    from datapipe.steps.unicode import _NOT_NFC
+
+    every = pl.Series([chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000])
+    suspect = set(every.filter(every.str.contains(_NOT_NFC)).to_list())
+    assert set(every.filter(every.str.normalize("NFC") != every).to_list()) <= suspect
+    parts = every.str.normalize("NFD").to_list()
+    assert {character for part in parts for character in part[1:]} <= suspect
+    assert {c for c in every.to_list() if unicodedata.combining(c)} <= suspect
+    assert len(suspect) < 10_000
