@@ -99,14 +99,19 @@ def unicode(table: pa.Table, keys: Keys, *, options: UnicodeOptions) -> pa.Table
 
     series = to_polars(text_of(table))
     if options.mojibake:
-        series, mended = repaired(series)
-        series = _cleaned(series, options)
+        looked_at, mended = repaired(series)
+        series = _cleaned(looked_at, options)
         for _ in range(_ROUNDS):
-            series, changed = repaired(series)
-            if not changed.any():
+            # What is as it was when it was looked at holds nothing new.
+            places = (series != looked_at).arg_true()
+            looked_at, changed = repaired(series.gather(places))
+            changed_places = places.filter(changed)
+            if not len(changed_places):
                 break
-            mended |= changed
-            series = _changed(series, changed, lambda some: _cleaned(some, options))
+            mended = mended.scatter(changed_places, True)
+            series = series.clone().scatter(places, looked_at)
+            looked_at = series.clone()
+            series = _changed(series, mended, lambda some: _cleaned(some, options))
     else:
         series, mended = _cleaned(series, options), pl.repeat(False, len(series), dtype=pl.Boolean, eager=True)
     empty = ~series.str.contains(r"\S")
