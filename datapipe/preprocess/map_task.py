@@ -207,7 +207,7 @@ class _Run:
             for collector in self.collectors:
                 if collector.as_read:
                     collector.add(table)
-            ran = run_steps(table, self.by_row, self.keys)
+            ran = run_steps(table, self.by_row, self.keys, side_by_side=self.task.signals == "all")
             self.tally.costs(ran.per_step)
             self.tally.marked(ran.marked, table)
             self.tally.counted(ran.counters)

@@ -75,6 +75,7 @@ class Plan:
                 "writes": list(stage.writes),
                 "input": recipe["input"] if stage.kind == MAP and stage.source is None else None,
                 "output": {**recipe["output"], "split_bytes": None} if SHARD in stage.writes else None,
+                "signals": recipe["output"]["signals"] if stage.kind == MAP else None,
             }
         )
 

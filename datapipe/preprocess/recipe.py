@@ -89,6 +89,8 @@ class OutputSettings:
         row_group_rows: rows in a row group, the unit that a loader reads.
         split_bytes: stored input bytes that one task reads; None: chosen from the size of the input.
         columns: which columns the shards hold; None: all that the steps leave.
+        signals: which rows rules that stand in a row are measured on: "all" that reach the first of them, so that
+            `retune` knows what each would have said; "seen": what the rules before left, which is up to twice as fast.
     """
 
     format: Literal["parquet", "arrow"] = "parquet"
@@ -96,6 +98,7 @@ class OutputSettings:
     row_group_rows: int = 1024
     split_bytes: int | None = None
     columns: tuple[str, ...] | None = None
+    signals: Literal["all", "seen"] = "all"
 
     def __post_init__(self) -> None:
         if self.row_group_rows < 1:

@@ -62,6 +62,7 @@ def _map_tasks(stage: Stage, made: Made, input_options: Mapping[str, Any] | None
                 for option, each in by.items()
             ),
             settings=settings,
+            signals=plan.recipe.output.signals,
             writes=stage.writes,
             pieces=split,
             input=plan.recipe.reading(),

@@ -108,6 +108,7 @@ class MapTask(Task):
         steps: name and plain options of each.
         files: (place in `steps`, option, paths in the output store): what the option's local files are here.
         settings: what passes set for their collectors.
+        signals: see `OutputSettings`.
         writes: see `plan.Stage`.
         pieces: what to read of the corpus; None: read `rows`.
         rows: a rows file in the output store.
@@ -123,6 +124,7 @@ class MapTask(Task):
     writes: tuple[str, ...]
     files: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    signals: str = "all"
     pieces: Split | None = field(default=None, repr=False)
     input: InputSettings | None = None
     input_options: Mapping[str, Any] | None = field(default=None, repr=False)

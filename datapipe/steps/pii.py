@@ -1,8 +1,8 @@
 """pii: personal data and secrets in the text become typed placeholders.
 
 What enters: `text`. What leaves: the text with `<EMAIL_1>`, `<PHONE_1>`, … in place of what was found, and how many
-there were of each type. Invariant: within a document one value has one placeholder, numbered by first occurrence, so that who
-wrote to whom can still be read; a redacted text is left as it is.
+there were of each type. Invariant: within a document one value has one placeholder, numbered by first occurrence, so
+that who wrote to whom can still be read; a redacted text is left as it is.
 
 What is found, and how surely, is said in `pii_patterns`.
 """

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps import (
+    blocklist,
+    boilerplate,
     c4,
     categories,
     decode,
@@ -28,15 +30,16 @@ from datapipe.steps import (
     normalise,
     pack,
     pii,
-    pii,
     repeated_lines,
     repeated_paragraphs,
+    safety_score,
     sample,
     schema_cast,
     shuffle_rows,
     sort_rows,
     tokenize_text,
     unicode,
+    url_filter,
     vocabulary,
 )
 from datapipe.steps.options import nearest, options_from, plain_options
@@ -54,6 +57,7 @@ _HOMES: Final = (
     schema_cast,
     html_to_text,
     unicode,
+    boilerplate,
     language,
     sample,
     gopher_quality,
@@ -61,6 +65,9 @@ _HOMES: Final = (
     gopher_repetition,
     c4,
     fineweb,
+    url_filter,
+    blocklist,
+    safety_score,
     pii,
     exact_duplicates,
     near_duplicates,

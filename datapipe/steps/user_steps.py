@@ -108,6 +108,15 @@ def user_spec(name: str, *, folder: str | Path | None = None, source: str | None
     )
 
 
+def load_function(path: str, called: str) -> Callable[..., Any]:
+    """A function of a Python file, loaded once per content of the file.
+
+    Raises:
+        ConfigError: the file cannot be loaded, or has no such function.
+    """
+    return _load(path if path.endswith(".py") else f"{path}.py", Path(path), called)
+
+
 def _source_of(place: str, folder: Path) -> Path:
     if place.endswith(".py"):
         path = (folder / place).resolve()

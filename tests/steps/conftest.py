@@ -103,6 +103,9 @@ def input_of(bound):
         if name == "html_to_text":
             kinds = ["text/html" if i % 2 else "text/plain" for i in range(len(texts))]
             return table.set_column(1, "media_type", pa.array(kinds, pa.string()))
+        if name == "url_filter":
+            urls = [f"https://www.{'bad' if i % 3 else 'good'}.example/{text[:20]}" for i, text in enumerate(texts)]
+            return table.append_column("url", pa.array(urls, pa.string()))
         if name == "pack":
             return run_steps(table, [bound("tokenize")], Keys()).table
         return table

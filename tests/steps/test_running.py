@@ -346,3 +346,15 @@ class TestSignals:
         assert ran.signals["kind"].to_pylist() == kinds
         assert ran.table["value"].to_pylist() == [i for i, step in enumerate(expected) if step is None]
         assert ran.marked.num_rows + ran.table.num_rows == len(marks)
+
+
+def test_in_turn_gives_the_same_rows_for_less():
+    """Judged steps one after the other keep and drop the same rows for the same reasons, and measure fewer."""
+    text = "the cat sat with a dog and that was it, to be sure. " * 10
+    table = pa.table({"row_id": ["a", "b", "c"], "text": [text, "too short", text * 3 + "\n- x" * 400]})
+    steps = [bind("gopher_quality@datatrove"), bind("gopher_repetition@datatrove"), bind("fineweb@datatrove")]
+    beside, in_turn = (run_steps(table, steps, Keys(), side_by_side=each) for each in (True, False))
+    assert in_turn.table.equals(beside.table)
+    assert in_turn.marked.equals(beside.marked)
+    assert [step.rows_measured for step in beside.per_step] == [3, 3, 3]
+    assert in_turn.per_step[1].rows_measured < 3

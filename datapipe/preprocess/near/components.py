@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-IN_MEMORY: Final = 20_000_000
-"""Links that are resolved in memory: 1.5 GB would be needed for them; fewer where a caller says so."""
+IN_MEMORY: Final = 4_000_000
+"""Links that are resolved in memory, some 600 MB with all that is held beside them: within a worker's budget of 1 GiB;
+fewer where a caller says so."""
 _HASH: Final = 0x9E3779B97F4A7C15
 
 
