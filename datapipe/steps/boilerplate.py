@@ -3,7 +3,9 @@ r"""boilerplate: lines that are not the author's go out of a text: repeated ones
 `text` enters and leaves with fewer lines; what went is counted. A line ends at "\n" (the step `unicode` makes it so)
 and is looked at without the white space at its ends. Three rules:
 
-- A line of at least `min_repeated_chars` characters that the same text had before goes; its first occurrence stays.
+- A line of at least `min_repeated_chars` characters, three in five of them letters, that the same text has at least
+  `min_occurrences` times stays where it is first and goes elsewhere. Code and tables repeat lines too; most of theirs
+  have fewer letters.
 - A line of at most `max_policy_chars` characters that holds a phrase of `boilerplate_phrases` goes.
 - Menus: of the lines before the first and after the last line of prose, those of a run of at least `min_menu_lines`
   short lines that are made of words alone (letters, digits, and what menus put between them) go. A line of prose has 40
@@ -43,6 +45,9 @@ POLICY: Final = "boilerplate.policy_lines"
 MENU: Final = "boilerplate.menu_lines"
 COUNTS: Final = (REPEATED, POLICY, MENU)
 
+_LETTERS: Final = 0.6
+"""Share of letters in a line of words: English prose has 0.8, "if (state == NULL) {" 0.55."""
+
 _UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _PROSE: Final = rf"(?:^.{{39,}}|^.*[{_UNSPACED}].{{13,}})[.!?…。！？।؟۔][\"'”’»)\]』」）]*$"
 _MENU_LINE: Final = r"^(?:[•·*–-]\s*)?[\p{L}\p{N}][\p{L}\p{M}\p{N} \t&'’+/|›»·(),-]{0,29}$"
@@ -54,12 +59,14 @@ class BoilerplateOptions:
 
     Attributes:
         repeated: remove repeated lines. min_repeated_chars: shorter ones may repeat ("}", "Example:").
+        min_occurrences: a line that a text has less often may repeat.
         policy: remove policy lines. max_policy_chars: longer ones are prose.
         menus: remove menus. min_menu_lines: as many short lines, one after the other, are one.
     """
 
     repeated: bool = True
     min_repeated_chars: int = 20
+    min_occurrences: int = 3
     policy: bool = True
     max_policy_chars: int = 200
     menus: bool = True
@@ -67,6 +74,7 @@ class BoilerplateOptions:
 
     def __post_init__(self) -> None:
         in_range("boilerplate.min_repeated_chars", self.min_repeated_chars, 1)
+        in_range("boilerplate.min_occurrences", self.min_occurrences, 2)
         in_range("boilerplate.max_policy_chars", self.max_policy_chars, 1)
         in_range("boilerplate.min_menu_lines", self.min_menu_lines, 2)
 
@@ -119,17 +127,32 @@ def _judged(text: pl.Series, options: BoilerplateOptions) -> pl.DataFrame:
     )
     kinds = []
     if options.repeated:
-        long = pl.col("bare").str.len_chars() >= options.min_repeated_chars
-        kinds.append(pl.when(long & ~pl.struct("row", "bare").is_first_distinct()).then(0))
+        lines = lines.with_columns(again=_repeated_lines(lines, options.min_repeated_chars, options.min_occurrences))
+        kinds.append(pl.when("again").then(0))
     if options.policy:
         short = (pl.col("bare").str.len_bytes() > 0) & (pl.col("bare").str.len_chars() <= options.max_policy_chars)
         kinds.append(pl.when(short & pl.col("bare").str.contains(_policy_pattern())).then(1))
     if options.menus:
-        menu = _menu_lines(lines, options.min_menu_lines)
-        lines = lines.with_columns(menu=menu)
+        lines = lines.with_columns(menu=_menu_lines(lines, options.min_menu_lines))
         kinds.append(pl.when("menu").then(2))
     kind = pl.coalesce(kinds) if kinds else pl.lit(None)
     return lines.select("row", "line", kind.cast(pl.UInt8).alias("kind"))
+
+
+def _repeated_lines(lines: pl.DataFrame, chars: int, times: int) -> pl.Series:
+    """Which lines their text had before, often enough: Boolean[lines]. `row` and `bare` are read."""
+    import polars as pl
+
+    bare = pl.col("bare")
+    found = (
+        lines.select("row", "bare")
+        .with_row_index("place")
+        .filter(bare.str.len_chars() >= chars)
+        .filter(pl.len().over("row", "bare") >= times)
+        .filter(bare.str.count_matches(r"\p{L}") / bare.str.len_chars() >= _LETTERS)
+        .filter(~pl.struct("row", "bare").is_first_distinct())
+    )
+    return pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True).scatter(found["place"], True)
 
 
 def _menu_lines(lines: pl.DataFrame, least: int) -> pl.Series:

@@ -61,9 +61,11 @@ def test_golden():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"{PROSE}\n{PROSE}", PROSE),
-        (f"{PROSE}\n\n\n{PROSE}\n\n\n{MORE}", f"{PROSE}\n\n{MORE}"),
-        (f"{PROSE}\n{PROSE.upper()}", f"{PROSE}\n{PROSE.upper()}"),  # another line
+        (f"{PROSE}\n{PROSE}\n{PROSE}", PROSE),
+        (f"{PROSE}\n{PROSE}", None),  # twice may be meant
+        (f"{PROSE}\n\n\n{PROSE}\n\n\n{MORE}\n{PROSE}", f"{PROSE}\n\n{MORE}"),
+        (f"{PROSE}\n" + "if (state === NULL) {\n" * 5 + MORE, None),  # code
+        (f"{PROSE}\n{PROSE}\n{PROSE.upper()}", None),  # another line
         ("}\n" * 9 + PROSE, "}\n" * 9 + PROSE),  # short lines may repeat
         (f"Wir verwenden Cookies.\n{PROSE}", PROSE),
         (f"PRIVACY POLICY\n{PROSE}", PROSE),
@@ -91,7 +93,7 @@ def test_rules(text, expected):
 
 def test_rows_are_apart():
     """A line is repeated within its own text only, and a menu does not reach over two."""
-    texts = [PROSE, PROSE, f"{PROSE}\n1\n2\n3", f"4\n5\n6\n7\n{PROSE}"]
+    texts = [PROSE, PROSE, PROSE, f"{PROSE}\n1\n2\n3", f"4\n5\n6\n7\n{PROSE}"]
     assert run(texts).table["text"].to_pylist() == texts
 
 
@@ -105,11 +107,11 @@ def test_nothing_left_is_dropped():
 @pytest.mark.parametrize(("off", "stays"), [("repeated", PROSE), ("policy", "It uses cookies."), ("menus", "four")])
 def test_each_rule_can_be_switched_off(off, stays):
     """Without its rule a line stays, and the others still go."""
-    text = f"{PROSE}\n{PROSE}\nIt uses cookies.\none\ntwo\nthree\nfour\nfive\nsix"
+    text = f"{PROSE}\n{PROSE}\n{PROSE}\nIt uses cookies.\none\ntwo\nthree\nfour\nfive\nsix"
     assert run([text]).table["text"].to_pylist() == [PROSE]
     got = run([text], **{off: False}).table["text"][0].as_py().split("\n")
     assert stays in got[1:]
-    assert len(got) < 9
+    assert len(got) < 10
     assert run([text], repeated=False, policy=False, menus=False).table["text"].to_pylist() == [text]
 
 
@@ -150,7 +152,7 @@ def plain(text):
     for i, line in enumerate(lines):
         kind = (
             0
-            if len(bare[i]) >= 20 and bare[i] in seen
+            if len(bare[i]) >= 20 and bare[i] in seen and bare.count(bare[i]) >= 3
             else 1
             if bare[i] == "Privacy policy"
             else 2
