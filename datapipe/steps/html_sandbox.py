@@ -19,7 +19,8 @@ import weakref
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.errors import StepError
-from datapipe.steps.html_sandbox_child import DONE, FAILED, HEADER, OUT_OF_MEMORY
+from datapipe.steps import cpu_time
+from datapipe.steps.html_sandbox_child import ANSWER, DONE, FAILED, HEADER, OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,12 +144,13 @@ class Sandbox:
         """Move whole answers into `found`; True if the process ends after the last."""
         at = 0
         last = False
-        while len(answer) - at >= HEADER.size:
-            status, size = HEADER.unpack_from(answer, at)
-            end = at + HEADER.size + size
+        while len(answer) - at >= ANSWER.size:
+            status, size, seconds = ANSWER.unpack_from(answer, at)
+            end = at + ANSWER.size + size
             if len(answer) < end:
                 break
-            found.append(bytes(answer[at + HEADER.size : end]) if status == DONE else _REASONS[status])
+            found.append(bytes(answer[at + ANSWER.size : end]) if status == DONE else _REASONS[status])
+            cpu_time.add(seconds)
             last = status == OUT_OF_MEMORY
             at = end
         del answer[:at]

@@ -1,8 +1,9 @@
 """The process that parses pages: `python -m datapipe.steps.html_sandbox_child CPU_SECONDS MEMORY_BYTES`.
 
 What enters, on standard input: for each page `<BQ` (what is wanted, bytes) and the page, UTF-8. What leaves, on
-standard output: for each page `<BQ` (how it went, bytes) and the text. Invariant: pages are answered in order, each
-before the next is parsed, so that when this process dies the page it died of is the first that has no answer.
+standard output: for each page `<BQd` (how it went, bytes, CPU seconds) and the text. Invariant: pages are answered in
+order, each before the next is parsed, so that when this process dies the page it died of is the first that has no
+answer.
 
 A page that takes too long is ended by the kernel: the profiling timer counts this process's CPU time, in native code
 as well, and its signal is deadly by default. CPU time, so that a busy machine changes no result.
@@ -14,9 +15,11 @@ import os
 import signal
 import struct
 import sys
+import time
 from typing import Final
 
 HEADER: Final = struct.Struct("<BQ")
+ANSWER: Final = struct.Struct("<BQd")
 DONE, FAILED, OUT_OF_MEMORY = 0, 1, 2
 
 
@@ -33,7 +36,7 @@ def main(cpu_seconds: float, memory_bytes: int) -> None:
         page = source.read(size)
         if len(page) < size:
             return
-        status, text = DONE, b""
+        status, text, began = DONE, b"", time.process_time()
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         try:
             text = extract(page.decode(), wanted)
@@ -42,7 +45,7 @@ def main(cpu_seconds: float, memory_bytes: int) -> None:
         except Exception:
             status = FAILED
         signal.setitimer(signal.ITIMER_PROF, 0)
-        _write(HEADER.pack(status, len(text)) + text)
+        _write(ANSWER.pack(status, len(text), time.process_time() - began) + text)
         if status == OUT_OF_MEMORY:
             # What the failed page left behind is not known: a fresh process takes the next.
             os._exit(0)

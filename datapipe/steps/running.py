@@ -13,12 +13,12 @@ threshold of one of them can be changed afterwards, and what the others say of t
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from datapipe.errors import DatapipeError, StepError
 from datapipe.steps.columns import classic
+from datapipe.steps.cpu_time import spent
 from datapipe.steps.row_fates import RowFates
 from datapipe.steps.step_checks import check_input, check_output, culprit, note
 
@@ -102,7 +102,7 @@ def run_steps(table: pa.Table, steps: Sequence[BoundStep], keys: Keys, *, side_b
     per_step: list[StepRun] = []
     for number, step, last in _grouped(steps, side_by_side=side_by_side):
         rows_in, rows_measured, bytes_in = fates.unmarked(table), table.num_rows, table.nbytes
-        cpu = time.process_time()
+        cpu = spent()
         table = _run_one(table, step, keys, f"step {number} of {len(steps)}: {step.name}", fates)
         rows_out = fates.unmarked(table)
         if last:
@@ -113,7 +113,7 @@ def run_steps(table: pa.Table, steps: Sequence[BoundStep], keys: Keys, *, side_b
                 rows_in=rows_in,
                 rows_out=rows_out,
                 bytes_in=bytes_in,
-                cpu_seconds=time.process_time() - cpu,
+                cpu_seconds=spent() - cpu,
                 rows_measured=rows_measured,
             )
         )
