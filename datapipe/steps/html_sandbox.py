@@ -14,6 +14,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from typing import TYPE_CHECKING, Final, final
@@ -29,6 +30,9 @@ TIMEOUT: Final = "html_timeout"
 MEMORY: Final = "html_out_of_memory"
 CRASHED: Final = "html_crashed"
 REFUSED: Final = "html_failed"
+
+_NO_MEMORY: Final = b"memory allocation of"
+"""What the parser's allocator (Rust's) says before it aborts; lexbor's own failures come back as answers."""
 
 _CHUNK: Final = 1 << 18
 _PIPE: Final = 1 << 20
@@ -159,17 +163,28 @@ class Sandbox:
     def _ended(self, known: str | None) -> str:
         assert self._process is not None
         code = self._process.wait()
+        said = os.pread(self._words.fileno(), _CHUNK, 0)
         self.close()
-        return known or (TIMEOUT if code == -signal.SIGPROF else CRASHED)
+        if known or code == -signal.SIGPROF:
+            return known or TIMEOUT
+        return MEMORY if _NO_MEMORY in said else CRASHED
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
-        command = [sys.executable, "-m", "datapipe.steps.html_sandbox_child", *self._arguments]
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115  (it is the process's, and closed when it is collected)
+        # The same modules as here: -m alone would look into the working folder first, whatever lies there.
+        path = os.pathsep.join(each or os.getcwd() for each in sys.path)  # noqa: PTH109  (entries are text)
+        command = [sys.executable, "-P", "-m", "datapipe.steps.html_sandbox_child", *self._arguments]
         try:
             process = subprocess.Popen(  # noqa: S603  (our own module, in our own interpreter)
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                bufsize=0,
+                env={**os.environ, "PYTHONPATH": path},
             )
         except OSError as error:
             raise StepError(

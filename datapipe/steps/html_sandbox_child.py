@@ -40,15 +40,20 @@ def main(cpu_seconds: float, memory_bytes: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         try:
             text = extract(page.decode(), wanted)
-        except MemoryError:
-            status = OUT_OF_MEMORY
-        except Exception:
-            status = FAILED
+        except Exception as error:
+            status = OUT_OF_MEMORY if _lacked_memory(error) else FAILED
         signal.setitimer(signal.ITIMER_PROF, 0)
         _write(ANSWER.pack(status, len(text), time.process_time() - began) + text)
         if status == OUT_OF_MEMORY:
             # What the failed page left behind is not known: a fresh process takes the next.
             os._exit(0)
+
+
+def _lacked_memory(error: Exception) -> bool:
+    """Whether the parser gave up for memory: it says so by the code of lexbor (LXB_STATUS_ERROR_MEMORY_ALLOCATION)."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ == "HTMLParserException" and "(Error 2)" in str(error)
+    )
 
 
 def limit_memory(extra: int) -> None:

@@ -7,16 +7,17 @@ one that the parser refuses is quarantined.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from datapipe.steps.columns import TEXT, column, mark, set_column
 from datapipe.steps.html_extract import ALT_TEXTS, LINKS, LIST_BULLETS, MAIN_CONTENT, extract
 from datapipe.steps.html_sandbox import CRASHED, MEMORY, TIMEOUT, sandbox
 from datapipe.steps.html_sandbox import REFUSED as HTML_FAILED
 from datapipe.steps.options import in_range
-from datapipe.steps.step import StepSpec
+from datapipe.steps.step import DETAIL, StepSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +68,7 @@ def html_to_text(table: pa.Table, keys: Keys, *, options: HtmlToTextOptions) -> 
     Returns:
         The table; rows with no text are marked drop "html_empty"; quarantined are rows that the parser refused
         ("html_failed"), and those that ran out of time or memory or ended the sandbox's process ("html_timeout",
-        "html_out_of_memory", "html_crashed").
+        "html_out_of_memory", "html_crashed"), with their markup as it was.
     """
     del keys
     import pyarrow as pa
@@ -81,25 +82,33 @@ def html_to_text(table: pa.Table, keys: Keys, *, options: HtmlToTextOptions) -> 
     if not pc.any(is_html).as_py():
         # The types are those of a batch with HTML, so that batches concatenate.
         return set_column(set_column(table, TEXT, text), "media_type", kinds)
-    places = pc.indices_nonzero(is_html).to_pylist()
-    texts: list[Any] = text.to_pylist()
-    dropped: list[str | None] = [None] * len(texts)
-    failed: list[str | None] = [None] * len(texts)
-    for place, result in zip(places, _extracted([texts[place] or "" for place in places], options), strict=True):
-        if isinstance(result, str):
-            failed[place] = result
-            continue
-        texts[place] = result
-        if not result.strip():
-            dropped[place] = HTML_EMPTY
-    table = set_column(table, TEXT, pa.array(texts, pa.large_string()))
+    is_html = is_html.combine_chunks()
+    markup = _one_array(pc.fill_null(text.filter(is_html), ""))
+    found = _extracted(markup, options)
+    good = pa.array([isinstance(each, bytes) for each in found], pa.bool_())
+    # Encoded by Python, so it is UTF-8: no second check, and no str is made of it.
+    texts = pa.array([each if isinstance(each, bytes) else b"" for each in found], pa.large_binary())
+    texts = pc.if_else(good, texts.view(pa.large_string()), markup)
+    blank = pc.and_(good, pc.invert(pc.match_substring_regex(texts, r"[^\s]")))
+
+    def spread(values: list[str | None]) -> pa.Array:
+        """What HTML rows have, at their places; null elsewhere."""
+        return pc.replace_with_mask(pa.nulls(table.num_rows, pa.string()), is_html, pa.array(values, pa.string()))
+
+    failed = [each if isinstance(each, str) else None for each in found]
+    table = set_column(table, TEXT, pc.replace_with_mask(_one_array(text), is_html, texts))
     table = set_column(table, "media_type", pc.if_else(is_html, "text/plain", kinds))
-    table = mark(table, pa.array(dropped, pa.string()))
-    return mark(table, pa.array(failed, pa.string()), quarantine=True)
+    table = mark(table, spread([HTML_EMPTY if each else None for each in blank.to_pylist()]))
+    if any(failed):
+        table = mark(table, spread(failed), quarantine=True)
+        table = set_column(table, DETAIL, spread([_detail(each, options) for each in failed]))
+    return table
 
 
-def _extracted(pages: list[str], options: HtmlToTextOptions) -> list[bytes | str]:
+def _extracted(markup: pa.LargeStringArray, options: HtmlToTextOptions) -> list[bytes | str]:
     """Each page's text as UTF-8, or the reason why there is none."""
+    import numpy as np
+
     wanted = (
         options.main_content * MAIN_CONTENT
         + options.list_bullets * LIST_BULLETS
@@ -107,15 +116,35 @@ def _extracted(pages: list[str], options: HtmlToTextOptions) -> list[bytes | str
         + options.links * LINKS
     )
     if options.sandbox:
-        views = [memoryview(page.encode()) for page in pages]
+        # The pages' bytes go from Arrow's buffer into the pipe.
+        _, offsets, data = markup.buffers()
+        ends = np.frombuffer(offsets, np.int64)[markup.offset : markup.offset + len(markup) + 1].tolist()
+        body = memoryview(data if data is not None else b"").cast("B")
+        views = [body[start:end] for start, end in itertools.pairwise(ends)]
         return sandbox(options.time_limit_s, options.memory_limit).extract(views, wanted)
     found: list[bytes | str] = []
-    for page in pages:
+    for page in markup.to_pylist():
         try:
             found.append(extract(page, wanted))
         except Exception:
             found.append(HTML_FAILED)
     return found
+
+
+def _detail(reason: str | None, options: HtmlToTextOptions) -> str | None:
+    """What is known of a page that gave no text."""
+    if reason == TIMEOUT:
+        return f"more than {options.time_limit_s:g} CPU seconds"
+    return f"more than {options.memory_limit >> 20:,} MiB" if reason == MEMORY else None
+
+
+def _one_array(values: pa.ChunkedArray) -> pa.Array:
+    """A chunked array as one array, without a copy where it is one already."""
+    import pyarrow as pa
+
+    if values.num_chunks == 1:
+        return values.chunk(0)
+    return pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
 
 
 def build(options: HtmlToTextOptions) -> Step:
@@ -125,7 +154,7 @@ def build(options: HtmlToTextOptions) -> Step:
 
 SPEC: Final = StepSpec(
     name="html_to_text",
-    version=2,
+    version=3,
     kind="map",
     options=HtmlToTextOptions,
     build=build,

@@ -142,3 +142,43 @@ def test_the_sandbox_changes_nothing(pages):
     inside, outside = (run(pages, ["text/html"] * len(pages), sandbox=sandbox) for sandbox in (True, False))
     assert inside.table.equals(outside.table)
     assert inside.marked.equals(outside.marked)
+
+
+@pytest.mark.parametrize(
+    ("page", "reason", "detail", "options"),
+    [
+        ("<p " + "".join(f"a{i}=b " for i in range(100_000)) + ">x", "html_timeout", "0.3 CPU", {"time_limit_s": 0.3}),
+        ("<p>x <b>w</b></p>" * 2_000_000, "html_out_of_memory", "128 MiB", {"memory_limit": 128 << 20}),
+    ],
+    ids=["attributes", "memory"],
+)
+def test_an_offender_is_named(page, reason, detail, options):
+    """A page beyond its time or memory is quarantined by name, markup and all; its neighbours have their text."""
+    ran = run(["<p>before</p>", page, "<p>after</p>", "as it was"], ["text/html"] * 3 + ["text/plain"], **options)
+    assert ran.table["text"].to_pylist() == ["before", "after", "as it was"]
+    (marked,) = ran.marked.to_pylist()
+    assert (marked["row_id"], marked["kind"], marked["reason"]) == ("1", "quarantine", reason)
+    assert detail in marked["detail"]
+
+
+@pytest.mark.parametrize("tag", ["div", "b", "span", "table", "font"])
+def test_a_hundred_thousand_deep(tag):
+    """Elements nested 100,000 deep have a text; the heuristic that would take hours is left out."""
+    assert run([f"<{tag}>" * 100_000 + "deep"], ["text/html"]).table["text"].to_pylist() == ["deep"]
+
+
+def test_a_page_of_100_mb():
+    """Prose of 100 MB is a page like others."""
+    ran = run(["<p>" + "word " * 20_000_000, "<p>x"], ["text/html"] * 2)
+    assert [len(text) for text in ran.table["text"].to_pylist()] == [99_999_999, 1]
+
+
+def test_slices_nulls_and_chunks():
+    """Rows that are null, and tables that are slices or in pieces, are read at their own places."""
+    texts = ["<p>a</p>", None, "plain", "<p>b</p>", "<p>c</p>"]
+    kinds = ["text/html", "text/html", "text/plain", "text/html", "text/html"]
+    table = pa.table({"row_id": list("01234"), "media_type": kinds, "text": pa.array(texts, pa.large_string())})
+    step = bind("html_to_text")
+    assert step(table, Keys())["text"].to_pylist() == ["a", "", "plain", "b", "c"]
+    assert step(table.slice(2, 2), Keys())["text"].to_pylist() == ["plain", "b"]
+    assert step(pa.concat_tables([table.slice(0, 3), table.slice(3)]), Keys())["text"].to_pylist()[3:] == ["b", "c"]
