@@ -43,7 +43,7 @@ def shingle_sets(text: pa.ChunkedArray, words: int = 5) -> tuple[npt.NDArray[np.
 
     parts: list[npt.NDArray[np.uint32]] = []
     counts: list[npt.NDArray[np.int64]] = []
-    for group in _groups(text):
+    for group in groups(text):
         if len(group) == 1 and len(group[0]) > 2 * PIECE:
             hashes = [_long(group[0], words)]
             lengths = np.array([len(hashes[0])])
@@ -58,7 +58,7 @@ def shingle_sets(text: pa.ChunkedArray, words: int = 5) -> tuple[npt.NDArray[np.
     return np.concatenate(parts) if parts else np.zeros(0, np.uint32), offsets
 
 
-def _groups(text: pa.ChunkedArray) -> Iterator[list[bytes]]:
+def groups(text: pa.ChunkedArray) -> Iterator[list[bytes]]:
     """The documents as bytes, in groups of about `PIECE` bytes; a long one alone."""
     import numpy as np
 

@@ -73,6 +73,23 @@ def word_hashes(documents: Sequence[bytes]) -> tuple[npt.NDArray[np.uint64], npt
     return _hashed(lower[points], solo[points], ends)
 
 
+def word_places(text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the words of one text are that `word_hashes` hashes, in the same order.
+
+    Args:
+        text: in NFC, as the hashes are made from.
+
+    Returns:
+        int64[w], int64[w]: the first character of each word, and the one after its last.
+    """
+    import numpy as np
+
+    points = np.minimum(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32), _PLANES - 1)
+    lower, solo = _tables()
+    first, last = _edges(lower[points], solo[points], np.array([len(text)], np.int64))
+    return first, last + 1
+
+
 def pieces(document: bytes, size: int = PIECE) -> Iterator[bytes]:
     """A long document in pieces of at most `size` bytes; what lies beyond `LONGEST` is left out.
 
@@ -100,6 +117,29 @@ def _hashed(
     import numpy as np
 
     n = len(letters)
+    first, last = _edges(letters, solo, ends)
+    powers, inverse = _powers(n)
+    total = np.empty(n + 1, np.uint64)
+    total[0] = 0
+    terms = letters.astype(np.uint64)
+    terms *= powers[:n]
+    np.cumsum(terms, out=total[1:])
+    words = total[last + 1]
+    words -= total[first]
+    words *= inverse[first]
+    words ^= words >> np.uint64(32)
+    words *= np.uint64(_MIX)
+    counts = np.diff(np.searchsorted(first, ends), prepend=0)
+    return words, counts
+
+
+def _edges(
+    letters: npt.NDArray[Any], solo: npt.NDArray[np.bool_] | None, ends: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The first and the last character of each word."""
+    import numpy as np
+
+    n = len(letters)
     inside = np.zeros(n + 1, bool)
     np.not_equal(letters, 0, out=inside[:n])
     begins = inside[:n].copy()
@@ -115,20 +155,7 @@ def _hashed(
         closes |= solo
         begins[1:] |= inside[1:n] & solo[:-1]
         closes[:-1] |= inside[: n - 1] & solo[1:]
-    first, last = np.flatnonzero(begins), np.flatnonzero(closes)
-    powers, inverse = _powers(n)
-    total = np.empty(n + 1, np.uint64)
-    total[0] = 0
-    terms = letters.astype(np.uint64)
-    terms *= powers[:n]
-    np.cumsum(terms, out=total[1:])
-    words = total[last + 1]
-    words -= total[first]
-    words *= inverse[first]
-    words ^= words >> np.uint64(32)
-    words *= np.uint64(_MIX)
-    counts = np.diff(np.searchsorted(first, ends), prepend=0)
-    return words, counts
+    return np.flatnonzero(begins), np.flatnonzero(closes)
 
 
 @cache
