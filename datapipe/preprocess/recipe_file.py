@@ -134,12 +134,13 @@ def _recipe(root: Node, where: str, *, folder: Path | None) -> Recipe:
                 fix=nearest(name, SECTIONS) or "remove it",
             )
     steps = root.value.get("steps")
-    if steps is None or not isinstance(steps.value, list) or not steps.value:
+    # An empty list is a recipe: it makes shards and a manifest of what is there.
+    if steps is None or not isinstance(steps.value, list):
         line = steps.line if steps is not None else root.line
         raise RecipeError(
             f"{_at(where, line)}: no steps",
             expected="a list of steps under `steps:`",
-            fix="see the shipped recipe text",
+            fix="see the shipped recipe text; [] for none: shards of the rows as they are",
         )
     name = root.value.get("name", Node("recipe", 0))
     seed = root.value.get("seed", Node(0, 0))

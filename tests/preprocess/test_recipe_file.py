@@ -35,7 +35,7 @@ def test_every_shipped_recipe_loads_and_can_be_planned():
         ("steps:\n  - pack:\n      seq_len: true", "mine.yaml:3: pack.seq_len = True", "whole number"),
         ("steps:\n  - pack:\n      seq_len: 0", "mine.yaml:3: pack.seq_len = 0", "change"),
         ("step: [decode]", "mine.yaml:1: 'step'", "did you mean 'steps'"),
-        ("steps: []", "mine.yaml:1: no steps", "see the shipped recipe"),
+        ("steps: 7", "mine.yaml:1: no steps", "see the shipped recipe"),
         ("name: x", "mine.yaml:1: no steps", "see"),
         ("steps:\n  - 3", "mine.yaml:2: 3", None),
         ("steps:\n  - {decode: {}, unicode: {}}", "mine.yaml:2: ", None),

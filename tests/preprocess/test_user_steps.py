@@ -51,3 +51,10 @@ def test_an_edit_of_the_file_runs_it_anew(folder):
     assert again.tasks_run == 1
     left = datapipe.open_dataset(folder / "out", columns=["text"]).take(list(range(10)))["text"].to_pylist()
     assert all("cats" in text for text in left)
+
+
+def test_an_empty_recipe_makes_shards_of_the_rows(folder):
+    """`steps: []` is a recipe: rows as they are, with a manifest and a ledger."""
+    summary = datapipe.preprocess(folder / "in.jsonl", folder / "out", {"steps": []}, workers=0)
+    assert summary.documents_in == summary.documents_out == 30
+    assert datapipe.open_dataset(folder / "out", columns=["text"]).take([0])["text"].to_pylist() == ["row 0 about cats"]
