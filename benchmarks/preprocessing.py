@@ -169,7 +169,9 @@ class Peaks:
                     continue
                 sizes = [each for each in status.splitlines() if each.startswith("RssAnon")]
                 size = int(sizes[0].split()[1]) / 1e3 if sizes else 0.0
-                self.largest[pid] = (max(size, self.largest.get(pid, (0.0, ""))[0]), command)
+                # A process that has ended has a name no more.
+                before, called = self.largest.get(pid, (0.0, ""))
+                self.largest[pid] = (max(size, before), command or called)
 
 
 def below(pid: int) -> list[int]:
