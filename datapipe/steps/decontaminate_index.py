@@ -127,9 +127,9 @@ def run_hashes(words: npt.NDArray[np.uint64], lengths: Iterable[int]) -> dict[in
         while size <= length:
             if size not in doubled:
                 half = doubled[size // 2]
-                doubled[size] = _joined(half, half, size // 2)
+                doubled[size] = _joined(half, size // 2, half, size // 2)
             if length & size:
-                parts = doubled[size] if parts is None else _joined(parts, doubled[size], total)
+                parts = doubled[size] if parts is None else _joined(parts, total, doubled[size], size)
                 total += size
             size *= 2
         assert parts is not None
@@ -139,13 +139,15 @@ def run_hashes(words: npt.NDArray[np.uint64], lengths: Iterable[int]) -> dict[in
     return found
 
 
-def _joined(left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], size: int) -> npt.NDArray[np.uint64]:
-    """The runs of the left ones (of `size` words) followed by the right ones."""
+def _joined(
+    left: npt.NDArray[np.uint64], before: int, right: npt.NDArray[np.uint64], after: int
+) -> npt.NDArray[np.uint64]:
+    """The runs of `before` words followed by those of `after` words."""
     import numpy as np
 
-    n = max(0, len(right) - size)
-    joined: npt.NDArray[np.uint64] = left[:n] * np.uint64(pow(_BASE, size, 1 << 64))
-    joined += right[size : size + n]
+    n = max(0, len(right) - before)
+    joined: npt.NDArray[np.uint64] = left[:n] * np.uint64(pow(_BASE, after, 1 << 64))
+    joined += right[before : before + n]
     return joined
 
 
