@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from datapipe.errors import StepError
 from datapipe.steps import cpu_time
-from datapipe.steps.html_sandbox_child import ANSWER, DONE, FAILED, HEADER, OUT_OF_MEMORY
+from datapipe.steps.html_sandbox_child import ANSWER, AT_ONCE, DONE, FAILED, HEADER, OUT_OF_MEMORY, TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,9 @@ REFUSED: Final = "html_failed"
 
 _NO_MEMORY: Final = b"memory allocation of"
 """What the parser's allocator (Rust's) says before it aborts; lexbor's own failures come back as answers."""
+
+_MALLOC: Final = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+"""glibc keeps what a page's tree took for the next page's: otherwise the kernel zeroes it again for each."""
 
 _CHUNK: Final = 1 << 18
 _PIPE: Final = 1 << 20
@@ -75,10 +78,14 @@ class Sandbox:
             StepError: no process can be started here.
         """
         found: list[bytes | str] = []
-        retried = -1
+        retried = careful = -1
         while len(found) < len(pages):
-            died_of = self._some(pages, wanted, found)
+            died_of = self._some(pages, wanted, found, careful)
             if died_of is None:
+                continue
+            if len(found) >= careful:
+                # One of those whose answers were on their way: they are asked for one by one.
+                careful = len(found) + TOGETHER
                 continue
             # Killed from outside, or by the page? A page is blamed for what it does to a second process as well;
             # for using up its time it is blamed at once, that signal comes from nowhere else.
@@ -94,8 +101,11 @@ class Sandbox:
             self._ender()
             self._process = self._ender = None
 
-    def _some(self, pages: Sequence[memoryview], wanted: int, found: list[bytes | str]) -> str | None:
-        """Parse pages from number len(found) on, until all are or the process ends; then, what the process died of."""
+    def _some(self, pages: Sequence[memoryview], wanted: int, found: list[bytes | str], careful: int) -> str | None:
+        """Parse pages from number len(found) on, until all are or the process ends; then, what the process died of.
+
+        Pages before number `careful` are answered one by one, so that the first without an answer is to blame.
+        """
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -114,8 +124,9 @@ class Sandbox:
                     if key.fd == out:
                         while not pending and next_page < len(pages):
                             page = pages[next_page]
-                            pending = [memoryview(HEADER.pack(wanted, len(page))), page]
                             next_page += 1
+                            at_once = AT_ONCE if next_page <= careful or next_page == len(pages) else 0
+                            pending = [memoryview(HEADER.pack(wanted | at_once, len(page))), page]
                         if not self._push(out, pending) or (not pending and next_page >= len(pages)):
                             selector.unregister(out)
                         continue
@@ -184,7 +195,7 @@ class Sandbox:
                 stdout=subprocess.PIPE,
                 stderr=self._words,
                 bufsize=0,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, **_MALLOC, "PYTHONPATH": path},
             )
         except OSError as error:
             raise StepError(
