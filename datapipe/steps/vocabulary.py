@@ -1,4 +1,4 @@
-"""vocabulary: a byte-level BPE vocabulary trained on a seeded sample of the corpus.
+"""vocabulary: a byte-level BPE, Unigram or WordPiece vocabulary trained on a seeded sample of the corpus.
 
 The row-by-row half: `row_id` enters, `sample_key: uint64` is added, a keyed hash of it. The sample is the rows of
 which the key lies below a threshold (`sampled`), so it is the same however the corpus is split and ordered.
@@ -18,6 +18,7 @@ from datapipe.errors import ConfigError
 from datapipe.steps.columns import row_ids, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import StepSpec
+from datapipe.steps.vocabulary_models import Model, as_file, least_size, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 SAMPLE_KEY: Final = "sample_key"
 END_OF_TEXT: Final = "<|endoftext|>"
-BYTES: Final = 256
-"""The tokens that every byte-level vocabulary has, beside the special ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +38,22 @@ class VocabularyOptions:
     """Options of vocabulary.
 
     Attributes:
-        size: tokens at most, special ones and the 256 bytes included; fewer where the text does not hold so many.
+        model: "bpe", "unigram" or "wordpiece"; all three on bytes, so that no text is unknown.
+        size: tokens at most, special ones and the 256 bytes (WordPiece: 512) included; fewer where the text does not
+            hold so many.
         sample_bytes: UTF-8 bytes of text to train on, about; 0 for all of it.
-        min_frequency: how often a pair must occur to become a token.
-        special_tokens: these get the first ids, in this order.
+        min_frequency: how often a pair must occur to become a token; Unigram has no such rule.
+        special_tokens: these get the first ids, in this order. WordPiece adds "[UNK]", which it never gives out.
     """
 
+    model: Model = "bpe"
     size: int = 32_768
     sample_bytes: int = 64 << 20
     min_frequency: int = 2
     special_tokens: tuple[str, ...] = (END_OF_TEXT,)
 
     def __post_init__(self) -> None:
-        in_range("vocabulary.size", self.size, BYTES + len(self.special_tokens), 1 << 24)
+        in_range("vocabulary.size", self.size, least_size(self.model, self.special_tokens), 1 << 24)
         in_range("vocabulary.sample_bytes", self.sample_bytes, 0)
         in_range("vocabulary.min_frequency", self.min_frequency, 1)
         if len(set(self.special_tokens)) < len(self.special_tokens) or not all(self.special_tokens):
@@ -111,32 +113,28 @@ def sample_rate(total_bytes: int, options: VocabularyOptions) -> float:
 
 
 def train_vocabulary(texts: Iterable[str], options: VocabularyOptions | None = None) -> bytes:
-    """Train a byte-level BPE tokenizer (GPT-2's pre-tokenisation; no prefix space, no unknown token).
+    """Train a byte-level tokenizer (GPT-2's pre-tokenisation; no prefix space, no unknown token).
 
     Args:
         texts: documents, in any order.
-        options: size, min_frequency and special_tokens are used.
+        options: model, size, min_frequency and special_tokens are used.
 
     Returns:
         The UTF-8 bytes of a `tokenizer.json` (Hugging Face tokenizers).
+
+    Raises:
+        ConfigError: a special token could come from text.
     """
-    import json
-
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
     options = options or VocabularyOptions()
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=options.size,
-        min_frequency=options.min_frequency,
-        special_tokens=list(options.special_tokens),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
+    return as_file(
+        train(
+            options.model,
+            texts,
+            size=options.size,
+            min_frequency=options.min_frequency,
+            special_tokens=options.special_tokens,
+        )
     )
-    tokenizer.train_from_iterator(texts, trainer=trainer)
-    return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def build(options: VocabularyOptions) -> Step:
@@ -150,7 +148,7 @@ SPEC: Final = StepSpec(
     kind="global",
     options=VocabularyOptions,
     build=build,
-    summary="a byte-level BPE vocabulary trained on a seeded sample",
+    summary="a byte-level vocabulary (BPE, Unigram, WordPiece) trained on a seeded sample",
     needs=("row_id",),
     gives=(SAMPLE_KEY,),
 )

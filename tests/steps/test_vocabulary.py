@@ -39,8 +39,9 @@ import sys, random
 from datapipe.steps.vocabulary import VocabularyOptions, train_vocabulary
 texts = sys.stdin.buffer.read().decode().split("\\0")
 random.Random(int(sys.argv[1])).shuffle(texts)
-sys.stdout.buffer.write(train_vocabulary(iter(texts), VocabularyOptions(size=700)))
+sys.stdout.buffer.write(train_vocabulary(iter(texts), VocabularyOptions(size=700, model=sys.argv[2])))
 """
+MODELS = ["bpe", "unigram", "wordpiece"]
 
 
 class TestSample:
@@ -99,9 +100,10 @@ class TestSample:
 
 
 class TestTraining:
-    def test_deterministic_across_processes(self):
+    @pytest.mark.parametrize("model", MODELS)
+    def test_deterministic_across_processes(self, model):
         """Other processes, thread counts, hash seeds and orders of the texts: the same bytes."""
-        expected = train_vocabulary(TEXTS, VocabularyOptions(size=700))
+        expected = train_vocabulary(TEXTS, VocabularyOptions(size=700, model=model))
         settings_ = [
             {"TOKENIZERS_PARALLELISM": "false"},
             {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "1", "PYTHONHASHSEED": "1"},
@@ -109,7 +111,7 @@ class TestTraining:
         ]
         for order, variables in enumerate(settings_):
             done = subprocess.run(
-                [sys.executable, "-c", TRAIN, str(order)],
+                [sys.executable, "-c", TRAIN, str(order), model],
                 input="\0".join(TEXTS).encode(),
                 capture_output=True,
                 check=True,
@@ -165,6 +167,9 @@ SMALL = train_vocabulary(TEXTS[:20], VocabularyOptions(size=300))
         {"sample_bytes": -1},
         {"size": 300, "special_tokens": [f"<{i}>" for i in range(45)]},
         {"size": "300"},
+        {"model": "words"},
+        {"model": "wordpiece", "size": 513},
+        {"model": "unigram", "size": 256},
     ],
 )
 def test_bad_options(options):
