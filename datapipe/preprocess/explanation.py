@@ -92,6 +92,9 @@ class Explanation:
         """JSON-able."""
         return dataclasses.asdict(self)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """For a person."""
         size = "" if self.bytes is None else f", {self.bytes:,} bytes"

@@ -97,6 +97,9 @@ class Retuned:
         """JSON-able."""
         return dataclasses.asdict(self)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """For a person."""
         lines = [f"{self.documents_in:,} documents in, {self.kept:,} kept ({_share(self.kept, self.documents_in)})"]
