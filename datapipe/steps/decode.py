@@ -3,16 +3,20 @@
 Invariant: a row that is valid UTF-8 comes out with exactly its characters (less a byte order mark at its start);
 every byte that is not is counted in `bad_bytes` and replaced by U+FFFD, and a row of which too many bytes are bad, or
 NUL, is no text: it is quarantined, not repaired. A table that has `text` already keeps it.
+
+A row that is not UTF-8 is read in the encoding that it declares (`charsets`), if it does.
 """
 
 from __future__ import annotations
 
 import codecs
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from datapipe.errors import ConfigError
+from datapipe.steps.charsets import declared_codec
 from datapipe.steps.columns import TEXT, column, mark, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import StepSpec
@@ -88,7 +92,8 @@ def decode(table: pa.Table, keys: Keys, *, options: DecodeOptions) -> pa.Table:
         if raw.null_count:
             raw = pc.fill_null(raw, b"")
         size = pc.binary_length(raw).to_numpy()
-        text, bad = _decoded(raw)
+        kinds = column(table, "media_type", pa.string()) if "media_type" in table.column_names else None
+        text, bad = _decoded(raw, kinds)
         place = table.schema.get_field_index("raw")
         table = table.set_column(place, TEXT, text)
     else:
@@ -114,7 +119,7 @@ def decode(table: pa.Table, keys: Keys, *, options: DecodeOptions) -> pa.Table:
     return mark(table, reasons, quarantine=True)
 
 
-def _decoded(raw: pa.ChunkedArray) -> tuple[pa.ChunkedArray, npt.NDArray[np.int32]]:
+def _decoded(raw: pa.ChunkedArray, kinds: pa.ChunkedArray | None) -> tuple[pa.ChunkedArray, npt.NDArray[np.int32]]:
     """Text (large_string) and bad bytes (int32) of a binary column without nulls."""
     import numpy as np
     import pyarrow as pa
@@ -132,13 +137,16 @@ def _decoded(raw: pa.ChunkedArray) -> tuple[pa.ChunkedArray, npt.NDArray[np.int3
         return text, bad
     rows = []
     for i, value in enumerate(raw):
-        row, bad[i] = decode_bytes(value.as_py())
+        row, bad[i] = decode_bytes(value.as_py(), kinds[i].as_py() if kinds is not None else None)
         rows.append(row)
     return pa.chunked_array([pa.array(rows, pa.large_string())]), bad
 
 
-def decode_bytes(data: bytes) -> tuple[str, int]:
-    """One document's text without its byte order mark, and how many of its bytes were bad (replaced by U+FFFD)."""
+def decode_bytes(data: bytes, media_type: str | None = None) -> tuple[str, int]:
+    """One document's text without its byte order mark, and how many of its bytes were bad (replaced by U+FFFD).
+
+    A byte order mark says the encoding; without one it is UTF-8, or, where it is not, what the document declares.
+    """
     encoding, start = "utf-8", 0
     for mark_bytes, name in _MARKS:
         if data.startswith(mark_bytes):
@@ -148,9 +156,27 @@ def decode_bytes(data: bytes) -> tuple[str, int]:
     try:
         return body.decode(encoding), 0
     except UnicodeDecodeError:
+        if not start and (declared := declared_codec(data, media_type)) is not None:
+            return _replaced(body, declared)
         # What "ignore" leaves out is exactly what is bad; U+FFFD that was really there is not.
         good = len(body.decode(encoding, "ignore").encode(encoding))
         return body.decode(encoding, "replace"), len(body) - good
+
+
+def _replaced(body: bytes, codec: str) -> tuple[str, int]:
+    """Text in a codec of another kind than UTF, where encoding back need not give the same bytes."""
+    bad = 0
+
+    def count(error: UnicodeError) -> tuple[str, int]:
+        nonlocal bad
+        assert isinstance(error, UnicodeDecodeError)
+        bad += error.end - error.start
+        return "\ufffd", error.end
+
+    decoder = codecs.lookup(codec)
+    name = f"datapipe-count-{threading.get_ident()}"
+    codecs.register_error(name, count)
+    return decoder.decode(body, name)[0], bad
 
 
 def _count_nul(text: pa.ChunkedArray) -> npt.NDArray[np.int64]:
@@ -171,7 +197,7 @@ def build(options: DecodeOptions) -> Step:
 
 SPEC: Final = StepSpec(
     name="decode",
-    version=1,
+    version=2,
     kind="map",
     options=DecodeOptions,
     build=build,

@@ -95,7 +95,9 @@ def test_binary_is_quarantined(data):
     """Programs, pictures, archives, NULs: no text, and the rows beside them are unharmed."""
     ran = run([b"before", data, b"after"])
     assert ran.table["text"].to_pylist() == ["before", "after"]
-    assert ran.marked.to_pylist() == [{"row_id": "1", "step": "decode", "kind": "quarantine", "reason": "not_text"}]
+    assert ran.marked.to_pylist() == [
+        {"row_id": "1", "step": "decode", "kind": "quarantine", "reason": "not_text", "detail": None}
+    ]
 
 
 def test_errors_quarantine():
