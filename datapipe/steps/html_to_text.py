@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from datapipe.steps.step import Keys, Step
 
 HTML_EMPTY: Final = "html_empty"
+_LOOKS_LIKE_HTML: Final = r"(?i)\A\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?s:.*?)-->\s*)*<(?:!doctype\s+html|html)[\s>]"
+"""How a document begins that browsers take for HTML whatever it is called (WHATWG MIME Sniffing, section 7.1); of their
+signatures only the two that no other text begins with."""
 HTML_TYPES: Final = ("text/html", "application/xhtml+xml")
 
 
@@ -38,6 +41,8 @@ class HtmlToTextOptions:
         list_bullets: mark list items.
         alt_texts: keep the alternative texts of images.
         links: keep link targets.
+        sniff: take text/plain that begins as HTML does ("<!doctype html", "<html") for HTML; rows of jsonl and Parquet
+            have no media type of their own.
         sandbox: parse in a process of its own, so that a page which hangs, crashes or swells the parser is quarantined
             by name and harms no other.
         time_limit_s: CPU seconds for one page, in the sandbox. Ordinary pages take 1 ms for 24 kB.
@@ -48,6 +53,7 @@ class HtmlToTextOptions:
     list_bullets: bool = True
     alt_texts: bool = False
     links: bool = False
+    sniff: bool = False
     sandbox: bool = True
     time_limit_s: float = 10.0
     memory_limit: int = 1 << 30
@@ -79,6 +85,10 @@ def html_to_text(table: pa.Table, keys: Keys, *, options: HtmlToTextOptions) -> 
     bare = pc.utf8_lower(pc.utf8_trim_whitespace(pc.replace_substring_regex(kinds, ";.*", "")))
     is_html = pc.fill_null(pc.is_in(bare, pa.array(HTML_TYPES)), False)
     text = column(table, TEXT, pa.large_string())
+    if options.sniff:
+        plain = pc.is_in(pc.fill_null(bare, ""), pa.array(["", "text/plain"]))
+        begins = pc.fill_null(pc.match_substring_regex(text, _LOOKS_LIKE_HTML), False)
+        is_html = pc.or_(is_html, pc.and_(plain, begins))
     if not pc.any(is_html).as_py():
         # The types are those of a batch with HTML, so that batches concatenate.
         return set_column(set_column(table, TEXT, text), "media_type", kinds)

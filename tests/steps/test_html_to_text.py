@@ -182,3 +182,27 @@ def test_slices_nulls_and_chunks():
     assert step(table, Keys())["text"].to_pylist() == ["a", "", "plain", "b", "c"]
     assert step(table.slice(2, 2), Keys())["text"].to_pylist() == ["plain", "b"]
     assert step(pa.concat_tables([table.slice(0, 3), table.slice(3)]), Keys())["text"].to_pylist()[3:] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "converted"),
+    [
+        ("<!DOCTYPE html><p>x", "text/plain", True),
+        ("<html lang=en><p>x", None, True),
+        (
+            "\ufeff \n<?xml version='1.0'?>\n<!-- a\n-- b -->\n<!-- --><!doctype  HTML PUBLIC ''><p>x",
+            "text/plain",
+            True,
+        ),
+        ("<html><p>x", "text/markdown", False),
+        ("<htmlish>x", "text/plain", False),
+        ("<p>x", "text/plain", False),
+        ("How to write <html> by hand", "text/plain", False),
+        ("", "text/plain", False),
+    ],
+)
+def test_sniffing(text, kind, converted):
+    """What begins as HTML does is HTML where that is asked for, and only text of no other type."""
+    ran = run([text], [kind], sniff=True)
+    assert ran.table["text"].to_pylist() == ["x" if converted else text]
+    assert run([text], [kind]).table["text"].to_pylist() == [text]
