@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps import (
+    augment_text,
     blocklist,
     boilerplate,
     c4,
@@ -76,6 +77,7 @@ _HOMES: Final = (
     repeated_paragraphs,
     repeated_lines,
     mix,
+    augment_text,
     normalise,
     categories,
     sort_rows,
