@@ -190,7 +190,7 @@ def test_slices_nulls_and_chunks():
         ("<!DOCTYPE html><p>x", "text/plain", True),
         ("<html lang=en><p>x", None, True),
         (
-            "\ufeff \n<?xml version='1.0'?>\n<!-- a\n-- b -->\n<!-- --><!doctype  HTML PUBLIC ''><p>x",
+            " \n<?xml version='1.0'?>\n<!-- a\n-- b -->\n<!-- --><!doctype  HTML PUBLIC ''><p>x",
             "text/plain",
             True,
         ),
