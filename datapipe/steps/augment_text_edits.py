@@ -7,8 +7,8 @@ The edits of words are those of EDA (Wei & Zou 2019, arXiv:1901.11196, section 2
 replaced, inserted or swapped, as its code has it, and each is deleted with probability rate. Other than there, case,
 punctuation and white space stay where they stand, and of a word that comes several times each place is drawn by itself.
 
-A word is a run of characters between white space; what is looked up and swapped is the word without the punctuation
-around it.
+A word is a run of characters between white space with a letter, digit or "_" in it; what is looked up and swapped is
+the word without the punctuation around it.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def rephrase(text: str, rate: float, draw: Draw, templates: Templates) -> tuple[
 
 def _words(pieces: list[str]) -> list[int]:
     """The places of the words in a text split by white space."""
-    return [place for place in range(0, len(pieces), 2) if pieces[place]]
+    return [place for place in range(0, len(pieces), 2) if _CORE.search(pieces[place])]
 
 
 def _number(rate: float, words: int) -> int:
@@ -173,14 +173,14 @@ def _number(rate: float, words: int) -> int:
 
 
 def _core(word: str) -> str:
-    found = _CORE.search(word)
-    return found.group() if found else ""
+    return _around(word)[1]
 
 
 def _around(word: str) -> tuple[str, str, str]:
-    """A word's punctuation before, the word itself, its punctuation after; punctuation alone is a word itself."""
+    """A word's punctuation before, the word itself, its punctuation after."""
     found = _CORE.search(word)
-    return (word[: found.start()], found.group(), word[found.end() :]) if found else ("", word, "")
+    assert found is not None
+    return word[: found.start()], found.group(), word[found.end() :]
 
 
 def _cased(word: str, like: str) -> str:
