@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from datapipe.cli import accounts, console, dataset, demo, preprocess, profile, recipe
+from datapipe.cli import accounts, console, dataset, demo, preprocess, profile, recipe, vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,7 @@ app.command("steps")(_guarded(recipe.steps))
 app.command("describe")(_guarded(dataset.describe))
 app.command("verify")(_guarded(dataset.verify))
 app.command("plan")(_guarded(dataset.plan))
+app.command("vocabulary")(_guarded(vocabulary.vocabulary))
 app.command("profile", context_settings=_PASS_ON)(_guarded(profile.profile))
 app.command("report")(_guarded(profile.report))
 app.command("compare")(_guarded(profile.compare))

@@ -31,12 +31,17 @@ def cuts_are_exact(tokenizer: Any) -> bool:
     """Whether a tokenizer encodes the pieces of `pieces` as it encodes the whole.
 
     It does if it splits by GPT-2's pattern before all else: a ByteLevel pre-tokenizer with its pattern on and no prefix
-    space, no normalizer, and no added token that is looked for in text.
+    space, no normalizer, and no added token that is looked for in text. Its words may be split further by patterns,
+    which see one word at a time.
     """
     data = json.loads(tokenizer.to_str())
     splitter = data.get("pre_tokenizer") or {}
+    further: list[Any] = []
+    if splitter.get("type") == "Sequence":
+        splitter, *further = splitter.get("pretokenizers") or [{}]
     return (
-        splitter.get("type") == "ByteLevel"
+        all(each.get("type") == "Split" for each in further)
+        and splitter.get("type") == "ByteLevel"
         and splitter.get("use_regex") is True
         and splitter.get("add_prefix_space") is False
         and data.get("normalizer") is None

@@ -8,7 +8,19 @@ import pytest
 import datapipe as package
 from datapipe.cli import console
 
-COMMANDS = ["demo", "preprocess", "recipe", "steps", "describe", "verify", "plan", "profile", "report", "compare"]
+COMMANDS = [
+    "demo",
+    "preprocess",
+    "recipe",
+    "steps",
+    "describe",
+    "verify",
+    "plan",
+    "vocabulary",
+    "profile",
+    "report",
+    "compare",
+]
 
 
 def test_help_lists_every_command(datapipe):

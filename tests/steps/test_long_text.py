@@ -77,6 +77,29 @@ def test_other_tokenizers_are_not_cut(tokenizer_path, changes):
     assert not cuts_are_exact(changed(tokenizer_path, **changes))
 
 
+WORDS = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+FIVES = {"type": "Split", "pattern": {"Regex": ".{1,5}"}, "behavior": "Isolated", "invert": False}
+
+
+@given(text=TEXT, size=st.integers(1, 12))
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_words_that_are_split_further(tokenizer_path, text, size):
+    """A pattern after GPT-2's sees one word at a time: pieces still give the ids of the whole."""
+    tokenizer = changed(tokenizer_path, pre_tokenizer={"type": "Sequence", "pretokenizers": [WORDS, FIVES]})
+    tokenizer.encode_special_tokens = True
+    assert cuts_are_exact(tokenizer)
+    ids = [number for part in pieces(text, size) for number in tokenizer.encode(part).ids]
+    assert ids == tokenizer.encode(text).ids
+
+
+@pytest.mark.parametrize("first", [[FIVES, WORDS], [WORDS, {"type": "Metaspace", "replacement": "_"}], []])
+def test_other_sequences_are_not_cut(tokenizer_path, first):
+    """Anything before GPT-2's pattern, or after it that may see more than a word."""
+    data = json.loads(Tokenizer.from_file(tokenizer_path).to_str())
+    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": first}
+    assert not cuts_are_exact(Tokenizer.from_str(json.dumps(data)))
+
+
 def test_added_tokens_are_not_cut(tokenizer_path):
     """An added token that text may spell could lie across a cut."""
     tokenizer = Tokenizer.from_file(tokenizer_path)

@@ -1,0 +1,52 @@
+"""`datapipe vocabulary`: a table for people, one object for programs, and wrong usage told."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs")
+    with (folder / "a.jsonl").open("w") as file:
+        file.writelines(
+            json.dumps({"text": f"the {i * 7} words of document {i} and {i * i} others"}) + "\n" for i in range(200)
+        )
+    return folder
+
+
+@pytest.mark.parametrize("model", ["bpe", "unigram", "wordpiece"])
+def test_json(datapipe, docs, model):
+    """A line for each size, smallest first; fewer tokens with each."""
+    ran = datapipe("vocabulary", docs, "--sizes", "600,530", "--model", model, "--json")
+    assert ran.code == 0, ran.err
+    sizes = ran.json["sizes"]
+    assert [each["size"] for each in sizes] == [530, 600]
+    assert sizes[0]["tokens_per_byte"] >= sizes[1]["tokens_per_byte"] > 0
+    assert ran.json["held_out"]["documents"] + ran.json["trained_on"]["documents"] == 200
+    assert ran.json == datapipe("vocabulary", docs, "--sizes", "600,530", "--model", model, "--json").json
+
+
+def test_table(datapipe, docs):
+    """Sizes that the text does not fill are told."""
+    ran = datapipe("vocabulary", docs, "--sizes", "300,8192")
+    assert ran.code == 0, ran.err
+    assert "bytes/token" in ran.out
+    assert "8,192 (has " in ran.out
+    assert "uint16" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--sizes", "many"], "numbers with commas"),
+        (["--sizes", "10"], "vocabulary.size = 10"),
+        (["--sizes", "300", "--model", "words"], "words"),
+        (["--sizes", "300", "--held-out", "1"], "held_out"),
+    ],
+)
+def test_wrong_usage(datapipe, docs, args, message):
+    ran = datapipe("vocabulary", docs, *args)
+    assert ran.code == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
