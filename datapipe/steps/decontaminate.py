@@ -45,7 +45,8 @@ class DecontaminateOptions:
         files: evaluation sets: JSON lines, CSV, TSV, Parquet or text (one item a line), gzipped or not.
         names: what reports call the files, and what says their format; by default the files' own names.
         columns: columns that hold the items; none: every column of text.
-        n: words of a run.
+        n: words of a run. In scripts without spaces each character is a word, and 13 of them are a common phrase:
+            for Chinese, Japanese or Thai take 30 or more, or a min_ratio.
         min_words: items of fewer than n words are looked for whole if they have this many; else they are left out.
         min_hits: runs from which a row is contaminated.
         min_ratio: share of the row's words that lie in such runs from which it is, if it has min_hits as well.

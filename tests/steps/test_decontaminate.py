@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import datapipe
 from datapipe.errors import ConfigError
 from datapipe.steps import Keys, bind, options_from, plain_options, run_steps
 from datapipe.steps.decontaminate import COVERED, HITS, SIGNALS, SPEC, WORDS, DecontaminateOptions
@@ -251,6 +252,21 @@ def test_options_cross_processes(eval_file):
     step = bind("decontaminate", options)
     step(table_of([THIRTEEN]), KEYS)
     assert len(pickle.dumps(step)) < 2000
+
+
+@pytest.mark.parametrize("mode", ["drop", "cut"])
+def test_in_a_run_the_file_keeps_its_name(eval_file, tmp_path, mode):
+    """Preprocessing gives workers a copy under another name; format, report and counts are those of the file."""
+    (tmp_path / "in").mkdir()
+    lines = [json.dumps({"text": text}) + "\n" for text in (f"{THIRTEEN} and more", "clean", THIRTEEN)]
+    (tmp_path / "in" / "a.jsonl").write_text("".join(lines))
+    csv = tmp_path / "set.csv"
+    csv.write_text(f"question,answer\n{THIRTEEN},4\n")
+    steps = ["decode", {"decontaminate": {"files": [str(csv)], "mode": mode}}]
+    summary = datapipe.preprocess(tmp_path / "in", tmp_path / "out", recipe={"name": "t", "steps": steps}, workers=0)
+    assert summary.documents_out == (1 if mode == "drop" else 2)
+    rejects = "".join(path.read_text() for path in (tmp_path / "out" / "rejects").rglob("*.jsonl"))
+    assert "set.csv row 1 (question): 1 of 1 runs" in rejects
 
 
 def test_modes_have_their_specs():
