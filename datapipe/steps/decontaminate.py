@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 from datapipe.errors import ConfigError
 from datapipe.steps.columns import TEXT, mark, set_column, text_of
 from datapipe.steps.decontaminate_cut import cut, quoted
-from datapipe.steps.decontaminate_index import EvalIndex, Hits, index_of, words_of
+from datapipe.steps.decontaminate_index import EvalIndex, Hits, covered_words, index_of, words_of
 from datapipe.steps.options import in_range
 from datapipe.steps.step import DETAIL, StepSpec
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
 
     from datapipe.steps.step import Keys, Step
@@ -166,8 +164,9 @@ class Decontaminate:
         gone = []
         for row in rows:
             left, hits = values[row], firsts[row]
+            words = words_of(left.encode("utf-8", "replace"))
             for _ in range(_ROUNDS):
-                left = cut(left, hits)
+                left = cut(left, covered_words(hits, len(words)))
                 words = words_of(left.encode("utf-8", "replace"))
                 if not len(words):
                     gone.append(row)
@@ -189,16 +188,6 @@ class Decontaminate:
             options = self.options
             self._index = index_of(options.files, options.names, options.columns, options.n, options.min_words)
         return self._index
-
-
-def covered_words(hits: Hits, words: int) -> npt.NDArray[np.bool_]:
-    """Which of so many words lie in a run: bool[words]."""
-    import numpy as np
-
-    change = np.bincount(hits.starts, minlength=words + 1)
-    change -= np.bincount(hits.starts + hits.lengths, minlength=words + 1)
-    inside: npt.NDArray[np.bool_] = np.cumsum(change)[:words] > 0
-    return inside
 
 
 def _measured(text: pa.ChunkedArray, index: EvalIndex) -> Any:

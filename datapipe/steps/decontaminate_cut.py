@@ -1,6 +1,6 @@
 """Runs of words, by their place among a document's words → the text without them, or the words as they stand.
 
-What enters: a text and runs found in it (`decontaminate_index.Hits`). What leaves: text. Invariant: the words of what
+What enters: a text and which of its words lie in runs that were found. What leaves: text. Invariant: the words of what
 is left are the text's words outside the runs, in order; white space after a cut goes with it.
 
 A text that is cut leaves in NFC, the form in which words are counted; one that is not is left as it is.
@@ -17,35 +17,30 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from datapipe.steps.decontaminate_index import Hits
-
 QUOTED: Final = 160
 """Characters of a run that a report shows."""
 
 
-def cut(text: str, hits: Hits) -> str:
+def cut(text: str, covered: npt.NDArray[np.bool_]) -> str:
     """The text without the runs: from the first character of their first word to the last of their last.
 
     Args:
         text: the document.
-        hits: runs in it; `starts` counts its words from 0.
+        covered: bool[w], which of its words lie in a run (`decontaminate_index.covered_words`).
     """
     import numpy as np
 
     whole, begins, ends = _placed(text)
-    parts = []
+    edges = np.flatnonzero(np.diff(covered, prepend=False, append=False))
+    parts: list[str] = []
     at = 0
-    order = np.argsort(hits.starts, kind="stable")
-    for start, last in zip(hits.starts[order].tolist(), (hits.starts + hits.lengths)[order].tolist(), strict=True):
-        begin, end = int(begins[start]), int(ends[last - 1])
-        parts.append(whole[at:begin])
-        while end < len(whole) and whole[end].isspace():
-            end += 1
-        at = max(at, end)
-    joined = parts[0] if parts else ""
-    for part in parts[1:]:
-        joined = _beside(joined, part)
-    return _beside(joined, whole[at:])
+    for begin, end in zip(begins[edges[::2]].tolist(), ends[edges[1::2] - 1].tolist(), strict=True):
+        _add(parts, whole[at:begin])
+        at = end
+        while at < len(whole) and whole[at].isspace():
+            at += 1
+    _add(parts, whole[at:])
+    return "".join(parts)
 
 
 def quoted(text: str, start: int, length: int) -> str:
@@ -55,9 +50,13 @@ def quoted(text: str, start: int, length: int) -> str:
     return f'"{found}"' if len(found) <= QUOTED else f'"{found[:QUOTED]}…"'
 
 
-def _beside(left: str, right: str) -> str:
-    """Two texts, apart: their words stay words of their own."""
-    return left + right if not left or not right or left[-1].isspace() or right[0].isspace() else f"{left} {right}"
+def _add(parts: list[str], part: str) -> None:
+    """Another part, apart from the one before: their words stay words of their own."""
+    if not part:
+        return
+    if parts and not parts[-1][-1].isspace() and not part[0].isspace():
+        parts.append(" ")
+    parts.append(part)
 
 
 def _placed(text: str) -> tuple[str, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -151,6 +151,16 @@ def _joined(
     return joined
 
 
+def covered_words(hits: Hits, words: int) -> npt.NDArray[np.bool_]:
+    """Which of so many words lie in a run: bool[words]."""
+    import numpy as np
+
+    change = np.bincount(hits.starts, minlength=words + 1)
+    change -= np.bincount(hits.starts + hits.lengths, minlength=words + 1)
+    inside: npt.NDArray[np.bool_] = np.cumsum(change)[:words] > 0
+    return inside
+
+
 def words_of(document: bytes) -> npt.NDArray[np.uint64]:
     """The hashes of one document's words, a long one piece by piece: uint64[w]."""
     import numpy as np
