@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 CODE: Final = 2
 """Raised whenever this package's tasks may write other bytes for the same input."""
-_LIBRARIES: Final = ("datasketches", "ftfy", "numpy", "polars", "py3langid", "pyarrow", "resiliparse", "tokenizers")
+_LIBRARIES: Final = (
+    "datasketches",
+    "ftfy",
+    "gigatoken",
+    "numpy",
+    "polars",
+    "py3langid",
+    "pyarrow",
+    "resiliparse",
+    "tokenizers",
+)
 
 
 @cache

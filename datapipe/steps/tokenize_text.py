@@ -1,17 +1,19 @@
 """tokenize: text becomes token ids. `text` enters; `tokens: list<uint16|uint32>` and `n_tokens: int32` leave.
 
-Invariant: a row's tokens are those of its whole text encoded alone, then the end-of-text token; they depend on neither
-the batch nor its neighbours. Text that spells a special token is text: it never becomes one, so no document can forge
-its own end. A tokenizer file's truncation and padding are switched off, so no token is lost or invented.
+Invariant: a row's tokens are the begin token if there is one, those of its whole text encoded alone, then the
+end-of-text token; they depend on neither the batch nor its neighbours, nor on which library encodes. Text that spells a
+special token is text: it never becomes one, so no document can forge its own end. A tokenizer file's truncation and
+padding are switched off, so no token is lost or invented.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from datapipe.errors import ConfigError, StepError
 from datapipe.steps.columns import TEXT, set_column, text_of
+from datapipe.steps.fast_encoding import FastEncoder, fast_encoder
 from datapipe.steps.long_text import cuts_are_exact, pieces
 from datapipe.steps.options import in_range, nearest
 from datapipe.steps.step import StepSpec
@@ -20,6 +22,8 @@ from datapipe.steps.vocabulary import END_OF_TEXT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
     from datapipe.steps.step import Keys, Step
@@ -34,19 +38,52 @@ class TokenizeOptions:
 
     Attributes:
         tokenizer: local path of a `tokenizer.json`; a recipe with the step `vocabulary` fills it in.
+        begin_of_text: the special token before each document; null for none.
         end_of_text: the special token after each document; null for none.
         keep_text: keep the column `text`.
+        encoder: "auto" takes the fastest library that gives the same ids, "tokenizers" that one always.
         batch_chars: characters handed to the tokenizer at a time, about; it holds some 90 bytes for each. The result
             does not depend on it.
     """
 
     tokenizer: str = ""
+    begin_of_text: str | None = None
     end_of_text: str | None = END_OF_TEXT
     keep_text: bool = False
+    encoder: Literal["auto", "tokenizers"] = "auto"
     batch_chars: int = 1 << 20
 
     def __post_init__(self) -> None:
         in_range("tokenize.batch_chars", self.batch_chars, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """A tokenizer as the step uses it.
+
+    Attributes:
+        tokenizer: `tokenizers.Tokenizer`. fast: the faster way, where there is one.
+        begin, end: ids before and after each document, none or one.
+        dtype: of all ids. cut: whether long texts may be cut into pieces.
+    """
+
+    tokenizer: Any
+    fast: FastEncoder | None
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    dtype: Any
+    cut: bool
+
+    def encode(self, texts: list[str]) -> list[npt.NDArray[np.unsignedinteger[Any]]]:
+        """The ids of each text, special tokens left out."""
+        import numpy as np
+
+        found: list[Any] = [None] * len(texts) if self.fast is None else self.fast.encode(texts)
+        left = [place for place, ids in enumerate(found) if ids is None]
+        encodings = self.tokenizer.encode_batch_fast([texts[place] for place in left], add_special_tokens=False)
+        for place, encoding in zip(left, encodings, strict=True):
+            found[place] = np.array(encoding.ids, self.dtype)
+        return found
 
 
 @final
@@ -55,7 +92,7 @@ class Tokenize:
 
     def __init__(self, options: TokenizeOptions) -> None:
         self.options = options
-        self._loaded: tuple[Any, Any, Any, bool] | None = None
+        self._loaded: _Loaded | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"options": self.options, "_loaded": None}
@@ -69,32 +106,31 @@ class Tokenize:
 
         Returns:
             The table with `tokens` (uint16 if the vocabulary has at most 65,536 ids, else uint32) and
-            `n_tokens: int32`, end-of-text included; without `text` unless it is kept.
+            `n_tokens: int32`, begin and end of text included; without `text` unless it is kept.
 
         Raises:
-            ConfigError: there is no tokenizer, or it has no such end-of-text token.
+            ConfigError: there is no tokenizer, or it has no such special token.
             StepError: the table holds 2^31 tokens or more.
         """
         del keys
         import numpy as np
         import pyarrow as pa
 
-        tokenizer, end, dtype, cut = self._load()
-        extra = 0 if end is None else 1
+        loaded = self._load()
         parts: list[Any] = []
-        lengths = np.full(table.num_rows, extra, np.int64)
-        last = 0
-        for rows, texts in _batches(text_of(table), self.options.batch_chars, cut=cut):
-            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            for row, encoding in zip(rows, encodings, strict=True):
-                if row != last and end is not None:
-                    parts.append(end)
-                last = row
-                ids = np.array(encoding.ids, dtype)
+        lengths = np.full(table.num_rows, len(loaded.begin) + len(loaded.end), np.int64)
+        first = np.array(loaded.begin, loaded.dtype)
+        between = np.array(loaded.end + loaded.begin, loaded.dtype)
+        last = -1
+        for rows, texts in _batches(text_of(table), self.options.batch_chars, cut=loaded.cut):
+            for row, ids in zip(rows, loaded.encode(texts), strict=True):
+                if row != last:
+                    parts.append(between if row else first)
+                    last = row
+                parts.append(ids.astype(loaded.dtype, copy=False))
                 lengths[row] += len(ids)
-                parts.append(ids)
-        if table.num_rows and end is not None:
-            parts.append(end)
+        if table.num_rows:
+            parts.append(np.array(loaded.end, loaded.dtype))
         offsets = np.zeros(table.num_rows + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         if offsets[-1] >= 1 << 31:
@@ -103,35 +139,40 @@ class Tokenize:
                 expected="fewer than 2^31, the most that an Arrow list column holds",
                 fix="make the splits smaller",
             )
-        values = np.concatenate(parts) if parts else np.zeros(0, dtype)
+        values = np.concatenate(parts) if parts else np.zeros(0, loaded.dtype)
         tokens = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
         table = set_column(table, TOKENS, tokens)
         table = set_column(table, N_TOKENS, pa.array(lengths.astype(np.int32)))
         return table if self.options.keep_text else table.drop_columns([TEXT])
 
-    def _load(self) -> tuple[Any, Any, Any, bool]:
-        """(tokenizer, end-of-text as an array of one token or None, dtype, whether long texts may be cut).
-
-        Two threads may both load, harmlessly.
-        """
+    def _load(self) -> _Loaded:
+        """Two threads may both load, harmlessly."""
         if self._loaded is None:
-            import numpy as np
-
             tokenizer = load_tokenizer(self.options.tokenizer)
-            dtype = token_dtype(tokenizer.get_vocab(with_added_tokens=True))
-            end = None
-            if self.options.end_of_text is not None:
-                number = tokenizer.token_to_id(self.options.end_of_text)
-                if number is None:
-                    special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-                    raise ConfigError(
-                        f"{self.options.tokenizer} has no token {self.options.end_of_text!r}",
-                        expected=f"one of its special tokens: {', '.join(special) or 'it has none'}",
-                        fix=nearest(self.options.end_of_text, special) or "set tokenize.end_of_text, or null for none",
-                    )
-                end = np.array([number], dtype)
-            self._loaded = (tokenizer, end, dtype, cuts_are_exact(tokenizer))
+            self._loaded = _Loaded(
+                tokenizer=tokenizer,
+                fast=fast_encoder(tokenizer) if self.options.encoder == "auto" else None,
+                begin=self._special(tokenizer, "begin_of_text"),
+                end=self._special(tokenizer, "end_of_text"),
+                dtype=token_dtype(tokenizer.get_vocab(with_added_tokens=True)),
+                cut=cuts_are_exact(tokenizer),
+            )
         return self._loaded
+
+    def _special(self, tokenizer: Any, option: str) -> tuple[int, ...]:
+        """The id that an option names; () for null."""
+        name = getattr(self.options, option)
+        if name is None:
+            return ()
+        number = tokenizer.token_to_id(name)
+        if number is None:
+            special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+            raise ConfigError(
+                f"{self.options.tokenizer} has no token {name!r}",
+                expected=f"one of its special tokens: {', '.join(special) or 'it has none'}",
+                fix=nearest(name, special) or f"set tokenize.{option}, or null for none",
+            )
+        return (number,)
 
 
 def _batches(text: pa.ChunkedArray, budget: int, *, cut: bool) -> Iterator[tuple[list[int], list[str]]]:
@@ -139,8 +180,7 @@ def _batches(text: pa.ChunkedArray, budget: int, *, cut: bool) -> Iterator[tuple
     rows: list[int] = []
     texts: list[str] = []
     size = 0
-    for row, value in enumerate(text):
-        whole = value.as_py()
+    for row, whole in enumerate(value for chunk in text.chunks for value in chunk.to_pylist()):
         for piece in pieces(whole) if cut else (whole,):
             rows.append(row)
             texts.append(piece)

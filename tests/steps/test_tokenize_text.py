@@ -42,6 +42,24 @@ def test_end_of_text(tokenizer_path):
     assert bare == [row[:-1] for row in rows]
 
 
+def test_begin_of_text(tokenizer_path):
+    """The special token that is named, once, before each document; without an end it is all there is."""
+    rows = run(["one", "", "two"], tokenizer_path, begin_of_text="<|endoftext|>")["tokens"].to_pylist()
+    bare = run(["one", "", "two"], tokenizer_path, end_of_text=None)["tokens"].to_pylist()
+    assert rows == [[0, *row, 0] for row in bare]
+    alone = run(["", "one"], tokenizer_path, begin_of_text="<|endoftext|>", end_of_text=None)
+    assert alone["tokens"].to_pylist() == [[0], [0, *bare[0]]]
+    assert alone["n_tokens"].to_pylist() == [1, 1 + len(bare[0])]
+    with pytest.raises(ConfigError, match="has no token '<s>'"):
+        run(["a"], tokenizer_path, begin_of_text="<s>")
+
+
+def test_encoders_agree(tokenizer_path, awkward):
+    """Whichever library encodes, the table is the same; texts that one of them cannot be trusted with included."""
+    texts = [*awkward, "\U000323b0 new in Unicode 17", "after"]
+    assert run(texts, tokenizer_path).equals(run(texts, tokenizer_path, encoder="tokenizers"))
+
+
 def test_special_tokens_in_text_are_text(tokenizer_path):
     """A document that spells <|endoftext|> cannot end itself: the characters are encoded and decode back."""
     text = "before <|endoftext|> after"
