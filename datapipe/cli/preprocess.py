@@ -111,6 +111,12 @@ def summary_lines(summary: RunSummary) -> list[str]:
     tokens = "" if summary.tokens is None else f", {summary.tokens:,} tokens"
     shards = console.count(summary.shards, "shard")
     lines.append(f"{summary.output}: {console.count(summary.rows, 'row')}{tokens} in {shards}, {summary.fingerprint}")
+    if held := summary.counters.get("pack.row_tokens"):
+        padding, long = (summary.counters[f"pack.{name}"] for name in ("padding_tokens", "long_documents"))
+        lines.append(
+            f"packed: {padding:,} tokens of padding ({padding / held:.2%}); {console.count(long, 'document')} longer"
+            f" than a row, {console.count(summary.counters['pack.cuts'], 'cut')}"
+        )
     if summary.poison:
         lines.append(f"poison: {console.count(len(summary.poison), 'row')}, left out and quarantined")
         lines += [f"  {row.row_id}: {row.reason} in {row.step} ({row.detail})" for row in summary.poison]

@@ -160,13 +160,17 @@ class _Run:
         import pyarrow as pa
 
         from datapipe.steps import run_steps
+        from datapipe.steps.pack import packed_counts
 
         held: list[pa.Table] = []
         size = 0
 
         def reshaped() -> pa.Table:
-            ran = run_steps(pa.concat_tables(held).combine_chunks(), self.reshape, self.keys)
+            documents = pa.concat_tables(held).combine_chunks()
+            ran = run_steps(documents, self.reshape, self.keys)
             self.tally.costs(ran.per_step)
+            if [step.name for step in self.reshape] == ["pack"]:
+                self.tally.counted(packed_counts(documents, ran.table))
             held.clear()
             return self._selected(ran.table)
 

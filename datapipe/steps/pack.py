@@ -146,6 +146,32 @@ def _fill(values: Any, layout: Layout, options: PackOptions) -> tuple[Any, Any]:
     return tokens, segments
 
 
+def packed_counts(documents: pa.Table, rows: pa.Table) -> dict[str, int]:
+    """What packing cost, for the report.
+
+    Args:
+        documents: what `pack` was given.
+        rows: what it gave.
+
+    Returns:
+        "pack.padding_tokens" and "pack.row_tokens" (seq_len of every row): the first by the second is the waste;
+        "pack.long_documents": documents of more than seq_len tokens, which no row can hold whole; "pack.cuts": how
+        often a document goes on in another row.
+    """
+    import numpy as np
+
+    seq_len = rows.schema.field("tokens").type.list_size
+    _, lengths = _flat_tokens(documents)
+    whole = rows.num_rows * seq_len
+    parts = int(rows["n_documents"].to_numpy().sum(dtype=np.int64))
+    return {
+        "pack.cuts": parts - int((lengths > 0).sum()),
+        "pack.long_documents": int((lengths > seq_len).sum()),
+        "pack.padding_tokens": whole - int(rows["n_tokens"].to_numpy().sum(dtype=np.int64)),
+        "pack.row_tokens": whole,
+    }
+
+
 def build(options: PackOptions) -> Step:
     """The step with its options bound."""
     return partial(pack, options=options)

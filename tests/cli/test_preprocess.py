@@ -67,3 +67,16 @@ def test_an_empty_folder_says_what_to_do(datapipe, tmp_path):
     assert ran.code == 1
     assert "empty" in ran.err
     assert "to do" in ran.err
+
+
+def test_what_packing_cost_is_told(datapipe, docs, tmp_path):
+    """Padding, long documents and cuts: in words, and as the numbers that the shards add up to."""
+    args = ("--workers", "0", "--set", "pack.seq_len=16", "--set", "vocabulary.size=300")
+    told = datapipe("preprocess", docs, tmp_path / "a", *args)
+    assert told.code == 0, told.err
+    assert " of padding (" in told.out
+    summary = datapipe("preprocess", docs, tmp_path / "b", *args, "--json").json
+    counters = summary["counters"]
+    assert counters["pack.row_tokens"] == summary["rows"] * 16
+    assert counters["pack.padding_tokens"] == summary["rows"] * 16 - summary["tokens"]
+    assert counters["pack.cuts"] >= counters["pack.long_documents"] > 0

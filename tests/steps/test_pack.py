@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
 from datapipe.steps import Keys, bind, run_steps
+from datapipe.steps.pack import packed_counts
 
 KEYS = Keys()
 
@@ -194,6 +195,25 @@ class TestBoth:
         assert step(table.slice(1), KEYS)["row_id"].to_pylist() == ["c"]
         chunked = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(2, 0)])
         assert step(chunked, KEYS).equals(step(table, KEYS))
+
+    @given(lengths=LENGTHS, seq_len=st.integers(1, 12))
+    @settings(deadline=None)
+    def test_what_it_cost(self, mode, lengths, seq_len):
+        """Padding, long documents and cuts, against a count row by row."""
+        documents = numbered(lengths)
+        rows = run(documents, seq_len=seq_len, mode=mode)
+        counts = packed_counts(table_of(documents), rows)
+        segments = rows["segment_ids"].to_pylist()
+        owner = {token: i for i, document in enumerate(documents) for token in document}
+        places = {(i, owner[token]) for i, row in enumerate(rows["tokens"].to_pylist()) for token in row if token}
+        assert counts == {
+            "pack.cuts": len(places) - len({document for _, document in places}),
+            "pack.long_documents": sum(length > seq_len for length in lengths),
+            "pack.padding_tokens": sum(row.count(0) for row in segments),
+            "pack.row_tokens": sum(map(len, segments)),
+        }
+        if mode == "best_fit":
+            assert counts["pack.cuts"] == sum(max(0, -(-length // seq_len) - 1) for length in lengths)
 
     def test_more_documents_than_uint16(self, mode):
         """A row of 70,000 one-token documents: segment ids widen with seq_len, they never wrap."""
