@@ -86,6 +86,16 @@ class TestBestFit:
             "n_documents": [1, 2, 2, 1],
         }
 
+    @given(LENGTHS, st.integers(1, 12), st.integers(1, 9))
+    @settings(deadline=None)
+    def test_moved_in_parts(self, lengths, seq_len, tokens):
+        """How many tokens are moved at a time bounds memory, and changes nothing."""
+        documents = numbered(lengths)
+        whole = run(documents, seq_len=seq_len, mode="best_fit")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("datapipe.steps.pack._GATHER_TOKENS", tokens)
+            assert run(documents, seq_len=seq_len, mode="best_fit").equals(whole)
+
     def test_the_fullest_row_that_fits(self):
         """3 tokens go where 3 are free, not where 4 are: that is what makes it best fit."""
         table = run(numbered([6, 7, 3]), seq_len=10, mode="best_fit")
