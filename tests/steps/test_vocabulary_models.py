@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from datapipe.errors import ConfigError
+from datapipe.steps import Keys, bind, run_steps
 from datapipe.steps.vocabulary_models import INSIDE, UNKNOWN, as_file, least_size, train
 
 MODELS = ["bpe", "unigram", "wordpiece"]
@@ -102,3 +104,17 @@ GOLDEN = {"bpe": "6277c28e6efccaa4", "wordpiece": "6a687bd0f60104f2"}
 def test_golden(model):
     """The bytes of a small vocabulary, as they were."""
     assert hashlib.sha256(as_file(made(model))).hexdigest()[:16] == GOLDEN[model]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_step_tokenize_takes_it(tmp_path, model):
+    """Each model's file: the text comes back, with one end of text and none forged."""
+    path = tmp_path / "model.json"
+    path.write_bytes(as_file(made(model)))
+    texts = ["the ring", "", f"\0 é 中 {UNKNOWN} {END} {INSIDE}ing", "ab" * 999]
+    table = pa.table({"row_id": list("0123"), "text": texts})
+    rows = run_steps(table, [bind("tokenize", {"tokenizer": str(path)})], Keys()).table["tokens"].to_pylist()
+    decoded = [loaded(made(model)).decode(row[:-1], skip_special_tokens=False) for row in rows]
+    assert decoded == texts
+    assert [row.count(0) for row in rows] == [1] * 4
+    assert [row[-1] for row in rows] == [0] * 4
