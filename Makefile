@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-test  ## ruff and mypy strict
 	$(BIN)/mypy
 
 test: lint      ## lint, then every check but the slow ones (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile $(TESTS)
 
 test-slow: $(VENV)/.installed-test  ## the long suite: a kill at every task
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(TESTS)
@@ -41,6 +41,7 @@ test-slow: $(VENV)/.installed-test  ## the long suite: a kill at every task
 bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios
 	$(BIN)/python benchmarks/recorder_cost.py
 	$(BIN)/python benchmarks/loader_tokens.py
+	$(BIN)/python benchmarks/tables.py --rows 200000
 
 clean:          ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis datapipe-demo

@@ -8,6 +8,7 @@ is said.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import DatasetError
@@ -98,11 +99,26 @@ def _explained(run: StoredRun, row_id: str, place: Place) -> Explanation:
         reason=None if gone is None else gone.reason,
         detail=None if gone is None else gone.detail,
         survivor=None if gone is None else gone.survivor,
-        steps=tuple(steps),
+        steps=_with_silent(run, steps, gone),
         labels=labels,
         redactions=_redactions(run, steps),
         where=where,
     )
+
+
+def _with_silent(run: StoredRun, steps: list[StepSaid], gone: StepSaid | None) -> tuple[StepSaid, ...]:
+    """The steps with those between them that no stage of the ledger tells of: a global step that let the row pass."""
+    said = {each.step: each for each in steps}
+    names = [step.name for step in run.steps]
+    if gone is not None and gone.step in names:
+        names = names[: max((place for place, name in enumerate(names) if name in said), default=-1) + 1]
+    elif gone is not None:
+        return tuple(steps)
+    if len(said) < len(steps):
+        return tuple(steps)  # a step that comes twice: they are told apart by their order alone
+    silent = StepSaid(step="", kind="passed", reason=None)
+    rest = [each for each in steps if each.step not in names]
+    return (*rest, *(said.get(name) or replace(silent, step=name) for name in names))
 
 
 def _where(run: StoredRun, row_id: str, place: Place) -> InShards:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.errors import SchemaError, StorageError
+from datapipe.errors import ConfigError, SchemaError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.recipe import Recipe
 
 _COLUMNAR: Final = ("parquet", "arrow")
+_WITH_FIELDS: Final = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
 _AT_ONCE: Final = 16
 """Footers fetched side by side: of a remote input each is a request or two."""
 
@@ -54,6 +55,40 @@ def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_opt
                 expected="one type in all of the input",
                 fix=f"convert the files, preprocess them apart, or leave {name} out of input.columns",
             )
+
+
+def check_text_column(
+    files: Sequence[SourceFile], recipe: Recipe, storage_options: Mapping[str, Any] | None
+) -> None:  # fmt: skip
+    """Look for `input.text_column` in the first rows of the first file of each format that has fields.
+
+    Raises:
+        ConfigError: not one of those rows has it.
+    """
+    from datapipe.corpus import read_piece
+    from datapipe.corpus.piece import Piece
+
+    name = recipe.input.text_column
+    first = {file.format: file for file in reversed(files) if file.format in _WITH_FIELDS}
+    if name is None or not first:
+        return
+    missing: list[str] = []
+    for file in first.values():
+        try:
+            batch = next(
+                read_piece(Piece(file=file), options=recipe.input.read_options(), storage_options=storage_options)
+            )
+        except (StopIteration, StorageError):
+            return
+        reasons = {row.reason for row in batch.quarantined}
+        if batch.table.num_rows or not reasons or not reasons <= {"missing_text", "no_text_column"}:
+            return
+        missing.append(f"{file.name} ({batch.quarantined[0].excerpt[:80] or batch.quarantined[0].detail})")
+    raise ConfigError(
+        f"no row has the field {name!r}: {missing[0]}",
+        expected="the field that holds the text",
+        fix="--set input.text_column=NAME",
+    )
 
 
 def _schema(file: SourceFile, storage_options: Mapping[str, Any] | None) -> pa.Schema | None:

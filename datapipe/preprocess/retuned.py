@@ -109,8 +109,11 @@ class Retuned:
         for each in self.variants:
             figures = (each.kept, each.passing, each.expected, each.lost, each.gained, each.moved)
             lines.append(f"  {each.name:<{width}}" + "".join(f"{figure:>12,}" for figure in figures))
+        lines.append("  lost, gained: kept now and not then, and the other way round; moved: gone for another reason")
         if any(each.passing for each in self.variants):
-            lines.append(f"  passing: not measured by the steps after it ({', '.join(self.later)});")
+            lines.append(
+                f"  passing: would pass, and was not measured by the steps after it ({', '.join(self.later)});"
+            )
             lines.append("  expected: kept in all, if they fare there like the rows that passed before")
         if len(self.variants) == 1:
             lines += self._details(self.variants[0])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError, CorpusError
 from datapipe.preprocess.delivery import before_of, new_files
-from datapipe.preprocess.input_columns import check_input_columns
+from datapipe.preprocess.input_columns import check_input_columns, check_text_column
 from datapipe.preprocess.output_folder import check_ours, refuse_overlap
 from datapipe.preprocess.plan import Plan, build_plan, split_size
 from datapipe.preprocess.recipe_file import load_recipe
@@ -80,6 +80,7 @@ def survey(
         )
     refuse_overlap((), store, files)
     before = before_of(store, recipe) if append else None
+    check_text_column(files, recipe, storage_options)
     check_input_columns(files, recipe, storage_options)
     found = files if before is None else new_files(files, before, storage_options)
     size = recipe.output.split_bytes or split_size(sum(file.size for file in found))

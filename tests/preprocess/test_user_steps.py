@@ -58,3 +58,30 @@ def test_an_empty_recipe_makes_shards_of_the_rows(folder):
     summary = datapipe.preprocess(folder / "in.jsonl", folder / "out", {"steps": []}, workers=0)
     assert summary.documents_in == summary.documents_out == 30
     assert datapipe.open_dataset(folder / "out", columns=["text"]).take([0])["text"].to_pylist() == ["row 0 about cats"]
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv", "in.parquet"])
+def test_a_misspelt_text_column_is_found_before_any_work(folder, name):
+    """… with what the first row has instead, and no output is begun."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table = pa.table({"id": [1, 2], "body": ["one", "two"]})
+    pa.csv.write_csv(table, folder / "in.csv")
+    pa.parquet.write_table(table, folder / "in.parquet")
+    recipe = {"steps": ["decode"], "input": {"text_column": "txet"}}
+    with pytest.raises(datapipe.errors.DatapipeError, match="txet"):
+        datapipe.preprocess(folder / name, folder / "out", recipe, workers=0)
+    assert not (folder / "out").exists()
+
+
+def test_explain_tells_of_every_step_of_a_row_that_was_kept(folder):
+    """A global step that let it pass too."""
+    from datapipe.preprocess import explain
+
+    steps = ["decode", "exact_duplicates", "near_duplicates", {"vocabulary": {"size": 300}}, "tokenize"]
+    datapipe.preprocess(folder / "in.jsonl", folder / "out", {"steps": steps}, workers=0)
+    said = explain(folder / "out", "in.jsonl:0").steps
+    assert [each.step for each in said] == ["decode", "exact_duplicates", "near_duplicates", "vocabulary", "tokenize"]
+    assert {each.kind for each in said} == {"passed"}
