@@ -59,12 +59,12 @@ CNN = """
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
-            self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
-            self.head = nn.Linear(64 * 28 * 28, 10)
+            self.conv1 = nn.Conv2d(1, 128, 3, padding=1)
+            self.conv2 = nn.Conv2d(128, 128, 3, padding=1)
+            self.head = nn.Linear(128 * 7 * 7, 10)
 
         def forward(self, x):
-            x = F.relu(self.conv2(F.relu(self.conv1(x))))
+            x = F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 4)
             return F.log_softmax(self.head(x.flatten(1)), dim=1)
 
     net = Net()
