@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 K: Final = 2000
 """Compression: a digest has at most some 2K centroids of 16 bytes. Measured on 10^6 log-normal values in 13 parts, the
-median's rank is off by 0.0014 at most, quantiles below 0.01 and above 0.99 by less than 0.0001."""
+median's rank is off by 0.0016 at most, quantiles below 0.01 and above 0.99 by less than 0.0001."""
 
 
 @final
