@@ -13,13 +13,14 @@ BASE = {"errors", "events"}
 MAY = {
     "errors": set(),
     "events": set(),
+    "best_fit": set(),  # the one algorithm that both wings need: pure, on the lowest floor
     "device": BASE,
     "storage": BASE,
-    "steps": BASE,
+    "steps": BASE | {"best_fit"},
     "profiling": BASE,
     "dataset": BASE | {"storage"},
     "corpus": BASE | {"storage"},
-    "loader": BASE | {"dataset", "storage", "device"},
+    "loader": BASE | {"best_fit", "dataset", "storage", "device"},
     "preprocess": BASE | {"corpus", "steps", "dataset", "storage"},
     "train": BASE | {"device", "loader"},
 }

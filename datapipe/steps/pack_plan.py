@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from datapipe.best_fit import best_fit, cut_to_fit
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -62,11 +64,11 @@ def plan_best_fit(lengths: npt.NDArray[np.int64], seq_len: int, window: int) -> 
     ends = np.cumsum(lengths)
     for begin in range(0, len(lengths), window):
         document, start, length = _cut_documents(lengths[begin : begin + window], seq_len)
-        row = _best_fit(length, seq_len)
+        row, count = best_fit(length, seq_len)
         base = int(ends[begin] - lengths[begin])
         sources.append((document + begin, start + base, length))
         rows.append(row + total)
-        total += int(row.max(initial=-1)) + 1
+        total += count
     if not sources:
         sources, rows = [_cut_documents(lengths, seq_len)], [np.zeros(0, np.int64)]
     document, start, length = (np.concatenate(each) for each in zip(*sources, strict=True))
@@ -101,42 +103,5 @@ def _cut_documents(lengths: Any, seq_len: int) -> tuple[Any, Any, Any]:
     """Pieces of at most seq_len tokens, each from its document's start: (document, start end to end, length)."""
     import numpy as np
 
-    starts = np.cumsum(lengths) - lengths
-    pieces = -(-lengths // seq_len)
-    document = np.repeat(np.arange(len(lengths)), pieces)
-    number = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    length = np.minimum(seq_len, lengths[document] - number * seq_len)
-    return document, starts[document] + number * seq_len, length
-
-
-def _best_fit(lengths: Any, seq_len: int) -> Any:
-    """The row of each piece: the longest piece first, into the fullest row that has room, else into a new one."""
-    import numpy as np
-
-    # Rows by free space; the bit s of `free` says that some row has s left, so that the fullest row with room for n is
-    # the lowest set bit at or above n: a few machine words of work instead of a search tree.
-    stacks: list[list[int]] = [[] for _ in range(seq_len + 1)]
-    free = 0
-    row = np.zeros(len(lengths), np.int64)
-    count = 0
-    for piece in np.argsort(-lengths, kind="stable").tolist():
-        need = int(lengths[piece])
-        fitting = free >> need
-        if fitting:
-            space = need + (fitting & -fitting).bit_length() - 1
-            target = stacks[space].pop()
-            if not stacks[space]:
-                free &= ~(1 << space)
-        else:
-            space, target = seq_len, count
-            count += 1
-        row[piece] = target
-        left = space - need
-        if left:
-            stacks[left].append(target)
-            free |= 1 << left
-    # Renumber by first piece, so that rows stay near the order of the documents.
-    _, first = np.unique(row, return_index=True)
-    rank = np.empty(count, np.int64)
-    rank[np.argsort(first)] = np.arange(count)
-    return rank[row]
+    document, start, length = cut_to_fit(lengths, seq_len)
+    return document, (np.cumsum(lengths) - lengths)[document] + start, length
