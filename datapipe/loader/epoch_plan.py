@@ -13,10 +13,11 @@ import numpy as np
 
 from datapipe.errors import ConfigError
 from datapipe.loader.geometry import choose_geometry
-from datapipe.loader.order import Order, Tail
+from datapipe.loader.order import Order
 
 if TYPE_CHECKING:
     from datapipe.dataset import Dataset
+    from datapipe.loader.sequence import Tail
 
 _SAMPLED_ROWS: Final = 1 << 16
 _TAILS: Final = ("drop", "pad", "partial")

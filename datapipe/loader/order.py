@@ -14,25 +14,28 @@ is computed where it is asked for: memory is O(blocks), whatever the number of r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
 from datapipe.loader.bijection import Bijection, derive_key
 from datapipe.loader.geometry import Geometry, cut_lanes
+from datapipe.loader.sequence import EpochSequence, Sequence
+from datapipe.loader.turns import Turns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from datapipe.loader.sequence import Tail
+
     Ints = npt.NDArray[np.int64]
 
-Tail = Literal["drop", "pad", "partial"]
 _PIECE: Final = 1 << 13
 """Rows of a window whose places are computed together and remembered, as the next batches ask for their neighbours."""
 
 
 @final
-class Order:
+class Order(Sequence):
     """The order of every epoch.
 
     Args:
@@ -66,24 +69,24 @@ class Order:
         self.rows = rows
         self.num_rows = int(rows.sum())
         full, rest = divmod(self.num_rows, global_batch)
-        self.steps = full if tail == "drop" or not rest else full + 1
+        self._steps = full if tail == "drop" or not rest else full + 1
         if len(self.blocks):
             self.cut = cut_lanes(rows[self.blocks], geometry.lanes)
             self.lengths = np.add.reduceat(rows[self.blocks], self.cut[:-1])
         else:
             self.cut = np.zeros(2, np.int64)
             self.lengths = np.zeros(1, np.int64)
-        # The turn-taking is piecewise linear: between two lane lengths the same lanes take part in every round.
-        self._knots = np.unique(np.concatenate([[0], self.lengths]))
-        self._filled = np.minimum(self.lengths[None, :], self._knots[:, None]).sum(axis=1)
-        taking_part = self.lengths[None, :] > self._knots[:, None]
-        self._members = taking_part.sum(axis=1)
-        self._turn = np.where(taking_part, np.cumsum(taking_part, axis=1) - 1, np.iinfo(np.int64).max)
+        self.turns = Turns(self.lengths)
 
     @property
     def lanes(self) -> int:
         """How many lanes there are (one, of no rows, in an empty dataset)."""
         return len(self.lengths)
+
+    @property
+    def steps(self) -> int:
+        """Global batches of an epoch."""
+        return self._steps
 
     def counts(self, positions: npt.ArrayLike) -> Ints:
         """How many rows each lane has given before each position: int64[len(positions), L]; rows sum to the position.
@@ -91,15 +94,7 @@ class Order:
         Args:
             positions: int64[p], each in [0, num_rows].
         """
-        at = np.asarray(positions, np.int64)
-        knot = np.searchsorted(self._filled, at, side="right") - 1
-        # The last knot is the end of the epoch: nobody takes part.
-        members = np.maximum(self._members[knot], 1)
-        rounds, rest = np.divmod(at - self._filled[knot], members)
-        rounds += self._knots[knot]
-        given: Ints = np.minimum(self.lengths[None, :], rounds[:, None])
-        given += self._turn[knot] < rest[:, None]
-        return given
+        return self.turns.counts(positions)
 
     def batch_positions(self, batch: int) -> tuple[int, int, int]:
         """Positions [start, end) of a global batch, and how many rows from the epoch's start pad it."""
@@ -107,23 +102,18 @@ class Order:
         end = min(start + self.global_batch, self.num_rows)
         return start, end, self.global_batch - (end - start) if self.tail == "pad" else 0
 
-    def epoch(self, epoch: int) -> EpochOrder:
-        """The order of one epoch."""
+    def epoch(self, epoch: int, cursor: Ints | None = None) -> EpochOrder:
+        """The order of one epoch; it needs no cursor."""
+        del cursor
         return EpochOrder(self, epoch)
 
 
 @final
-class EpochOrder:
-    """The order within one epoch: where each lane's rows lie. Used by one thread at a time (it remembers pieces).
-
-    Attributes:
-        blocks: per lane, int64: its blocks in the order they are read.
-        windows: per lane, int64[w + 1]: window w is the lane's rows [windows[w], windows[w + 1]).
-        first: per lane, int64[w + 1]: and its blocks [first[w], first[w + 1]) of `blocks`.
-    """
+class EpochOrder(EpochSequence):
+    """The order within one epoch: where each lane's rows lie. Used by one thread at a time (it remembers pieces)."""
 
     def __init__(self, order: Order, epoch: int) -> None:
-        self.order = order
+        self.order: Order = order
         self.epoch = epoch
         self.blocks: list[Ints] = []
         self.windows: list[Ints] = []
@@ -150,9 +140,16 @@ class EpochOrder:
         head = -(-window * (lane + 1) // self.order.lanes)
         return np.array([0, *range(min(head, blocks), blocks, window), blocks] if blocks else [0], np.int64)
 
-    def window_blocks(self, lane: int, window: int) -> Ints:
-        """The blocks of one window, in read order."""
-        return self.blocks[lane][self.first[lane][window] : self.first[lane][window + 1]]
+    def reach(self, position: int) -> int:
+        """All is known from the start."""
+        return min(position, self.order.num_rows)
+
+    def counts(self, positions: npt.ArrayLike) -> Ints:
+        """The same in every epoch."""
+        return self.order.counts(positions)
+
+    def pieces(self, lane: int, start: int, end: int) -> None:
+        """Units are rows."""
 
     def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
         """The rows of a lane at its positions [start, end): (place in `blocks[lane]`, row within the block), int64."""

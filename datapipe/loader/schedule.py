@@ -9,21 +9,36 @@ world size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from datapipe.loader.order import EpochOrder
+    from datapipe.loader.sequence import EpochSequence, Pieces
 
     Ints = npt.NDArray[np.int64]
 
 Window = tuple[int, int]
 """(lane, number of the window within the lane)."""
-_PAGE_ROWS: Final = 1 << 16
-"""Rows whose batches are cut together: the arithmetic over batches by lanes is vectorised over a page."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bins:
+    """How the rows of a packed stretch fill its bins.
+
+    Attributes:
+        batches: batch i has bins [batches[i], batches[i + 1]).
+        cuts: int64[bins + 1]: bin b is filled, from its start, with rows [cuts[b], cuts[b + 1]) of the stretch.
+        start, length: int64[n]: which part of each row, in tokens. whole: int64[n]: the tokens the row should have.
+    """
+
+    batches: list[int]
+    cuts: Ints
+    start: Ints
+    length: Ints
+    whole: Ints
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,9 +50,10 @@ class Stretch:
         cuts: batch i holds rows [cuts[i], cuts[i + 1]) of `slot` and `row`.
         blocks: int64[b], numbers of the blocks that are read.
         slot, row: int64[n]: where each row lies, in delivered order: in block `blocks[slot]`, at `row`.
-        real: rows per batch that are not padding.
+        real: rows (bins, where rows are packed) per batch that are not padding.
         reads: windows that must be read for it, each with its blocks, in read order.
         drops: windows that no later stretch needs.
+        bins: where rows are packed: how; else None.
     """
 
     first: int
@@ -48,6 +64,7 @@ class Stretch:
     real: list[int]
     reads: list[tuple[Window, Ints]]
     drops: list[Window]
+    bins: Bins | None = None
 
     def __len__(self) -> int:
         return len(self.cuts) - 1
@@ -58,11 +75,13 @@ class Schedule:
     """The stretches of one rank's epoch, from batch `start` on.
 
     Args:
-        max_rows: rows of a stretch at most (one batch at least): bounds what is prepared at once. It does not change
+        max_rows: units of a stretch at most (one batch at least): bounds what is prepared at once. It does not change
             what a batch holds.
     """
 
-    def __init__(self, epoch: EpochOrder, *, rank: int, world_size: int, start: int = 0, max_rows: int = 8192) -> None:
+    def __init__(
+        self, epoch: EpochSequence, *, rank: int, world_size: int, start: int = 0, max_rows: int = 8192
+    ) -> None:
         self._epoch = epoch
         self._order = epoch.order
         self._rank = rank
@@ -72,36 +91,45 @@ class Schedule:
         self._resident: dict[Window, int] = {}
         self._page_first = start
         self._page_size = 0
+        self._padded = 0
+
+    @property
+    def at(self) -> int:
+        """The batch that comes next; after the last stretch, the batches of the epoch."""
+        return self._at
 
     def next(self) -> Stretch | None:
         """The next stretch; None after the last."""
-        order = self._order
-        if self._at >= order.steps:
+        if self._at >= self._page_first + self._page_size and not self._turn_page():
             return None
-        if self._at >= self._page_first + self._page_size:
-            self._turn_page()
         low = self._at - self._page_first
-        share = max(1, order.global_batch // self._world)
+        share = max(1, self._order.global_batch // self._world)
         high = min(self._page_size, low + max(1, self._max_rows // share))
         turn = self._turns[np.searchsorted(self._turns, low, side="right") :]
         if len(turn):
             high = min(high, int(turn[0]))
-        stretch = self._build(low, high)
         self._at += high - low
-        return stretch
+        return self._build(low, high)
 
-    def _turn_page(self) -> None:
+    def _exists(self, batch: int) -> bool:
+        size = self._order.global_batch
+        start, end = batch * size, (batch + 1) * size
+        known = self._epoch.reach(end)
+        return known == end or (known > start and self._order.tail != "drop")
+
+    def _turn_page(self) -> bool:
         """Cut the next batches: per batch and lane, the lane positions [starts, ends) that are this rank's."""
-        order = self._order
-        first = self._at
-        _, _, padding = order.batch_positions(order.steps - 1)
-        plain = order.steps - 1 if padding else order.steps
-        if first == plain:
-            self._cut_padded(first)
+        order, size, first = self._order, self._order.global_batch, self._at
+        wanted = max(1, order.page // size)
+        known = self._epoch.reach((first + wanted) * size)
+        full = min(wanted, known // size - first)
+        if full <= 0 and (known <= first * size or order.tail == "drop"):
+            return False
+        if full <= 0 and order.tail == "pad":
+            self._cut_padded(first * size, known)
         else:
-            count = max(1, min(_PAGE_ROWS // order.global_batch, plain - first))
-            edges = np.minimum((first + np.arange(count + 1)) * order.global_batch, order.num_rows)
-            given = order.counts(edges)
+            edges = np.minimum((first + np.arange(max(full, 1) + 1)) * size, known)
+            given = self._epoch.counts(edges)
             self._share(given[:-1], given[1:])
             self._lane = np.arange(order.lanes)
             self._after = given[1:]
@@ -114,17 +142,18 @@ class Schedule:
             last[:, column] = np.where(self._ends[:, column] > self._starts[:, column], window, -1)
         last = np.maximum.accumulate(last, axis=0)
         self._turns = np.flatnonzero((last[1:] != last[:-1]).any(axis=1)) + 1
+        return True
 
-    def _cut_padded(self, batch: int) -> None:
-        """The last batch, filled up with rows from the epoch's start, over again if there are too few."""
+    def _cut_padded(self, start: int, end: int) -> None:
+        """The last batch, filled up with units from the epoch's start, over again if there are too few."""
         order = self._order
-        start, end, padding = order.batch_positions(batch)
         edges = [start, end]
+        padding = self._padded = order.global_batch - (end - start)
         while padding:
-            more = min(padding, order.num_rows)
+            more = min(padding, end)
             edges += [0, more]
             padding -= more
-        given = order.counts(edges)
+        given = self._epoch.counts(edges)
         self._share(given[0::2].reshape(1, -1), given[1::2].reshape(1, -1))
         self._lane = np.tile(np.arange(order.lanes), len(edges) // 2)
         self._after = given[1:2]
@@ -133,15 +162,23 @@ class Schedule:
         """Cut this rank's contiguous part out of batches of segments [starts, ends), (batches, segments) each."""
         size = ends - starts
         before = np.cumsum(size, axis=1) - size
-        rows = size.sum(axis=1, keepdims=True)
-        low = np.clip(rows * self._rank // self._world - before, 0, size)
-        high = np.clip(rows * (self._rank + 1) // self._world - before, 0, size)
-        self._starts, self._ends = starts + low, starts + high
+        units = size.sum(axis=1, keepdims=True)
+        low, high = units * self._rank // self._world, units * (self._rank + 1) // self._world
+        if self._parts > 1:
+            low = np.minimum(self._rank // self._parts, units)
+            high = np.minimum(low + 1, units)
+        self._starts = starts + np.clip(low - before, 0, size)
+        self._ends = starts + np.clip(high - before, 0, size)
+
+    @property
+    def _parts(self) -> int:
+        """Ranks that share a unit's rows."""
+        return max(1, self._world // self._order.global_batch) if self._order.divisible else 1
 
     def _build(self, low: int, high: int) -> Stretch:
         starts, ends = self._starts[low:high], self._ends[low:high]
         size = ends - starts
-        numbers, slots, rows, windows = [], [], [], []
+        numbers, slots, rows, windows, made_of = [], [], [], [], []
         shift = np.zeros(len(self._lane), np.int64)
         held = slots_held = 0
         for column, lane in enumerate(self._lane.tolist()):
@@ -149,7 +186,12 @@ class Schedule:
             if not len(used):
                 continue
             begin, end = int(starts[used[0], column]), int(ends[used[-1], column])
-            place, row = self._epoch.rows(lane, begin, end)
+            pieces = self._epoch.pieces(lane, begin, end)
+            if pieces is None:
+                place, row = self._epoch.rows(lane, begin, end)
+            else:
+                place, row = pieces.place, pieces.row
+                made_of.append(pieces)
             edges = self._epoch.windows[lane]
             one, last = (int(w) - 1 for w in np.searchsorted(edges, [begin, end - 1], side="right"))
             windows += [(lane, window, int(edges[window + 1])) for window in range(one, last + 1)]
@@ -162,30 +204,61 @@ class Schedule:
             held += end - begin
         flat = size.ravel()
         total = int(flat.sum())
-        # Row i of segment s stands at lane position starts[s] + i, which the tables above hold at that + shift.
+        # Unit i of segment s stands at lane position starts[s] + i, which the tables above hold at that + shift.
         at = np.repeat((starts + shift).ravel() - (np.cumsum(flat) - flat), flat)
         at += np.arange(total)
-        none = np.empty(0, np.int64)
+        cuts = np.concatenate([np.zeros(1, np.int64), np.cumsum(size.sum(axis=1))])
         first = self._page_first + low
+        real = self._real_units(size)
+        bins = None
+        if made_of or self._order.packs or self._order.divisible:
+            at, filled = self._expand(made_of, at)
+            real_cuts = cuts[:-1] + real
+            real = (filled[real_cuts] - filled[cuts[:-1]]) if not self._order.packs else real
+            if self._order.packs:
+                start, length, whole = (
+                    _joined([getattr(each, name) for each in made_of])[at] for name in ("start", "length", "whole")
+                )
+                bins = Bins(batches=cuts.tolist(), cuts=filled, start=start, length=length, whole=whole)
+            cuts = filled[cuts]
         return Stretch(
             first=first,
-            cuts=[0, *np.cumsum(size.sum(axis=1)).tolist()],
-            blocks=np.concatenate([none, *numbers]),
-            slot=np.concatenate([none, *slots])[at],
-            row=np.concatenate([none, *rows])[at],
-            real=self._real_rows(first, size),
+            cuts=cuts.tolist(),
+            blocks=_joined(numbers),
+            slot=_joined(slots)[at],
+            row=_joined(rows)[at],
+            real=real.tolist(),
             reads=self._admit(windows),
-            drops=self._retire(self._after[high - 1], last=first + high - low >= self._order.steps),
+            drops=self._retire(self._after[high - 1], last=not self._exists(self._at)),
+            bins=bins,
         )
 
-    def _real_rows(self, first: int, size: Ints) -> list[int]:
-        rows: list[int] = size.sum(axis=1).tolist()
-        start, end, padding = self._order.batch_positions(first + len(rows) - 1)
-        if padding:
-            real, total = end - start, end - start + padding
+    def _expand(self, made_of: list[Pieces], units: Ints) -> tuple[Ints, Ints]:
+        """Where the pieces of these units stand, and the pieces before each unit and after the last."""
+        count, first = [], []
+        held = 0
+        for pieces in made_of:
+            count.append(np.diff(pieces.cuts))
+            first.append(pieces.cuts[:-1] + held)
+            held += len(pieces.row)
+        size, begin = _joined(count)[units], _joined(first)[units]
+        if self._parts > 1:
+            part = self._rank % self._parts
+            low = size * part // self._parts
+            begin, size = begin + low, size * (part + 1) // self._parts - low
+        cuts = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
+        return np.repeat(begin - cuts[:-1], size) + np.arange(cuts[-1]), cuts
+
+    def _real_units(self, size: Ints) -> Ints:
+        units: Ints = size.sum(axis=1)
+        if self._padded:  # the last batch, alone on its page
+            total = self._order.global_batch
             low, high = total * self._rank // self._world, total * (self._rank + 1) // self._world
-            rows[-1] = min(max(real - low, 0), high - low)
-        return rows
+            if self._parts > 1:
+                low = self._rank // self._parts
+                high = low + 1
+            units[-1] = min(max(total - self._padded - low, 0), high - low)
+        return units
 
     def _admit(self, windows: list[tuple[int, int, int]]) -> list[tuple[Window, Ints]]:
         reads = []
@@ -201,3 +274,7 @@ class Schedule:
         for key in drops:
             del self._resident[key]
         return drops
+
+
+def _joined(parts: list[Ints]) -> Ints:
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])

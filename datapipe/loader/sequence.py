@@ -1,0 +1,115 @@
+"""The contract of a global sequence: what the schedule needs to cut batches out of an epoch, whatever its units are.
+
+What enters: nothing. What leaves: *units* lane by lane. A unit is what one place of a batch holds: a row; a bin of
+packed documents; a batch of near lengths. Invariant: units and their order are a pure function of metadata; an epoch
+may find out how long its lanes are as it goes (`reach`), and every rank finds the same.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Ints = npt.NDArray[np.int64]
+
+Tail = Literal["drop", "pad", "partial"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pieces:
+    """Units that are made of several rows, or of parts of rows.
+
+    Attributes:
+        cuts: int64[u + 1]: unit i is made of pieces [cuts[i], cuts[i + 1]), in this order.
+        place, row: int64[n]: each piece's block (its place in the lane's `blocks`), and its row there.
+        start, length: int64[n]: which part of the row, in tokens. whole: int64[n]: the tokens that row has.
+    """
+
+    cuts: Ints
+    place: Ints
+    row: Ints
+    start: Ints
+    length: Ints
+    whole: Ints
+
+
+class Sequence(abc.ABC):
+    """The order of every epoch.
+
+    Attributes:
+        global_batch: units of a global batch, over all ranks. tail: what becomes of those after the last full one.
+        lanes: how many.
+        packs: a batch has one row per unit, filled with the unit's pieces; else every piece is a row of its own.
+        divisible: units are batches; where there are more ranks than units in a global batch, ranks share a unit.
+        page: units cut into batches together, at least: the arithmetic is vectorised over them.
+    """
+
+    global_batch: int
+    tail: Tail
+    packs: bool = False
+    divisible: bool = False
+    page: int = 1 << 16
+
+    @property
+    @abc.abstractmethod
+    def lanes(self) -> int:
+        """How many lanes there are."""
+
+    @property
+    @abc.abstractmethod
+    def steps(self) -> int:
+        """Global batches of an epoch; where it takes planning, all of the epoch is planned."""
+
+    @abc.abstractmethod
+    def epoch(self, epoch: int, cursor: Ints | None = None) -> EpochSequence:
+        """The order of one epoch; `cursor`: what `EpochSequence.cursor` gave, to begin there without what is before."""
+
+
+class EpochSequence(abc.ABC):
+    """The order within one epoch. Used by one thread at a time, `cursor` apart.
+
+    Attributes:
+        order: the sequence it belongs to.
+        blocks: per lane, int64: its blocks in the order they are read.
+        windows: per lane, int64[w + 1]: window w is the lane's units [windows[w], windows[w + 1]); what is not known
+            yet is past every position reached.
+        first: per lane, int64[w + 1]: and its blocks [first[w], first[w + 1]) of `blocks`.
+    """
+
+    order: Sequence
+    blocks: list[Ints]
+    windows: list[Ints]
+    first: list[Ints]
+
+    @abc.abstractmethod
+    def reach(self, position: int) -> int:
+        """Plan up to a position of the global sequence: that position, or the epoch's units if there are fewer."""
+
+    @abc.abstractmethod
+    def counts(self, positions: npt.ArrayLike) -> Ints:
+        """How many units each lane has given before each position (reached before): int64[len(positions), L]."""
+
+    @abc.abstractmethod
+    def pieces(self, lane: int, start: int, end: int) -> Pieces | None:
+        """What a lane's units [start, end) are made of; None: each is one whole row, see `rows`."""
+
+    @abc.abstractmethod
+    def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
+        """(place in `blocks[lane]`, row within the block) of a lane's units [start, end), each one whole row."""
+
+    def cursor(self, position: int) -> Ints | None:
+        """int64[L, 2]: each lane's window at a position, and its units before that; None: nothing to be saved.
+
+        A pure function of the order and the position: with it nothing before the position need be planned again.
+        """
+        del position
+        return None
+
+    def window_blocks(self, lane: int, window: int) -> Ints:
+        """The blocks of one window, in read order."""
+        return self.blocks[lane][self.first[lane][window] : self.first[lane][window + 1]]
