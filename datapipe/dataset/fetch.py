@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe.dataset.bounds import Bounds, bounds_of
 from datapipe.errors import DatapipeError, IntegrityError
 
 if TYPE_CHECKING:
@@ -183,6 +185,20 @@ class Shards:
                 return self._fetch_parquet(shard, group, rows)
             return self._fetch_arrow(shard, group, rows)
 
+    def bounds(self, shard: int, groups: Sequence[int], rows: Sequence[int]) -> list[dict[str, Bounds]]:
+        """What a Parquet shard's footer says of the columns in each of these row groups; nested ones are left out."""
+        path = self._paths[shard]
+        with _naming(path, groups[0] if groups else 0):
+            meta, _, _ = self._parquet_footer(shard)
+            places = flat_leaves(meta, self._columns)
+            found = []
+            for group, count in zip(groups, rows, strict=True):
+                if group >= meta.num_row_groups or meta.row_group(group).num_rows != count:
+                    raise _replaced(path, group, count)
+                row_group = meta.row_group(group)
+                found.append({name: bounds_of(row_group.column(leaf)) for name, leaf in places.items()})
+            return found
+
     def _fetch_parquet(self, shard: int, group: int, rows: int) -> ParquetFetched:
         path = self._paths[shard]
         meta, size, wanted = self._parquet_footer(shard)
@@ -237,6 +253,21 @@ def leaves_of(meta: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
     names = set(columns)
     top = [field.name for field, n in zip(schema, counts, strict=True) for _ in range(n)]
     return [leaf for leaf, name in enumerate(top) if name in names]
+
+
+def flat_leaves(meta: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
+    """The stored column of each named column that is one value per row."""
+    schema = meta.schema.to_arrow_schema()
+    counts = [_leaves(field.type) for field in schema]
+    if sum(counts) != meta.num_columns:
+        return {}
+    names = set(columns)
+    starts = itertools.accumulate(counts, initial=0)
+    return {
+        field.name: leaf
+        for field, leaf in zip(schema, starts, strict=False)
+        if field.name in names and not pa.types.is_nested(field.type)
+    }
 
 
 def _leaves(kind: pa.DataType) -> int:

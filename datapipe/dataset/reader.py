@@ -1,27 +1,34 @@
 """Opening a dataset: a folder or URL of shards, with a manifest or without.
 
-What enters: where it is, and which columns are wanted. What leaves: a `Dataset`: its index, its fingerprint, and
-row groups on demand.
-Invariant: opening reads the manifest, or the footers, and no row; a `Dataset` never changes once opened.
+What enters: where it is, which columns are wanted, and which rows. What leaves: a `Dataset`: its index, its
+fingerprint, and row groups on demand.
+Invariant: opening reads the manifest, or the footers, and no row; a `Dataset` never changes once opened. Which rows
+pass a filter is found out when the index is first asked for, once, from the filter's columns.
 """
 
 from __future__ import annotations
 
-import difflib
+import copy
 import operator
 import os
+import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final, overload
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from datapipe.dataset.fetch import Fetched, Shards
+from datapipe.dataset.filters import Filter, Filters, read_filter
 from datapipe.dataset.index import SUFFIXES, DatasetIndex, index_of_folder, index_of_manifest
 from datapipe.dataset.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+from datapipe.dataset.names import no_such_column
+from datapipe.dataset.selection import SelectedFetched, Selection, base_numbers, select, selected_index
 from datapipe.dataset.snapshots import read_snapshot
-from datapipe.errors import ConfigError, DatasetError, ManifestError, NotFoundError, SchemaError
+from datapipe.errors import ConfigError, DatasetError, ManifestError, NotFoundError
 from datapipe.storage import open_store, split_url
 
 if TYPE_CHECKING:
@@ -76,8 +83,9 @@ class Dataset:
         url: where it is, safe to print.
         manifest: its manifest, or None for a bare folder of Parquet or Arrow files.
         schema: the Arrow schema of the columns asked for.
-        fingerprint: the name of its content (all columns), the same wherever it lies.
-        index: arrays over its row groups, see `DatasetIndex`.
+        fingerprint: the name of its content (all columns), the same wherever it lies; of a filtered one: of the whole
+            content and the filter.
+        filter: which rows it has; None: all.
     """
 
     def __init__(
@@ -88,26 +96,72 @@ class Dataset:
         fingerprint: str,
         manifest: Manifest | None,
         columns: Sequence[str],
+        filters: Filters = None,
     ) -> None:
         self.url = store.url
         self.store = store
-        self.index = index
         self.schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
-        self.fingerprint = fingerprint
+        self.filter: Filter | None = None if filters is None else read_filter(filters, schema)
+        self.fingerprint = fingerprint if self.filter is None else _filtered_name(fingerprint, self.filter)
         self.manifest = manifest
         self.columns = tuple(columns)
+        self._whole_schema = schema
+        self._whole = index
+        self._filters = filters
         self._shards = Shards(store, index.paths, index.formats, columns)
+        self._selected: tuple[Selection, DatasetIndex] | None = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @property
+    def index(self) -> DatasetIndex:
+        """Arrays over its row groups, see `DatasetIndex`. Filtered: the same blocks, of the rows that pass.
+
+        Raises:
+            StorageError, DatasetError: the filter's columns cannot be read, or compared.
+        """
+        return self._whole if self.filter is None else self._selection()[1]
+
+    def _selection(self) -> tuple[Selection, DatasetIndex]:
+        assert self.filter is not None
+        with self._lock:
+            if self._selected is None:
+                shards = Shards(self.store, self._whole.paths, self._whole.formats, self.filter.columns)
+                remote = not self._whole.paths or self.store.local_path(self._whole.paths[0]) is None
+                selection = select(self.filter, self._whole, shards, self._whole_schema, remote=remote)
+                self._selected = selection, selected_index(self._whole, selection)
+                if self._whole.first[-1] and not selection.counts.any():
+                    warnings.warn(f"{self.url}: no row passes the filter {self.filter.expression}", stacklevel=4)
+            return self._selected
+
+    def row_numbers(self, blocks: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The numbers, in the dataset without the filter, of rows given by block and place in it: int64[n] each.
+
+        What is keyed by them (augmentation, splits) comes out the same for a row whatever the filter.
+        """
+        if self.filter is None:
+            return self._whole.first[blocks] + rows
+        return base_numbers(self._whole, self._selection()[0].rows, blocks, rows)
 
     @property
     def num_rows(self) -> int:
-        """Rows in all shards."""
+        """Rows in all shards; of a filtered dataset: that pass."""
         return int(self.index.first[-1])
 
     def __len__(self) -> int:
         return self.num_rows
 
     def __repr__(self) -> str:
-        return f"Dataset({self.url!r}, rows={self.num_rows:,}, row_groups={len(self.index):,}, {self.fingerprint})"
+        rows = f"rows={int(self._whole.first[-1]):,}, row_groups={len(self._whole):,}"
+        if self.filter is not None:  # a representation reads nothing
+            passing = f"{self._selected[1].first[-1]:,}" if self._selected else "not yet counted"
+            rows = f"rows={passing} of {int(self._whole.first[-1]):,}, filter={self.filter.expression}"
+        return f"Dataset({self.url!r}, {rows}, {self.fingerprint})"
 
     @property
     def row_groups(self) -> RowGroups:
@@ -115,7 +169,7 @@ class Dataset:
         return RowGroups(self.index)
 
     def newer(self) -> Dataset | None:
-        """The dataset as it is now, of the same columns, if a snapshot has been published since; else None.
+        """The dataset as it is now, of the same columns and filter, if a snapshot has been published since; else None.
 
         This one stays as it is: what is appended changes nothing that was there. A bare folder has no snapshots.
 
@@ -129,12 +183,30 @@ class Dataset:
             return None
         index = index_of_manifest(manifest)
         columns = _check_columns(manifest.schema, self.columns)
-        return Dataset(self.store, index, manifest.schema, manifest.fingerprint, manifest, columns)
+        return Dataset(self.store, index, manifest.schema, manifest.fingerprint, manifest, columns, self._filters)
+
+    @property
+    def whole_schema(self) -> pa.Schema:
+        """The Arrow schema of all columns that are stored."""
+        return self._whole_schema
+
+    def select(self, columns: Sequence[str]) -> Dataset:
+        """The same rows of the same row groups, of these of the stored columns; nothing is read anew for it.
+
+        Raises:
+            SchemaError: a column does not exist. ConfigError: none, or one twice.
+        """
+        other = copy.copy(self)
+        other.columns = tuple(_check_columns(self._whole_schema, columns))
+        other.schema = pa.schema([self._whole_schema.field(name) for name in columns], metadata=self.schema.metadata)
+        other._shards = Shards(self.store, self._whole.paths, self._whole.formats, columns)
+        return other
 
     def fetch(self, block: int) -> Fetched:
         """Bring one row group's stored bytes near; `.decode()` on what is returned gives its rows. Thread-safe."""
-        index = self.index
-        return self._shards.fetch(int(index.shard[block]), int(index.group[block]), int(index.rows[block]))
+        whole = self._whole
+        fetched = self._shards.fetch(int(whole.shard[block]), int(whole.group[block]), int(whole.rows[block]))
+        return fetched if self.filter is None else SelectedFetched(fetched, self._selection()[0], block)
 
     def take(self, rows: Iterable[int]) -> pa.Table:
         """The rows with these numbers (0 ≤ n < `num_rows`, repeats allowed), in the order asked.
@@ -163,6 +235,7 @@ def open_dataset(
     url: str | os.PathLike[str],
     columns: Sequence[str] | None = None,
     *,
+    filters: Filters = None,
     snapshot: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
@@ -171,6 +244,10 @@ def open_dataset(
     Args:
         url: a local path or any fsspec URL (s3://, gs://, https://, …).
         columns: the columns wanted, in this order; None means all.
+        filters: the rows wanted: `[("lang", "==", "en"), ("score", ">", 0.5)]` (all of the terms), a list of such lists
+            (any of them), or a `pyarrow.compute` Expression. Operators: ==, !=, <, <=, >, >=, in, not in. As in SQL a
+            null compares with nothing: its row is left out. The columns need not be among those wanted. Row groups
+            that statistics rule out (or in) are not read for it. A filtered dataset has a name of its own.
         snapshot: which state of a dataset that deliveries are appended to, from 0; None means the newest.
         storage_options: what the store needs (credentials, endpoint); never written anywhere.
 
@@ -179,7 +256,8 @@ def open_dataset(
         ManifestError: there is a manifest and it is not valid.
         DatasetError: there is neither a manifest nor a data file, or no such snapshot.
         IntegrityError: a footer is damaged.
-        SchemaError: a column asked for does not exist, or files differ in schema.
+        SchemaError: a column asked for does not exist, files differ in schema, or the filter compares what cannot be.
+        ConfigError: `columns` or `filters` is wrong.
     """
     store, entries = _locate(os.fspath(url), storage_options)
     if entries is None:
@@ -195,7 +273,11 @@ def open_dataset(
             )
         manifest = None
         index, schema, fingerprint = index_of_folder(store, entries)
-    return Dataset(store, index, schema, fingerprint, manifest, _check_columns(schema, columns))
+    return Dataset(store, index, schema, fingerprint, manifest, _check_columns(schema, columns), filters)
+
+
+def _filtered_name(fingerprint: str, filter_: Filter) -> str:
+    return f"dp1-{xxhash.xxh3_128_hexdigest(f'filter-1|{fingerprint}|{filter_.canonical}'.encode())}"
 
 
 def _row_numbers(rows: Iterable[int], count: int) -> npt.NDArray[np.int64]:
@@ -239,12 +321,7 @@ def _check_columns(schema: pa.Schema, columns: Sequence[str] | None) -> list[str
         raise ConfigError(f"columns={columns!r}", expected="a list of names", fix=f"columns=[{columns!r}]")
     for name in columns:
         if name not in schema.names:
-            near = difflib.get_close_matches(name, schema.names, n=1)
-            raise SchemaError(
-                f"there is no column {name!r}",
-                expected=", ".join(schema.names),
-                fix=f"did you mean {near[0]!r}?" if near else None,
-            )
+            raise no_such_column(name, schema.names)
     if not columns or len(set(columns)) != len(columns):
         raise ConfigError(f"columns={list(columns)!r}", expected="at least one name, each once")
     return list(columns)

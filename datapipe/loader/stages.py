@@ -159,7 +159,7 @@ class Stages:
 
     def _keys(self, stretch: Stretch, at: int) -> RowKeys:
         part = slice(stretch.cuts[at], stretch.cuts[at + 1])
-        rows = self._dataset.index.first[stretch.blocks[stretch.slot[part]]] + stretch.row[part]
+        rows = self._dataset.row_numbers(stretch.blocks[stretch.slot[part]], stretch.row[part])
         return RowKeys(seed=self._seed, epoch=self._epoch, rows=rows)
 
     def _plan(self, schema: pa.Schema) -> tuple[Column, ...]:

@@ -32,7 +32,8 @@ class RowKeys:
 
     Attributes:
         seed, epoch: the loader's.
-        rows: int64[B], the number of each row in the dataset (`Dataset.take` finds it again).
+        rows: int64[B], the number of each row in the dataset (`Dataset.take` finds it again). A filter does not change
+            them: they count all rows, so that a row's draws are the same in every filtered view of it.
     """
 
     seed: int

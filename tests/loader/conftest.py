@@ -44,6 +44,9 @@ class MemoryDataset:
         self.gate = None
         self._lock = threading.Lock()
 
+    def row_numbers(self, blocks, rows):
+        return self.index.first[blocks] + rows
+
     def fetch(self, block):
         with self._lock:
             self.reads.append(block)
