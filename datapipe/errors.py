@@ -28,6 +28,11 @@ Invariant: every error raised on purpose is one of these. `assert` is left to ou
 
 from __future__ import annotations
 
+from typing import Final
+
+MOST_WORDS: Final = 500
+"""Characters of an error that is not ours: it may hold a document."""
+
 
 class DatapipeError(Exception):
     """The root: `except datapipe.DatapipeError` catches everything the toolkit raises on purpose.
@@ -60,6 +65,18 @@ class DatapipeError(Exception):
 
 def _rebuild(kind: type[DatapipeError], got: str, expected: str | None, fix: str | None) -> DatapipeError:
     return kind(got, expected=expected, fix=fix)
+
+
+def in_words(error: BaseException) -> str:
+    """Type and message of anybody's error: at most 500 characters, which can be stored as UTF-8.
+
+    A message may be of any length, hold halves of surrogate pairs, or raise when it is asked for.
+    """
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its message cannot be read)"
+    return f"{type(error).__name__}: {said}"[:MOST_WORDS].encode("utf-8", "backslashreplace").decode()
 
 
 class ConfigError(DatapipeError):

@@ -7,6 +7,12 @@ import pytest
 
 from datapipe import errors
 
+
+class Unreadable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
 KINDS = [k for _, k in inspect.getmembers(errors, inspect.isclass) if issubclass(k, Exception)]
 
 
@@ -25,3 +31,18 @@ def test_an_error_survives_a_process_boundary(kind):
     assert type(back) is kind
     assert str(back) == "got this\n  expected: that\n  to do: do so"
     assert back.__notes__ == ["shard 3"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("bad"), "ValueError: bad"),
+        (ValueError("half \udcff"), "ValueError: half \\udcff"),
+        (Unreadable(), "Unreadable: (its message cannot be read)"),
+        (ValueError("z" * 10_000_000), "ValueError: " + "z" * (errors.MOST_WORDS - 12)),
+    ],
+)
+def test_anybodys_error_in_words(error, said):
+    """Whatever it says can be stored and shown."""
+    assert errors.in_words(error) == said
+    said.encode()

@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import traceback
 from typing import TYPE_CHECKING, Final
 
-from datapipe.errors import DatapipeError, NoSpaceError, StepError, StorageError
+from datapipe.errors import DatapipeError, NoSpaceError, StepError, StorageError, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,10 +100,20 @@ def complete(task: Task, *, store: bool = True) -> TaskRecord:
                 f"no space left while writing to {where} ({error.strerror or error})", fix="free some and run again"
             )
             raise _noted(full, task, error) from None
-        raise _noted(StorageError(f"{type(error).__name__}: {error}"), task, error) from error
-    except Exception as error:
-        raise _noted(StepError(f"{type(error).__name__}: {error}"), task, error) from error
+        raise _noted(StorageError(in_words(error)), task, error) from error
+    except BaseException as error:
+        # A step's `sys.exit()` would end a run without workers there and then, and with exit code 0.
+        if isinstance(error, KeyboardInterrupt) or _of_a_signal(error):
+            raise
+        raise _noted(StepError(in_words(error)), task, error) from error
     return record
+
+
+def _of_a_signal(error: BaseException) -> bool:
+    """Whether the handler of a signal raised it: then somebody means to end this process."""
+    handlers = (signal.getsignal(number) for number in signal.valid_signals())
+    codes = [code for handler in handlers if (code := getattr(handler, "__code__", None)) is not None]
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from datapipe.errors import DatapipeError, PreprocessError, StepError
+from datapipe.errors import DatapipeError, PreprocessError, StepError, in_words
 from datapipe.preprocess.execute import WORKER_ENVIRONMENT
 from datapipe.preprocess.guarded_process import LENGTH, frame
 from datapipe.preprocess.limits import LOOK, Limits, Whereabouts, memory_of
@@ -205,7 +205,7 @@ class Guard:
 
 def _raised(error: BaseException, place: Whereabouts | None, step: str) -> Ended:
     if not isinstance(error, DatapipeError):
-        error = StepError(f"{type(error).__name__}: {error}")
+        error = StepError(in_words(error))
     reason = ""
     if isinstance(error, StepError):
         reason = OUT_OF_MEMORY if error.got == "out of memory" else STEP_RAISED

@@ -234,9 +234,8 @@ def _bytes_of(table: pa.Table) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    sizes = [
-        pc.binary_length(table.column(name)).cast(pa.uint32())
-        for name in ("raw", "text")
-        if name in table.column_names and not pa.types.is_null(table.schema.field(name).type)
-    ]
+    from datapipe.steps.columns import text_lengths
+
+    found = [text_lengths(table, name) for name in ("raw", "text")]
+    sizes = [lengths.cast(pa.uint32()) for lengths in found if lengths is not None]
     return pc.coalesce(*sizes) if sizes else None

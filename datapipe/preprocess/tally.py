@@ -118,9 +118,12 @@ class Tally:
         """Documents that came through."""
         import pyarrow.compute as pc
 
+        from datapipe.steps.columns import text_lengths
+
         self.rows_out += table.num_rows
-        if "text" in table.column_names:
-            self.text_bytes += pc.sum(pc.binary_length(table.column("text"))).as_py() or 0
+        lengths = text_lengths(table, "text")
+        if lengths is not None:
+            self.text_bytes += pc.sum(lengths).as_py() or 0
 
     def fields(self) -> dict[str, Any]:
         """The counts, as `TaskRecord` takes them."""

@@ -84,6 +84,19 @@ def text_of(table: pa.Table) -> pa.ChunkedArray:
     return pc.fill_null(values, "") if values.null_count else values
 
 
+def text_lengths(table: pa.Table, name: str) -> pa.ChunkedArray | None:
+    """Bytes of each value of column `name`; None where there is none, or it holds neither text nor bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if name not in table.column_names:
+        return None
+    values = table.column(name)
+    text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    raw = pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)
+    return pc.binary_length(values) if text or raw else None
+
+
 def row_ids(table: pa.Table) -> pa.ChunkedArray:
     """The column `row_id` as string."""
     import pyarrow as pa

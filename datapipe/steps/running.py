@@ -16,7 +16,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from datapipe.errors import DatapipeError, StepError
+from datapipe.errors import DatapipeError, StepError, in_words
 from datapipe.steps.columns import classic
 from datapipe.steps.cpu_time import spent
 from datapipe.steps.row_fates import RowFates
@@ -145,7 +145,7 @@ def _run_one(table: pa.Table, step: BoundStep, keys: Keys, where: str, fates: Ro
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         wrapped = StepError(
-            f"{step.name} raised {type(error).__name__}: {error}",
+            f"{step.name} raised {in_words(error)}",
             expected="a step that marks the rows it cannot handle, and raises for none",
             fix="look at the row named below, or leave the step out",
         )

@@ -77,7 +77,7 @@ def check_output(before: pa.Table, after: Any, step: BoundStep) -> None:
 
 
 def _check_columns(before: pa.Table, after: pa.Table, step: BoundStep) -> None:
-    """What came is declared, and what is declared to be measured is there."""
+    """What came is declared, what is declared to be measured is there, and what rows are told apart by is untouched."""
     import pyarrow as pa
 
     declared = {*before.column_names, *step.spec.gives, *step.spec.signals, *MARKS}
@@ -93,6 +93,13 @@ def _check_columns(before: pa.Table, after: pa.Table, step: BoundStep) -> None:
         raise StepError(
             f"{step.name} returned two columns {twice!r}", expected="each once", fix="replace the column in its place"
         )
+    for name in (name for name in before.column_names if name.startswith("__") and name not in step.spec.gives):
+        if name not in names or not after.column(name).equals(before.column(name)):
+            raise StepError(
+                f"{step.name} {'changed' if name in names else 'removed'} the column {name!r}",
+                expected="the columns whose names begin with '__' as they were: rows are told apart by them",
+                fix="set_column, append_column or drop_columns of the table it is given, instead of a table of its own",
+            )
     for name in step.spec.signals:
         if name not in names:
             raise StepError(

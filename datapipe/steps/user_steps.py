@@ -29,7 +29,7 @@ from datapipe.steps.columns import mark
 from datapipe.steps.step import StepSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import ModuleType
 
     import pyarrow as pa
@@ -201,15 +201,44 @@ def _options_of(function: Callable[..., Any], name: str, path: Path) -> type[Any
 
 
 def _build(place: str, called: str, name: str, options: Any) -> Step:
+    import pyarrow as pa
+
     function = _load(place, Path(options.source), called)
     chosen = {each.name: getattr(options, each.name) for each in dataclasses.fields(options) if each.name != SOURCE}
+    gives = getattr(function, _DECLARED, {}).get("gives", ())
     takes_keys = sum(p.kind is not p.KEYWORD_ONLY for p in inspect.signature(function).parameters.values()) > 1
 
     def step(table: pa.Table, keys: Keys) -> pa.Table:
         result = function(table, keys, **chosen) if takes_keys else function(table, **chosen)
+        if isinstance(result, pa.Table):
+            _check_types(table, result, gives, name)
+            return result
         return _marked(table, result, called, name)
 
     return step
+
+
+def _check_types(table: pa.Table, result: pa.Table, gives: Collection[str], name: str) -> None:
+    """Refuse a column of another type that is not declared: later steps would read it as something else, or fail.
+
+    Raises:
+        StepError: there is one.
+    """
+    for field in result.schema:
+        before = table.schema.field(field.name).type if field.name in table.column_names else field.type
+        if field.type == before or field.name in gives or (_is_text(field.type) and _is_text(before)):
+            continue
+        raise StepError(
+            f"{name} returned {field.name!r} as {field.type}; it was {before}",
+            expected="columns of the types they had, but for those that the step declares",
+            fix=f"cast it back, or name it: @declares(gives=({field.name!r},))",
+        )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _marked(table: pa.Table, result: Any, reason: str, name: str) -> Any:
@@ -217,8 +246,6 @@ def _marked(table: pa.Table, result: Any, reason: str, name: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if isinstance(result, pa.Table):
-        return result
     try:
         stays = result if isinstance(result, (pa.Array, pa.ChunkedArray)) else pa.array(result)
     except (pa.ArrowException, TypeError):

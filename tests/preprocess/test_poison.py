@@ -23,6 +23,7 @@ import ctypes
 import os
 import re
 import signal
+import sys
 
 import numpy as np
 
@@ -41,6 +42,12 @@ def harm(table):
                 held.append(np.ones(4 << 20))
         if "RAISE" in text:
             raise ValueError("not this one")
+        if "TERM" in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if "EXIT" in text:
+            sys.exit(0)
+        if "HALF" in text:
+            raise ValueError("half \udcff of a pair")
     return [True] * table.num_rows
 
 def raises(table):
@@ -147,6 +154,32 @@ def test_a_step_that_raises_for_one_row(tmp_path, tools):
     assert run(folder, workers=1, overrides=overrides).tasks_run == 0
     run(folder, "other", workers=1, overrides=overrides)
     assert tools.published(folder / "other") == tools.published(folder / "out")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("word", "detail"), [("EXIT", "SystemExit: 0"), ("HALF", "own.py:harm raised ValueError: half \\udcff of a pair")]
+)
+def test_a_step_that_ends_the_program_or_cannot_be_quoted(tmp_path, word, detail, workers):
+    """It is a step that raises, like any other: the run is not over, least of all with success."""
+    folder = write(tmp_path, {(1, 5): word})
+    summary = run(folder, workers=workers)
+    assert (summary.quarantined, summary.documents_out) == ({"step_raised": 1}, 35)
+    assert [row.detail for row in summary.poison] == [detail]
+
+
+def test_a_signal_ends_the_run(tmp_path):
+    """What the program's own handler raises is no fault of a row."""
+
+    def handler(number, frame):
+        raise SystemExit(3)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(SystemExit):
+            run(write(tmp_path, {(1, 5): "TERM"}), workers=0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_on_error_stop(tmp_path):

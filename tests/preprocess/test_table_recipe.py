@@ -257,3 +257,18 @@ def test_a_step_bound_by_hand(published):
     step = bind("normalise", {"columns": {"age": "zscore"}, "statistics": json.dumps(statistics)})
     table = pa.table({"row_id": ["a"], "age": [statistics["columns"]["age"]["mean"]]})
     assert run_steps(table, [step], Keys()).table["age"].to_pylist() == [0.0]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_number_may_be_called_text(tmp_path, name):
+    """Columns of a table have the names they have: `text` means nothing there."""
+    table = pa.table({"text": pa.array([3, 1, 2], pa.int64()), "label": ["x", "y", "x"]})
+    (tmp_path / "in").mkdir()
+    if name.endswith("csv"):
+        (tmp_path / "in" / name).write_text("text,label\n3,x\n1,y\n2,x\n")
+    else:
+        pq.write_table(table, tmp_path / "in" / name)
+    overrides = {"schema.columns": {"text": "int64", "label": "string"}}
+    summary = datapipe.preprocess(tmp_path / "in", tmp_path / "out", "table", 0, overrides=overrides)
+    assert (summary.rows, summary.text_bytes) == (3, 0)
+    assert sorted(open_dataset(str(tmp_path / "out")).take(range(3)).column("text").to_pylist()) == [1, 2, 3]

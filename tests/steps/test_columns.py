@@ -7,7 +7,7 @@ import pytest
 
 from datapipe.errors import ConfigError
 from datapipe.steps import DROP, QUARANTINE
-from datapipe.steps.columns import classic, column, mark, set_column, text_of
+from datapipe.steps.columns import classic, column, mark, set_column, text_lengths, text_of
 
 TABLE = pa.table({"row_id": ["a", "b"], "text": ["x", None], "n": [1, 2]})
 
@@ -56,3 +56,12 @@ def test_classic():
     result = classic(views)
     assert [field.type for field in result.schema] == [pa.large_string(), pa.large_binary(), pa.int64()]
     assert result.to_pydict() == views.to_pydict()
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
+def test_lengths_of_text(kind):
+    """In bytes; of a column that is no text, or is not there, there are none."""
+    table = pa.table({"text": pa.array(["é", None, "ab"], pa.string()).cast(kind), "n": [1, 2, 3]})
+    assert text_lengths(table, "text").to_pylist() == [2, None, 2]
+    assert text_lengths(table, "n") is None
+    assert text_lengths(table, "other") is None

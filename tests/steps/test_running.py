@@ -126,6 +126,20 @@ def test_broken_contract(function, message, kind):
     assert caught.value.__notes__[:2] == ["step 1 of 1: toy", "first row: r0 (6 rows in the table)"]
 
 
+@pytest.mark.parametrize(
+    ("function", "done"),
+    [
+        (lambda table, _: table.select(["row_id", "value"]), "removed"),
+        (lambda table, _: table.set_column(2, "__place", pa.array([0] * 6)), "changed"),
+    ],
+)
+def test_columns_that_rows_are_told_apart_by(function, done):
+    """A step that builds a table of its own, without them, is told so; no row is taken for another."""
+    table = rows().append_column("__place", pa.array(range(6)))
+    with pytest.raises(StepError, match=f"toy {done} the column '__place'"):
+        run_steps(table, [toy(function)], KEYS)
+
+
 def test_reshape_may_change_rows():
     """A reshape step gives other rows, more or fewer."""
     ran = run_steps(rows(), [toy(lambda table, _: table.slice(2), kind="reshape")], KEYS)

@@ -35,6 +35,16 @@ def seeded(table, keys):
 def number(table):
     return 7
 
+def lengths(table):
+    return table.set_column(1, "text", pc.utf8_length(table["text"]))
+
+@declares(gives=("text",))
+def declared_lengths(table):
+    return lengths(table)
+
+def larger(table):
+    return table.set_column(1, "text", table["text"].cast("large_string"))
+
 def needs_more(table, *, size: int):
     return table
 
@@ -137,3 +147,11 @@ def test_options_are_checked(file):
         options_from(spec, {"min_chars": "x"})
     with pytest.raises(ConfigError, match="no option 'min_char'.*\n.*\n.*min_chars"):
         options_from(spec, {"min_char": 1})
+
+
+def test_a_column_of_another_type_is_declared(file, table):
+    """Otherwise it is an error that says so; one kind of string is as good as another."""
+    with pytest.raises(StepError, match="mine.py:lengths returned 'text' as int32; it was string"):
+        run_steps(table, [bind(f"{file}:lengths")], Keys(seed=1))
+    assert run_steps(table, [bind(f"{file}:declared_lengths")], Keys(seed=1)).table["text"].to_pylist() == [4, 2, 4]
+    assert run_steps(table, [bind(f"{file}:larger")], Keys(seed=1)).table["text"].to_pylist() == ["long", "no", "LOUD"]

@@ -85,4 +85,7 @@ class MergeTask(Task):
 def _text_bytes(table: Any) -> int:
     import pyarrow.compute as pc
 
-    return pc.sum(pc.binary_length(table.column("text"))).as_py() or 0 if "text" in table.column_names else 0
+    from datapipe.steps.columns import text_lengths
+
+    lengths = text_lengths(table, "text")
+    return 0 if lengths is None else pc.sum(lengths).as_py() or 0
