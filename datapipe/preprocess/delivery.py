@@ -58,16 +58,19 @@ class Before:
         return sum(size for size, _ in self.sources.values())
 
 
-def before_of(store: Store, recipe: Recipe) -> Before | None:
+def before_of(store: Store, recipe: Recipe, snapshot: int | None = None) -> Before | None:
     """What a delivery to `store` is added to; None where nothing has been published there yet.
+
+    Args:
+        snapshot: its number; None: the newest.
 
     Raises:
         ConfigError: the dataset was made by another recipe. ManifestError, IntegrityError: it is damaged.
     """
-    from datapipe.dataset import MANIFEST_NAME, parse_manifest
+    from datapipe.dataset import read_snapshot
 
     try:
-        manifest = parse_manifest(store.read(MANIFEST_NAME), where=f"{store.url}/{MANIFEST_NAME}")
+        manifest = read_snapshot(store, snapshot)
     except NotFoundError:
         return None
     _check_recipe(manifest, recipe)

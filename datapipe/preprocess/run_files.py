@@ -2,7 +2,8 @@
 
 What enters: a run that has published. What leaves: the two files. Invariant: neither belongs to the dataset (they hold
 times), and nothing that reads the dataset reads them; a run that found everything done leaves the report of the run
-that did it.
+that did it. `run.json` is written last of all: a dataset that it does not tell of was published by a run that was
+killed before its end.
 """
 
 from __future__ import annotations
@@ -50,23 +51,34 @@ def put_run_files(store: Store, plan: Plan, manifest: Manifest, ledger: RowLedge
     Raises:
         StorageError: one cannot be written, or a signals file cannot be read; the dataset is published by then.
     """
+    done_before = summary.tasks_run == 0 and tells_of(store, manifest) and store.exists(REPORT)
+    if not done_before:
+        splits = {split.index for split in plan.splits}
+        run = stored_run(store, manifest, splits)
+        html = report_html(summary, manifest, ledger.stages, histograms(run) if run.files else None, splits=splits)
+        store.put(REPORT, html.encode("utf-8", "replace"))
     plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
     mine = {"ended": datetime.now(tz=UTC).isoformat(timespec="seconds")} | {key: plain[key] for key in _TIMINGS}
     runs = [*_runs_before(store), mine][-MOST_RUNS:]
     store.put(RUN, plain_json({**plain, "runs": runs}))
-    if summary.tasks_run == 0 and store.exists(REPORT):
-        return
-    splits = {split.index for split in plan.splits}
-    run = stored_run(store, manifest, splits)
-    html = report_html(summary, manifest, ledger.stages, histograms(run) if run.files else None, splits=splits)
-    store.put(REPORT, html.encode("utf-8", "replace"))
+
+
+def tells_of(store: Store, manifest: Manifest) -> bool:
+    """Whether `run.json` is that of the run that published this manifest."""
+    found = _read(store)
+    return (found.get("fingerprint"), found.get("snapshot")) == (manifest.fingerprint, manifest.snapshot)
 
 
 def _runs_before(store: Store) -> list[Any]:
-    """The runs that `run.json` tells of; none where it is not there, or is not what a run wrote."""
+    """The runs that `run.json` tells of."""
+    runs = _read(store).get("runs", [])
+    return runs if isinstance(runs, list) else []
+
+
+def _read(store: Store) -> dict[str, Any]:
+    """`run.json`; nothing where it is not there, or is not what a run wrote."""
     try:
         found = json.loads(store.read(RUN))
     except (NotFoundError, ValueError):
-        return []
-    runs = found.get("runs", []) if isinstance(found, dict) else []
-    return runs if isinstance(runs, list) else []
+        return {}
+    return found if isinstance(found, dict) else {}

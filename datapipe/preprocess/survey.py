@@ -16,10 +16,12 @@ from datapipe.preprocess.input_columns import check_input_columns, check_text_co
 from datapipe.preprocess.output_folder import check_ours, refuse_overlap
 from datapipe.preprocess.plan import Plan, build_plan, split_size
 from datapipe.preprocess.recipe_file import load_recipe
+from datapipe.preprocess.run_files import tells_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from datapipe.corpus import SourceFile
     from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.recipe import Recipe
     from datapipe.storage import Store
@@ -83,6 +85,8 @@ def survey(
     check_text_column(files, recipe, storage_options)
     check_input_columns(files, recipe, storage_options)
     found = files if before is None else new_files(files, before, storage_options)
+    if before is not None and not found and not tells_of(store, before.manifest):
+        before, found = _untold(store, recipe, files, before, storage_options)
     size = recipe.output.split_bytes or split_size(sum(file.size for file in found))
     resources = _resources(recipe)
     splits = plan_splits(found, target_bytes=size, storage_options=storage_options)
@@ -96,6 +100,27 @@ def survey(
         bytes_before=before.bytes if before is not None else 0,
     )
     return Inputs(plan=plan, skipped=discovery.skipped_counts, before=before, known=len(files) - len(found))
+
+
+def _untold(
+    store: Store,
+    recipe: Recipe,
+    files: list[SourceFile],
+    newest: Before,
+    storage_options: Mapping[str, Any] | None,
+) -> tuple[Before | None, list[SourceFile]]:
+    """What the newest snapshot was added to, and the files that it added.
+
+    For a run that was killed after it had published, and before it told of it: run again, it finds its tasks done,
+    publishes the same bytes and ends. Nothing is found where the input is no longer that of the delivery.
+    """
+    number = newest.manifest.snapshot
+    before = before_of(store, recipe, number - 1) if number else None
+    found = files if before is None else new_files(files, before, storage_options)
+    earlier = before.sources.keys() if before is not None else ()
+    if {file.name for file in found} != newest.sources.keys() - earlier:
+        return newest, []
+    return before, found
 
 
 def _resources(recipe: Recipe) -> dict[str, str]:

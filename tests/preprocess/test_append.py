@@ -56,6 +56,18 @@ def files(folder):
     }
 
 
+def told(folder):
+    """What is said of the last run: its counts, and samples of what did not come through."""
+    run = json.loads((folder / "run.json").read_text())
+    counts = ("documents_in", "documents_out", "dropped", "duplicates", "quarantined", "snapshot", "fingerprint")
+    rejects = {path.name: path.read_bytes() for path in (folder / "rejects").iterdir()}
+    return {"run.json": {key: run[key] for key in counts}, **rejects}
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_append_keeps_the_rows_that_one_run_over_everything_keeps(corpus, tmp_path, workers):
     """Exact duplicates of earlier deliveries are found through the index; nothing that was there is read or changed."""
@@ -215,5 +227,31 @@ def test_an_append_that_is_cut_short_anywhere_ends_the_same(corpus, tmp_path, mo
         assert verify_dataset(output).ok
         datapipe.preprocess(corpus, output, STEPS, workers=0, append=True)
         assert files(output) == expected
+        assert told(output) == told(tmp_path / "straight")
         points += 1
     assert points > 10
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_that_was_killed_after_it_published_is_told_of(corpus, tmp_path, monkeypatch, first):
+    """Its ledger, rejects and report are there after the next run; what is not its delivery is not taken for it."""
+    three = ["a text", "a text", "another"]
+    deliver(corpus, "a.jsonl", three)
+    if not first:
+        datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+        deliver(corpus, "b.jsonl", [*three, "a third"])
+    with monkeypatch.context() as patch:
+        patch.setattr("datapipe.preprocess.publishing._put_rejects", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    published = files(tmp_path / "out")
+    if not first:
+        (corpus / "b.jsonl").rename(tmp_path / "b.jsonl")
+        assert datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True).documents_in == 0
+        (tmp_path / "b.jsonl").rename(corpus / "b.jsonl")
+    summary = datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    assert (summary.tasks_run, summary.documents_in, summary.duplicates) == ((0, 3, 1) if first else (0, 4, 3))
+    assert files(tmp_path / "out") == published
+    assert told(tmp_path / "out")["run.json"]["snapshot"] == (0 if first else 1)
+    assert summary.fingerprint in (tmp_path / "out" / "report.html").read_text()
+    assert datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True).documents_in == 0
