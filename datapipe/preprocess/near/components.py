@@ -14,6 +14,8 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.preprocess.near.record_file import put_records
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -92,7 +94,7 @@ def scatter(paths: list[str], records: npt.NDArray[Any], keys: npt.NDArray[np.ui
         chosen = order[bounds[number] : bounds[number + 1]]
         if len(chosen):
             with open(path, "ab") as file:  # noqa: PTH123
-                records[chosen].tofile(file)
+                put_records(file, records[chosen])
 
 
 @final

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.preprocess.near.candidates import band_type, find_pairs, pair_type
-from datapipe.preprocess.near.record_file import CLASSES, RecordWriter, class_ranges, read_begins, read_records
+from datapipe.preprocess.near.record_file import (
+    CLASSES,
+    RecordWriter,
+    class_ranges,
+    put_records,
+    read_begins,
+    read_records,
+)
 from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
@@ -100,7 +107,7 @@ class LinksTask(Task):
                     read += len(pairs)
                     for links in verified(store, sets, pairs, self.threshold, SETS):
                         linked += len(links)
-                        links.tofile(file)
+                        put_records(file, links)
             if linked:
                 files["links"] = work.put_file("links", self.key, path)
         return _record(

@@ -16,6 +16,7 @@ from datapipe.errors import IntegrityError
 
 if TYPE_CHECKING:
     import contextlib
+    from typing import BinaryIO
 
     import numpy as np
     import numpy.typing as npt
@@ -27,6 +28,19 @@ CLASSES: Final = 4096
 SPILL: Final = 64 << 20
 """Bytes of records that are held before they are sorted into a scratch file."""
 _HEADER: Final = 8 * (CLASSES + 1)
+
+
+def put_records(file: BinaryIO, records: npt.NDArray[Any]) -> None:
+    """Append an array to a file.
+
+    Not by `ndarray.tofile`: on a full disk it loses the last 4 KiB without a word (numpy ignores what `fclose` says).
+
+    Raises:
+        OSError: they cannot be written; some of it comes where the file is closed.
+    """
+    import numpy as np
+
+    file.write(np.ascontiguousarray(records).data)
 
 
 @final
@@ -62,7 +76,7 @@ class RecordWriter:
             path = self._stack.enter_context(self._work.scratch_file(self._kind))
             with open(path, "wb") as file:  # noqa: PTH123
                 file.write(begins.astype("<u8").tobytes())
-                records.tofile(file)
+                put_records(file, records)
             return path, len(records)
         kind = self._spill()
         path = self._stack.enter_context(self._work.scratch_file(self._kind))
@@ -73,7 +87,7 @@ class RecordWriter:
             for number in range(CLASSES):
                 part = np.concatenate([run[begins[number] : begins[number + 1]] for run, begins in runs])
                 part = in_order(part, distinct=self._distinct)
-                part.tofile(file)
+                put_records(file, part)
                 counts[number + 1] = len(part)
             file.seek(0)
             file.write(np.cumsum(counts).astype("<u8").tobytes())
@@ -86,7 +100,8 @@ class RecordWriter:
         if self._held:
             records, begins = self._sorted()
             path = self._stack.enter_context(self._work.scratch_file(self._kind))
-            records.tofile(path)
+            with open(path, "wb") as file:  # noqa: PTH123
+                put_records(file, records)
             self._runs.append((path, begins))
             self._kept_type = records.dtype
         return np.dtype(self._kept_type)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from datapipe.preprocess.near import near_tasks
 from datapipe.preprocess.near.near_tasks import by_range
+from datapipe.preprocess.near.record_file import put_records
 from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
@@ -88,7 +89,7 @@ class RepeatedTask(Task):
                 limit = near_tasks.RECORDS
                 for records, splits in by_range(store, self.pieces, piece_type(), self.low, self.high, limit):
                     repeated = repeated_pieces(records, splits, self.first)
-                    repeated.tofile(file)
+                    put_records(file, repeated)
                     read, found = read + len(records), found + len(repeated)
             if found:
                 files["repeated"] = work.put_file("repeated", self.key, path)

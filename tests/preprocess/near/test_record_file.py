@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import datapipe
 from datapipe.errors import IntegrityError
 from datapipe.preprocess.near import record_file
 from datapipe.preprocess.near.record_file import (
     CLASSES,
     RecordWriter,
     class_ranges,
+    put_records,
     read_begins,
     read_records,
 )
@@ -88,3 +90,17 @@ def test_class_ranges_hold_each_record_once(counts, limit):
     assert inside == sorted(set(inside))
     assert all(counts[number] == 0 for number in range(len(counts)) if number not in inside)
     assert all(sum(counts[low:high]) <= limit or sum(map(bool, counts[low:high])) == 1 for low, high in ranges)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+@pytest.mark.parametrize("n", [1, 100, 10_000])
+def test_a_full_disk_is_an_error(n):
+    """Of few records as of many: none is lost without a word, as `ndarray.tofile` loses them."""
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("wb") as file:
+        put_records(file, some_records(n))
+
+
+def test_nothing_is_written_by_tofile():
+    """It does not say when the disk is full."""
+    package = Path(datapipe.__file__).parent
+    assert [path for path in package.rglob("*.py") if ".tofile(" in path.read_text()] == []
