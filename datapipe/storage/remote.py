@@ -12,8 +12,10 @@ every request.
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
 from datapipe.errors import ConfigError, IntegrityError, NotFoundError, StorageError
@@ -21,13 +23,16 @@ from datapipe.storage.masking import mask, mask_values, secrets_in
 from datapipe.storage.paths import checked_path, checked_prefix, scheme_of, split_query
 from datapipe.storage.range_reader import RangeReader
 from datapipe.storage.remote_entry import entry_of
-from datapipe.storage.remote_faults import is_transient, remote_fault
+from datapipe.storage.remote_faults import is_transient
+from datapipe.storage.remote_reads import PARALLEL, ReadCounts, RemoteReads
+from datapipe.storage.remote_requests import ask_http, ask_other, ask_s3
+from datapipe.storage.remote_told import RemoteFaults
 from datapipe.storage.retry import Retry
-from datapipe.storage.store import Entry, Store
+from datapipe.storage.store import Entry, Parts, Store
 from datapipe.storage.walking import TEMPORARY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Result = TypeVar("Result")
 
@@ -37,6 +42,8 @@ _EXTRAS: Final = {
 }  # fmt: skip
 _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 _PUT_IS_ATOMIC: Final = _BUCKETS | {"memory", "hf", "oss", "adl"}
+_SUFFIXES: Final = frozenset({"s3", "s3a", "http", "https"})
+"""Those that can be asked for the last bytes of what they have."""
 _URL_SAFE: Final = "/~!$&'()*+,;=:@"
 
 
@@ -50,6 +57,8 @@ class RemoteStore(Store):
         retry: how long transient faults are tried again.
     """
 
+    is_remote = True
+
     def __init__(
         self, url: str, *, storage_options: Mapping[str, Any] | None = None, retry: Retry | None = None
     ) -> None:
@@ -58,12 +67,14 @@ class RemoteStore(Store):
         self._base = self._base.rstrip("/") if not self._base.endswith("://") else self._base
         self._options = dict(storage_options or {})
         self._retry = retry or Retry()
-        self._secrets = _user_part(url) + secrets_in(self._options)
-        self.url = mask_values(self._base + self._query, self._secrets)
+        secrets = _user_part(url) + secrets_in(self._options)
+        self._faults = RemoteFaults(secrets)
+        self.url = mask_values(self._base + self._query, secrets)
         if self._scheme in _BUCKETS and self._base.endswith("://"):
             raise ConfigError(f"{self.url!r} names no bucket", expected=f"{self._scheme}://bucket/prefix")
         self._lock = threading.Lock()
         self._connected: Any = None
+        self._engine: RemoteReads | None = None
 
     def __repr__(self) -> str:
         return f"RemoteStore({self.url!r})"
@@ -104,13 +115,14 @@ class RemoteStore(Store):
             # botocore's retries times s3fs's times ours would be minutes on an endpoint that is down.
             config = dict(options.get("config_kwargs") or {})
             config.setdefault("retries", {"total_max_attempts": 1})
+            config.setdefault("max_pool_connections", 2 * PARALLEL)  # 10 would be all that reads side by side have
             options["config_kwargs"] = config
         del kind
         try:
             return fsspec.core.url_to_fs(self._base, **options)[0]
         except Exception as error:
             fault = ConfigError(
-                f"{self.url}: {self._words(error)}", expected="storage_options that this file system takes"
+                f"{self.url}: {self._faults.words(error)}", expected="storage_options that this file system takes"
             )
         raise fault
 
@@ -134,19 +146,8 @@ class RemoteStore(Store):
 
     # Faults
 
-    def _words(self, error: BaseException) -> str:
-        text = " ".join(str(error).split()) or type(error).__name__
-        return mask_values(text, self._secrets)[:300]
-
     def _try(self, doing: str, action: Callable[[], Result]) -> Result:
-        try:
-            return self._retry.call(action, is_transient)
-        except (StorageError, ConfigError):
-            raise
-        except Exception as error:
-            fault = remote_fault(error, doing, self._words(error))
-        # Outside the handler: the library's error, which may hold a signed URL, is not even the context of ours.
-        raise fault
+        return self._faults.told(doing, lambda: self._retry.call(action, is_transient))
 
     # Reading
 
@@ -220,30 +221,67 @@ class RemoteStore(Store):
             if (size := self.info(path).size) < start:
                 raise self._short(path, start, end, size)
             return b""
-        data = self._get(path, start=start, end=end)
-        if len(data) > end - start and len(data) == self.info(path).size:
-            data = data[start:end]  # a server that ignores ranges sent everything
-        if len(data) != end - start:
-            raise self._short(path, start, end, start + len(data))
-        return data
+        return bytes(self.read_ranges(path, [(start, end)])[0])
 
     def _rest(self, path: str, start: int) -> bytes:
         """From `start` to the end, in one request: of an object that is replaced meanwhile, one version."""
-        if start == 0:
-            # s3fs would fetch a large object in ranges side by side, which may be of different versions.
-            return self._get(path, **({"max_concurrency": 1} if self._scheme in ("s3", "s3a") else {}))
-        size = self.info(path).size
-        if start >= size:
-            if start > size:
-                raise self._short(path, start, start, size)
-            return b""
-        data = self._get(path, start=start, end=None)
-        return data[start:] if len(data) == size else data
-
-    def _get(self, path: str, **range_: Any) -> bytes:
+        if start:
+            size = self.info(path).size
+            if start >= size:
+                if start > size:
+                    raise self._short(path, start, start, size)
+                return b""
         where = self._where(path)
-        data: bytes = self._try(f"reading {self._shown(path)}", lambda: self._fs.cat_file(where, **range_))
-        return data
+        answer = self._faults.told(f"reading {self._shown(path)}", lambda: self._reads.one(where, (start, None)))
+        return b"".join(answer.chunks)
+
+    @property
+    def _reads(self) -> RemoteReads:
+        fs = self._fs
+        with self._lock:
+            if self._engine is None:
+                from fsspec.asyn import get_loop
+
+                ask = ask_http if self._scheme in ("http", "https") else ask_other
+                if hasattr(fs, "_get_s3_method_kwargs"):
+                    ask = ask_s3
+                endpoint = (self._options.get("client_kwargs") or {}).get("endpoint_url")
+                host = self._options.get("endpoint_url") or endpoint or self._base.partition("://")[2].partition("/")[0]
+                loop = fs.loop if getattr(fs, "async_impl", False) else get_loop()
+                self._engine = RemoteReads(functools.partial(ask, fs), loop, host=str(host), retry=self._retry)
+            return self._engine
+
+    @property
+    def gap(self) -> int:
+        """Bytes worth reading past: what comes in the time that a request takes to begin, as measured so far."""
+        return self._reads.gap
+
+    @property
+    def counts(self) -> ReadCounts:
+        """What reading has cost so far: requests, retries, hedges."""
+        return self._reads.counts
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], pinned: Entry | None = None) -> Parts:
+        """The bytes of each range, read side by side, each tried again and hedged by itself; see `Store`."""
+        where = self._where(path)
+        return self._faults.told(f"reading {self._shown(path)}", lambda: self._reads.ranges(where, ranges, pinned))
+
+    def tail(self, path: str, size: int) -> tuple[Entry, bytes]:
+        """What an object is and its last bytes: by S3 and HTTP in one request."""
+        if self._scheme in _SUFFIXES:
+            where = self._where(path)
+            try:
+                answer = self._faults.told(
+                    f"reading {self._shown(path)}", lambda: self._reads.one(where, (-size, None))
+                )
+            except IntegrityError:
+                pass  # an empty object has no last byte
+            else:
+                if answer.entry is not None and answer.size == min(size, answer.entry.size):
+                    return replace(answer.entry, path=path), b"".join(answer.chunks)
+        entry = self.info(path)
+        data = self.read_ranges(path, [(max(0, entry.size - size), entry.size)], entry)[0] if entry.size else b""
+        return entry, bytes(data)
 
     def _short(self, path: str, start: int, end: int, had: int) -> IntegrityError:
         return IntegrityError(

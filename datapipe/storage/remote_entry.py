@@ -30,3 +30,8 @@ def entry_of(path: str, info: Mapping[str, Any]) -> Entry | None:
     seconds = mark.timestamp() if isinstance(mark, datetime) else mark
     text = f"{seconds:.6f}" if isinstance(seconds, float) else str(seconds).removeprefix("W/").strip('"')
     return Entry(path=path, size=size, etag=f"{size:x}-{text}" if text else "")
+
+
+def mark_of(entry: Entry) -> str:
+    """What the service called this version (`entry_of` put the size before it)."""
+    return entry.etag.partition("-")[2]

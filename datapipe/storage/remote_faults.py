@@ -76,6 +76,12 @@ def remote_fault(error: BaseException, doing: str, said: str) -> StorageError | 
         )
     if _is_not_found(error):
         return NotFoundError(reason, fix="check the bucket and the path")
+    if status == 412:  # what is read names the version it means
+        return IntegrityError(
+            f"{doing}: the object was replaced while it was read",
+            expected="the version that was there when it was opened",
+            fix="open the dataset again, and do not overwrite files that are being read",
+        )
     if status == 416:
         return IntegrityError(reason, expected="an object as long as its index says", fix="upload the object again")
     if status == 507 or (isinstance(error, OSError) and error.errno in NO_SPACE):

@@ -7,13 +7,14 @@ that a service turned away do not all come back at the same moment.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 Result = TypeVar("Result")
 
@@ -49,14 +50,37 @@ class Retry:
             Exception: whatever `action` raised last.
         """
         end = clock() + self.deadline_s
-        bound = self.first_s
-        for _ in range(self.attempts - 1):
+        for attempt in range(1, self.attempts):
             try:
                 return action()
             except Exception as error:
-                wait = uniform(0, min(bound, self.longest_s))
+                wait = self._wait(attempt, uniform)
                 if not is_transient(error) or clock() + wait > end:
                     raise
             sleep(wait)
-            bound *= 2
         return action()
+
+    async def call_async(
+        self,
+        action: Callable[[], Awaitable[Result]],
+        is_transient: Callable[[Exception], bool],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> Result:
+        """The same on an event loop: many reads wait side by side, none of them in a thread."""
+        end = clock() + self.deadline_s
+        for attempt in range(1, self.attempts):
+            try:
+                return await action()
+            except Exception as error:
+                wait = self._wait(attempt, uniform)
+                if not is_transient(error) or clock() + wait > end:
+                    raise
+            await sleep(wait)
+        return await action()
+
+    def _wait(self, attempt: int, uniform: Callable[[float, float], float]) -> float:
+        # The exponent is bounded: 2.0 ** 1024 would be an error.
+        return uniform(0, min(self.first_s * 2.0 ** min(attempt - 1, 64), self.longest_s))

@@ -10,8 +10,10 @@ import abc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from datapipe.errors import IntegrityError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ Survey = tuple[list[Entry], list[tuple[str, str]]]
 """The objects that a listing gives, and (path, reason) of what it passes over."""
 
 
+Parts = list[bytes | bytearray]
+"""The bytes of several ranges, in the order they were asked for."""
+
+
 class Store(abc.ABC):
     """A folder of bytes, local or remote. Implementations are final, picklable, and safe to share by threads.
 
@@ -40,6 +46,17 @@ class Store(abc.ABC):
 
     url: str
     """Where the root is, safe to print: no user name, password, token or signed query."""
+
+    is_remote: bool = False
+    """Whether a read waits for somebody else: then several at a time are worth their threads."""
+
+    @property
+    def gap(self) -> int:
+        """Bytes between two ranges that are worth reading past rather than asking twice.
+
+        Here: what a disk reads ahead anyway (Linux's default is 128 KiB), and a copy costs less than a system call.
+        """
+        return 64 << 10
 
     @abc.abstractmethod
     def list(self, prefix: str = "") -> Iterator[Entry]:
@@ -52,6 +69,25 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes [start, end) of an object (to its end if None). Fewer than asked for is an IntegrityError."""
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]], pinned: Entry | None = None) -> Parts:
+        """The bytes of each range [start, end); remotely side by side.
+
+        Args:
+            pinned: the version meant. Another one is an IntegrityError, where the service says which it gives.
+        """
+        if pinned is not None and self.info(path).etag != pinned.etag:
+            raise IntegrityError(
+                f"{self.url}/{path} was replaced since it was opened",
+                expected=f"the file of etag {pinned.etag}",
+                fix="open the dataset again, and do not overwrite files that are being read",
+            )
+        return [self.read(path, start, end) for start, end in ranges]
+
+    def tail(self, path: str, size: int) -> tuple[Entry, bytes]:
+        """What an object is, and its last `size` bytes (all of a shorter one): remotely in one request if it can be."""
+        entry = self.info(path)
+        return entry, self.read(path, max(0, entry.size - size), entry.size)
 
     @abc.abstractmethod
     def open(self, path: str) -> BinaryIO:
