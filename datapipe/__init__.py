@@ -4,6 +4,7 @@ The public names, imported on first use, so that `import datapipe` pulls in no t
 
     open_dataset     a folder or URL of Parquet/Arrow shards → Dataset
     DataLoader       Dataset → batches: global order as a pure function, exact resume
+    Pack, Bucket     documents → rows of one length; batches of near lengths
     preprocess       raw inputs → a sharded dataset, every row accounted for
     profile          where a training step's time goes, with any loader
 """
@@ -16,16 +17,18 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datapipe.dataset import Dataset, open_dataset
     from datapipe.errors import DatapipeError
-    from datapipe.loader import DataLoader
+    from datapipe.loader import Bucket, DataLoader, Pack
     from datapipe.preprocess import RunSummary, preprocess
     from datapipe.profiling import Profile, profile
 
 __version__ = "0.1.0"
 
 _HOME: Final = {
+    "Bucket": "datapipe.loader",
     "DataLoader": "datapipe.loader",
     "DatapipeError": "datapipe.errors",
     "Dataset": "datapipe.dataset",
+    "Pack": "datapipe.loader",
     "Profile": "datapipe.profiling",
     "RunSummary": "datapipe.preprocess",
     "open_dataset": "datapipe.dataset",
@@ -34,9 +37,11 @@ _HOME: Final = {
 }
 
 __all__ = [
+    "Bucket",
     "DataLoader",
     "DatapipeError",
     "Dataset",
+    "Pack",
     "Profile",
     "RunSummary",
     "open_dataset",

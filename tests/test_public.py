@@ -14,9 +14,11 @@ HEAVY = ["torch", "dask", "distributed", "polars", "pyarrow", "pandas", "pydanti
 def test_the_public_names_are_pinned():
     """A name that comes or goes is a decision, made here."""
     assert datapipe.__all__ == [
+        "Bucket",
         "DataLoader",
         "DatapipeError",
         "Dataset",
+        "Pack",
         "Profile",
         "RunSummary",
         "open_dataset",

@@ -2,6 +2,7 @@
 
 DataLoader     what a user holds
 order          (fingerprint, seed, epoch, lanes, window, batch geometry) → the global sequence of batches
+sequence       the contract of an order; `units` and `graded` are orders of packed and bucketed rows
 schedule       one rank's share of it, and the reads it takes
 stages         load → prepare → assemble, run by `inline` or by `executor`'s threads
 state          which batch comes next, in a few numbers
@@ -13,22 +14,26 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from datapipe.loader.bucket import Bucket
     from datapipe.loader.dataloader import DataLoader
     from datapipe.loader.epoch_plan import EpochPlan, plan_epoch
     from datapipe.loader.geometry import Geometry
     from datapipe.loader.order import Order
+    from datapipe.loader.pack import Pack
     from datapipe.loader.transform import RowKeys
 
 _HOME: Final = {
+    "Bucket": "bucket",
     "DataLoader": "dataloader",
     "EpochPlan": "epoch_plan",
     "Geometry": "geometry",
     "Order": "order",
+    "Pack": "pack",
     "RowKeys": "transform",
     "plan_epoch": "epoch_plan",
 }
 
-__all__ = ["DataLoader", "EpochPlan", "Geometry", "Order", "RowKeys", "plan_epoch"]
+__all__ = ["Bucket", "DataLoader", "EpochPlan", "Geometry", "Order", "Pack", "RowKeys", "plan_epoch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from datapipe.loader.block import Block
+    from datapipe.loader.filled import FilledBins
     from datapipe.loader.gather import Prepared
     from datapipe.loader.schedule import Stretch, Window
     from datapipe.loader.source import Counters
@@ -41,7 +42,7 @@ class Live:
         self.drops = drops
         self.cause = -1
         self.preparing = False
-        self.prepared: Prepared | None = None
+        self.prepared: Prepared | FilledBins | None = None
         self.begun = 0
         self.done = 0
 

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 import numpy as np
 
 from datapipe.device import BufferPool
-from datapipe.errors import ClosedError, ConfigError
+from datapipe.errors import ClosedError, ConfigError, StateError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, thread_count, whole_number
 from datapipe.loader.columns import Kind, plan_columns
 from datapipe.loader.executor import ThreadedSource
 from datapipe.loader.geometry import choose_geometry
 from datapipe.loader.inline import InlineSource
-from datapipe.loader.iterator import EpochIterator, Progress
-from datapipe.loader.order import Order
-from datapipe.loader.packed import POSITIONS
+from datapipe.loader.iterator import EpochIterator
+from datapipe.loader.packed import POSITIONS, SEGMENTS
 from datapipe.loader.schedule import Schedule
+from datapipe.loader.shaping import Shaping
 from datapipe.loader.source import BatchSource, Counters
 from datapipe.loader.stages import MASK, Stages
-from datapipe.loader.state import Settings, make_state, read_state, saved_geometry
+from datapipe.loader.standing import Standing
+from datapipe.loader.state import Settings, saved_batch, saved_geometry
 from datapipe.loader.topology import resolve_rank
 from datapipe.loader.transform import Transform
 
@@ -36,12 +37,18 @@ if TYPE_CHECKING:
 
     from datapipe.dataset import Dataset
     from datapipe.device.engine import CopyEngine
+    from datapipe.device.transfer import Feeder
+    from datapipe.loader.bucket import Bucket
+    from datapipe.loader.pack import Pack
+    from datapipe.loader.sequence import EpochSequence, Sequence
 
 PREFETCH: Final = 4
 MEMORY_BUDGET: Final = 512 << 20
 _STRETCH_BYTES: Final = 8 << 20
 """Rows of strings and lists prepared together hold about this much."""
 _STRETCH_ROWS: Final = 8192
+_NUMBERED: Final = 1 << 40
+"""More batches than any epoch has, where their number is found out as it goes."""
 
 
 @final
@@ -59,6 +66,8 @@ class DataLoader:
         rank, world_size: None: from torch.distributed or RANK and WORLD_SIZE, else 0 of 1.
         lanes, window: shuffle geometry: blocks (row groups) are cut into `lanes` contiguous slices that are read side
             by side, and rows mix within `window` blocks of each. None: chosen from the dataset; kept in the state.
+        pack: a `datapipe.Pack`: documents are packed into rows of one length, and batch_size counts those.
+        bucket: a `datapipe.Bucket`: batches of rows of near lengths.
         transform: table → table or batch → batch, see `datapipe.loader.transform`.
         collate: "torch" (dict of name → tensor), "numpy" (… → array), "arrow" (pyarrow.Table), or a callable that
             gets the dict of arrays and lists.
@@ -94,6 +103,8 @@ class DataLoader:
         world_size: int | None = None,
         lanes: int | None = None,
         window: int | None = None,
+        pack: Pack | None = None,
+        bucket: Bucket | None = None,
         transform: Callable[..., Any] | None = None,
         collate: Literal["torch", "numpy", "arrow"] | Callable[[dict[str, Any]], Any] = "torch",
         dtypes: Mapping[str, Any] | None = None,
@@ -122,16 +133,18 @@ class DataLoader:
         pinned = self._engine is not None and pin_memory is not False
         # On CUDA batches are gathered straight into page-locked memory: no staging copy.
         self._pool = BufferPool(self._engine.allocate, recycle_all=True) if pinned and self._engine else BufferPool()
+        self._shaping = Shaping(self.dataset, pack, bucket, self.batch_size)
+        self._data = self._shaping.data
         self._plan_columns(narrow=self._engine is not None and collate == "torch" and self._transform is None)
         self._chosen = {"lanes": lanes, "window": window}
-        self._order = self._make_order(lanes, window)
+        self._standing = Standing(self._make_order(lanes, window))
         self._counters = Counters()
-        self._progress = Progress()
         self._closed = False
         self._iterator: weakref.ref[EpochIterator] | None = None
-        if not self._order.steps and self._order.num_rows:
+        rows = int(self.dataset.index.rows.sum())
+        if rows and self._order.steady and not self._order.steps:
             warnings.warn(
-                f"the dataset has {self._order.num_rows} rows, fewer than one global batch of {self.global_batch}:"
+                f"the dataset has {rows} rows, fewer than one global batch of {self.global_batch}:"
                 f' there will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
                 stacklevel=2,
             )
@@ -147,9 +160,16 @@ class DataLoader:
         return None if target.type == "cpu" else make_engine(target, pin_memory)
 
     def _plan_columns(self, *, narrow: bool) -> None:
-        schema = self.dataset.schema
+        schema = self._data.schema
         if self._collate is None and self._dtypes:
             raise ConfigError('dtypes with collate="arrow"', expected="the columns' own types", fix="leave dtypes out")
+        if self._shaping.pack is not None and (
+            self._collate is None or (self._transform is not None and self._transform.takes == "table")
+        ):
+            raise ConfigError(
+                "pack with Arrow tables: a packed row is no row of a table",
+                fix='collate="torch" or "numpy", and a transform batch → batch',
+            )
         arrow = self._collate is None or (self._transform is not None and self._transform.takes == "table")
         self._columns = None if arrow else plan_columns(schema, self._dtypes, narrow=narrow)
         self._widen: dict[str, Any] = {}
@@ -160,50 +180,59 @@ class DataLoader:
                 if wide.out is not None and column.out != wide.out:
                     self._widen[column.name] = torch_dtype(wide.out)
             self._widen.setdefault(POSITIONS, torch_dtype(np.dtype(np.int64)))
+            if self._shaping.pack is not None:
+                self._widen[SEGMENTS] = torch_dtype(np.dtype(np.int64))
         if self._tail == "pad" and MASK in schema.names:
             raise ConfigError(
                 f'tail="pad" adds a column {MASK!r}, which the dataset has already',
                 fix='rename it, open the dataset without it, or use tail="partial"',
             )
 
-    def _make_order(self, lanes: int | None, window: int | None) -> Order:
+    def _make_order(self, lanes: int | None, window: int | None, units: int | None = None) -> Sequence:
         index = self.dataset.index
         geometry = choose_geometry(index.rows, index.bytes, shuffle=self._shuffle, lanes=lanes, window=window)
-        return Order(
-            fingerprint=self.dataset.fingerprint,
-            seed=self.seed,
-            rows=index.rows,
-            geometry=geometry,
-            global_batch=self.batch_size * self.world_size,
-            tail=self._tail,
-            shuffle=self._shuffle,
+        rows = self.world_size if self._shaping.counts_batches else self.batch_size * self.world_size
+        return self._shaping.sequence(
+            seed=self.seed, geometry=geometry, global_batch=units or rows, tail=self._tail, shuffle=self._shuffle
         )
 
     @property
+    def _order(self) -> Sequence:
+        return self._standing.order
+
+    @property
     def global_batch(self) -> int:
-        """Rows of a step over all ranks."""
+        """Rows of a step over all ranks; bins, where they are packed; batches, with `Bucket(max_tokens=…)`."""
         return self._order.global_batch
 
     @property
     def epoch(self) -> int:
         """The epoch in progress, or the one that the next `iter()` begins."""
-        return self._progress.epoch
+        return self._standing.progress.epoch
 
     @property
     def settings(self) -> Settings:
         """All that the order depends on, the dataset apart."""
-        geometry = self._order.geometry
+        return self._settings_of(self._order)
+
+    def _settings_of(self, order: Sequence) -> Settings:
+        geometry = order.geometry
         return Settings(
-            global_batch=self.global_batch,
+            global_batch=order.global_batch,
             seed=self.seed,
             shuffle=self._shuffle,
             lanes=geometry.lanes,
             window=geometry.window,
             tail=self._tail,
+            pack=self._shaping.pack,
+            bucket=self._shaping.bucket,
         )
 
     def __len__(self) -> int:
-        """Batches of an epoch: the same on every rank."""
+        """Batches of an epoch: the same on every rank, and in every epoch.
+
+        Where they depend on lengths, the first call reads those of all rows.
+        """
         return self._order.steps
 
     def __iter__(self) -> Iterator[Any]:
@@ -216,28 +245,39 @@ class DataLoader:
         if self._closed:
             raise ClosedError("this loader was closed", fix="make a new DataLoader")
         self._end_iteration()
-        progress = self._progress
-        if progress.position and not progress.resumed:
-            progress.epoch, progress.position = progress.epoch + 1, 0
-        source = self._source(progress.epoch, progress.position)
-        feeder = None
-        if self._engine is not None:
-            from datapipe.device.transfer import Feeder
-
-            item = progress.epoch * self._order.steps + progress.position
-            feeder = Feeder(source, self._engine, widen=self._widen, pool=self._pool, first_item=item)
-        iterator = EpochIterator(source, progress, self._counters, feeder, steps=self._order.steps)
+        walk = self._standing.begin()
+        source, feeder = self._open(walk)
+        iterator = EpochIterator(
+            source, self._standing.progress, self._counters, feeder, over=lambda delivered: not walk.has(delivered)
+        )
         self._iterator = weakref.ref(iterator)
         return iterator
 
-    def _source(self, epoch: int, start: int) -> BatchSource:
+    @property
+    def _numbered(self) -> int:
+        """How far apart the numbers of two epochs' batches are, in spans."""
+        return self._order.steps if self._order.steady else _NUMBERED
+
+    def _open(self, walk: EpochSequence) -> tuple[BatchSource, Feeder | None]:
+        """The batches of an epoch from where this loader stands, and what moves them to the device."""
+        progress = self._standing.progress
+        source = self._source(walk, progress.epoch, progress.position)
+        if self._engine is None:
+            return source, None
+        from datapipe.device.transfer import Feeder
+
+        item = progress.epoch * self._numbered + progress.position
+        return source, Feeder(source, self._engine, widen=self._widen, pool=self._pool, first_item=item)
+
+    def _source(self, walk: EpochSequence, epoch: int, start: int) -> BatchSource:
         order, index = self._order, self.dataset.index
         rows = _STRETCH_ROWS
         if self._columns is None or any(column.kind is not Kind.FIXED for column in self._columns):
-            rows = min(rows, max(1, _STRETCH_BYTES * order.num_rows // max(1, int(index.bytes.sum()))))
-        schedule = Schedule(order.epoch(epoch), rank=self.rank, world_size=self.world_size, start=start, max_rows=rows)
+            rows = min(rows, max(1, _STRETCH_BYTES * int(index.rows.sum()) // max(1, int(index.bytes.sum()))))
+        units = self._shaping.units_at_once(rows, _STRETCH_BYTES)
+        schedule = Schedule(walk, rank=self.rank, world_size=self.world_size, start=start, max_rows=units)
         stages = Stages(
-            self.dataset,
+            self._data,
             columns=self._columns,
             dtypes=self._dtypes,
             pool=self._pool,
@@ -245,9 +285,10 @@ class DataLoader:
             collate=self._collate,
             positions=np.int32 if self._widen else np.int64,
             padded=self._tail == "pad",
+            pack=self._shaping.packing,
             seed=self.seed,
             epoch=epoch,
-            steps=order.steps,
+            steps=self._numbered,
         )
         # Padding reads the epoch's first windows again: then an epoch may take more reads than there are blocks.
         first_item = epoch * len(index) * (2 if self._tail == "pad" else 1)
@@ -258,13 +299,13 @@ class DataLoader:
             stages,
             self._counters,
             start=start,
-            end=order.steps,
+            end=order.steps if order.steady else _NUMBERED,
             threads=self.num_threads,
             prefetch=self.prefetch,
             budget=self.memory_budget,
             estimate=lambda number: int(index.bytes[number]),
             first_item=first_item,
-            first_batch_item=epoch * order.steps,
+            first_batch_item=epoch * self._numbered,
         )
 
     def _end_iteration(self) -> None:
@@ -276,20 +317,40 @@ class DataLoader:
     def set_epoch(self, epoch: int) -> None:
         """Let the next `iter()` begin this epoch; the epoch of a state just loaded goes on where the state stands."""
         epoch = whole_number("epoch", epoch, 0)
-        if epoch == self._progress.epoch and self._progress.resumed:
+        progress = self._standing.progress
+        if epoch == progress.epoch and progress.resumed:
             return
         self._end_iteration()
-        self._progress = Progress(epoch=epoch)
+        self._standing.move(epoch)
+
+    def skip(self, batches: int) -> None:
+        """Pass over the next batches: after a loss spike, load the state from before it and skip what caused it.
+
+        They are of the epoch in progress: an iteration under way goes on behind them, else the next `iter()` does. The
+        state records what was skipped, for good.
+
+        Args:
+            batches: of every rank, 1 or more: call it on all ranks alike.
+
+        Raises:
+            ConfigError: the epoch has not so many left. ClosedError: the loader was closed.
+        """
+        batches = whole_number("batches", batches, 1)
+        if self._closed:
+            raise ClosedError("this loader was closed", fix="make a new DataLoader")
+        self._standing.skip(batches)
+        iterator = self._iterator() if self._iterator is not None else None
+        if iterator is not None and not iterator.ended:
+            iterator.close()
+            source, feeder = self._open(self._standing.walk())
+            iterator.go_on_with(source, self._standing.progress, feeder)
 
     def state_dict(self) -> dict[str, Any]:
         """Which batch comes next, as plain JSON, whatever was made ahead. Any rank's will do.
 
         `position` batches of `epoch` were delivered; once an epoch's last one was, that is 0 of the next.
         """
-        epoch, position = self._progress.epoch, self._progress.position
-        if position and position == self._order.steps:
-            epoch, position = epoch + 1, 0
-        return make_state(self.dataset.fingerprint, self.settings, epoch, position)
+        return self._standing.state(self.dataset.fingerprint, self.settings)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next `iter()` gives the batches that would have come next.
@@ -301,27 +362,25 @@ class DataLoader:
         """
         lanes, window = saved_geometry(state)
         order = self._order
-        if (lanes, window) != (order.geometry.lanes, order.geometry.window) and (
-            self._chosen["lanes"] in {None, lanes} and self._chosen["window"] in {None, window}
-        ):
-            # Nobody asked for another geometry: the recorded one holds, whatever the defaults have become.
-            order = self._make_order(lanes, window)
-        before, self._order = self._order, order
-        try:
-            epoch, position = read_state(
-                state, self.dataset.fingerprint, self.settings, world_size=self.world_size, steps=order.steps
+        units = saved_batch(state) if self._shaping.counts_batches else order.global_batch
+        if units != order.global_batch and units % self.world_size and self.world_size % units:
+            raise StateError(
+                f"a step of the state is {units} batches, which {self.world_size} ranks cannot share evenly",
+                expected=f"a world size that divides {units} or is a multiple of it",
             )
-        except Exception:
-            self._order = before
-            raise
+        chosen = self._chosen["lanes"] in {None, lanes} and self._chosen["window"] in {None, window}
+        if ((lanes, window) != (order.geometry.lanes, order.geometry.window) and chosen) or units != order.global_batch:
+            # Nobody asked for another geometry: the recorded one holds, whatever the defaults have become.
+            lanes, window = (lanes, window) if chosen else (order.geometry.lanes, order.geometry.window)
+            order = self._make_order(lanes, window, units)
+        settings = self._settings_of(order)
+        self._standing.load(state, order, self.dataset.fingerprint, settings, world_size=self.world_size)
         self._end_iteration()
-        if position == order.steps and position:
-            epoch, position = epoch + 1, 0
-        self._progress = Progress(epoch=epoch, position=position, resumed=True)
 
     def stats(self) -> dict[str, int]:
         """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run."""
-        return {**asdict(self._counters), "epoch": self._progress.epoch, "position": self._progress.position}
+        progress = self._standing.progress
+        return {**asdict(self._counters), "epoch": progress.epoch, "position": progress.position}
 
     def close(self) -> None:
         """End the iteration in progress and its threads, from any state, within a second."""

@@ -296,6 +296,7 @@ class ThreadedSource(BatchSource):
                 return
             if stretch is None:
                 self._planned_all = True
+                self._end = min(self._end, self._schedule.at)
             else:
                 self._backlog.admit(stretch)
             self._for_threads.notify_all()

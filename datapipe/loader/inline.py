@@ -14,6 +14,7 @@ from datapipe.loader.source import BatchSource
 
 if TYPE_CHECKING:
     from datapipe.loader.block import Block
+    from datapipe.loader.filled import FilledBins
     from datapipe.loader.gather import Prepared
     from datapipe.loader.schedule import Schedule, Window
     from datapipe.loader.source import Counters
@@ -36,7 +37,7 @@ class InlineSource(BatchSource):
         self._blocks: dict[int, Block] = {}
         self._windows: dict[Window, list[int]] = {}
         self._drops: list[Window] = []
-        self._prepared: Prepared | None = None
+        self._prepared: Prepared | FilledBins | None = None
         self._at = 0
         self._size = 0
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 from datapipe.errors import LoaderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from datapipe.device.transfer import Feeder
     from datapipe.loader.source import BatchSource, Counters
@@ -40,21 +40,40 @@ class EpochIterator:
 
     Args:
         feeder: moves batches to a device, or None: they are delivered as the source makes them.
-        steps: batches of the whole epoch, so that one that ends early is told from one that is over.
+        over: whether the epoch is over after so many batches, so that one that ends early is told from one that is.
     """
 
     def __init__(
-        self, source: BatchSource, progress: Progress, counters: Counters, feeder: Feeder | None, *, steps: int
+        self,
+        source: BatchSource,
+        progress: Progress,
+        counters: Counters,
+        feeder: Feeder | None,
+        *,
+        over: Callable[[int], bool],
     ) -> None:
+        self._counters = counters
+        self._is_over = over
+        self._over = False
+        self._follow(source, progress, feeder)
+
+    def _follow(self, source: BatchSource, progress: Progress, feeder: Feeder | None) -> None:
         self._source = source
         self._progress = progress
-        self._counters = counters
         self._feeder = feeder
+        self._closed = False
         self._next = source.next if feeder is None else feeder.__next__
-        self._steps = steps
-        self._over = False
         # The threads know the source and not this object: dropping it ends them.
         weakref.finalize(self, source.abandon)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed, or is over."""
+        return self._closed
+
+    def go_on_with(self, source: BatchSource, progress: Progress, feeder: Feeder | None) -> None:
+        """Go on elsewhere in the epoch, once closed."""
+        self._follow(source, progress, feeder)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -73,12 +92,12 @@ class EpochIterator:
             batch = self._next()
         except StopIteration as error:
             delivered = self._progress.position
-            self._over = delivered >= self._steps
+            self._over = self._is_over(delivered)
             self.close()
             if self._over:
                 raise
             raise LoaderError(
-                f"the epoch ended after {delivered} of {self._steps} batches",
+                f"the epoch ended after {delivered} batches, and has more",
                 expected="every batch, or an error that says why not",
                 fix="some code that the loader calls raised StopIteration: see the cause",
             ) from error
@@ -92,6 +111,7 @@ class EpochIterator:
 
     def close(self) -> None:
         """End it, and its threads."""
+        self._closed = True
         if self._feeder is not None:
             self._feeder.close()
         self._source.close()

@@ -69,6 +69,11 @@ class Stretch:
     def __len__(self) -> int:
         return len(self.cuts) - 1
 
+    def rows(self, at: int) -> int:
+        """Rows of batch `at` as it is delivered: bins, where rows are packed."""
+        cuts = self.cuts if self.bins is None else self.bins.batches
+        return cuts[at + 1] - cuts[at]
+
 
 @final
 class Schedule:
@@ -110,12 +115,6 @@ class Schedule:
             high = min(high, int(turn[0]))
         self._at += high - low
         return self._build(low, high)
-
-    def _exists(self, batch: int) -> bool:
-        size = self._order.global_batch
-        start, end = batch * size, (batch + 1) * size
-        known = self._epoch.reach(end)
-        return known == end or (known > start and self._order.tail != "drop")
 
     def _turn_page(self) -> bool:
         """Cut the next batches: per batch and lane, the lane positions [starts, ends) that are this rank's."""
@@ -229,7 +228,7 @@ class Schedule:
             row=_joined(rows)[at],
             real=real.tolist(),
             reads=self._admit(windows),
-            drops=self._retire(self._after[high - 1], last=not self._exists(self._at)),
+            drops=self._retire(self._after[high - 1], last=not self._epoch.has(self._at)),
             bins=bins,
         )
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from datapipe.loader.geometry import Geometry
+
     Ints = npt.NDArray[np.int64]
 
 Tail = Literal["drop", "pad", "partial"]
@@ -43,10 +45,11 @@ class Sequence(abc.ABC):
 
     Attributes:
         global_batch: units of a global batch, over all ranks. tail: what becomes of those after the last full one.
-        lanes: how many.
+        geometry: what the state records of the shuffle.
         packs: a batch has one row per unit, filled with the unit's pieces; else every piece is a row of its own.
         divisible: units are batches; where there are more ranks than units in a global batch, ranks share a unit.
         page: units cut into batches together, at least: the arithmetic is vectorised over them.
+        steady: `steps` is known without planning anything.
     """
 
     global_batch: int
@@ -54,6 +57,8 @@ class Sequence(abc.ABC):
     packs: bool = False
     divisible: bool = False
     page: int = 1 << 16
+    steady: bool = True
+    geometry: Geometry
 
     @property
     @abc.abstractmethod
@@ -71,7 +76,7 @@ class Sequence(abc.ABC):
 
 
 class EpochSequence(abc.ABC):
-    """The order within one epoch. Used by one thread at a time, `cursor` apart.
+    """The order within one epoch. Used by one thread at a time, `reach`, `has` and `cursor` apart.
 
     Attributes:
         order: the sequence it belongs to.
@@ -89,6 +94,13 @@ class EpochSequence(abc.ABC):
     @abc.abstractmethod
     def reach(self, position: int) -> int:
         """Plan up to a position of the global sequence: that position, or the epoch's units if there are fewer."""
+
+    def has(self, batch: int) -> bool:
+        """Whether the epoch has a batch of this number."""
+        size = self.order.global_batch
+        start, end = batch * size, (batch + 1) * size
+        known = self.reach(end)
+        return known == end or (known > start and self.order.tail != "drop")
 
     @abc.abstractmethod
     def counts(self, positions: npt.ArrayLike) -> Ints:

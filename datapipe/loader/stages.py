@@ -18,6 +18,7 @@ from datapipe import events
 from datapipe.errors import DatapipeError, LoaderError
 from datapipe.loader.block import Block
 from datapipe.loader.columns import Column, plan_columns
+from datapipe.loader.filled import FilledBins
 from datapipe.loader.gather import Prepared, batch_of_table
 from datapipe.loader.transform import RowKeys, Transform, given_rows
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from datapipe.dataset import Dataset
     from datapipe.device import BufferPool
+    from datapipe.loader.pack import Pack
     from datapipe.loader.schedule import Stretch
 
 MASK = "mask"
@@ -42,7 +44,7 @@ class Stages:
     Args:
         columns: the plan of the dataset's columns; None: rows stay Arrow until a transform or the user has them.
         collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables.
-        positions: dtype of position_ids, where rows are packed.
+        positions: dtype of position_ids, where rows are packed. pack: how they are packed here, if they are.
         steps: batches per epoch, for the numbers in spans.
     """
 
@@ -56,6 +58,7 @@ class Stages:
         transform: Transform | None,
         collate: Callable[[dict[str, Any]], Any] | None,
         padded: bool,
+        pack: Pack | None = None,
         positions: npt.DTypeLike = np.int64,
         seed: int,
         epoch: int,
@@ -68,6 +71,7 @@ class Stages:
         self._transform = transform
         self._collate = collate
         self._padded = padded
+        self._pack = pack
         self._positions = positions
         self._seed = seed
         self._epoch = epoch
@@ -96,17 +100,24 @@ class Stages:
             span.end("decode", item, nbytes=block.nbytes, cause=item)
         return block
 
-    def prepare(self, stretch: Stretch, blocks: Sequence[Block], cause: int, idle_since: int = 0) -> Prepared:
+    def prepare(
+        self, stretch: Stretch, blocks: Sequence[Block], cause: int, idle_since: int = 0
+    ) -> Prepared | FilledBins:
         """Find the rows of a stretch in its blocks (in the order of `stretch.blocks`)."""
         recorder = events.active()
         span = None if recorder is None else _Span(recorder, idle_since)
-        prepared = Prepared(stretch, blocks, self._columns)
+        prepared: Prepared | FilledBins
+        if self._pack is None:
+            prepared = Prepared(stretch, blocks, self._columns)
+        else:
+            assert self._columns is not None
+            prepared = FilledBins(stretch, blocks, self._columns, self._pack)
         if span is not None:
             span.end("prepare", self._first_item + stretch.first, cause=cause)
         return prepared
 
     def assemble(
-        self, prepared: Prepared, at: int, cause: int = -1, idle_since: int = 0, *, sized: bool = True
+        self, prepared: Prepared | FilledBins, at: int, cause: int = -1, idle_since: int = 0, *, sized: bool = True
     ) -> tuple[Any, int]:
         """Batch `at` of a prepared stretch, and the bytes it holds (0 unless `sized`)."""
         recorder = events.active()
@@ -116,6 +127,7 @@ class Stages:
         item = self._first_item + stretch.first + at
         value: Any
         if self._columns is None:
+            assert isinstance(prepared, Prepared)
             value = prepared.table(at)
             if not value.num_columns:
                 value = self._dataset.schema.empty_table()
@@ -134,12 +146,10 @@ class Stages:
                 value = batch_of_table(value, self._plan(value.schema), self._pool)
                 size = _size(value) if sized else 0
             if self._padded:
-                rows = stretch.cuts[at + 1] - stretch.cuts[at]
-                value[MASK] = np.arange(rows) < stretch.real[at]
+                value[MASK] = np.arange(stretch.rows(at)) < stretch.real[at]
             value = self._collated(value, stretch, at)
         elif self._padded:
-            rows = stretch.cuts[at + 1] - stretch.cuts[at]
-            value = value.append_column(MASK, [np.arange(rows) < stretch.real[at]])
+            value = value.append_column(MASK, [np.arange(stretch.rows(at)) < stretch.real[at]])
         if span is not None:
             span.end("collate", item, nbytes=size, cause=item)
         if transform is not None and transform.takes == "batch":
@@ -177,7 +187,7 @@ def _size(batch: dict[str, Any]) -> int:
     for value in batch.values():
         if isinstance(value, np.ndarray):
             total += value.nbytes
-        else:
+        elif isinstance(value, list):
             total += 50 * len(value) + sum(map(len, filter(None, value)))
     return total
 

@@ -71,7 +71,7 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 
 def read_state(
-    state: Mapping[str, Any], fingerprint: str, settings: Settings, *, world_size: int, steps: int
+    state: Mapping[str, Any], fingerprint: str, settings: Settings, *, world_size: int, steps: int | None
 ) -> tuple[int, int]:
     """(epoch, position) of a state that fits.
 

@@ -47,6 +47,16 @@ class MemoryDataset:
     def row_numbers(self, blocks, rows):
         return self.index.first[blocks] + rows
 
+    @property
+    def whole_schema(self):
+        return self.tables[0].schema if self.tables else self.schema
+
+    def select(self, columns):
+        return MemoryDataset([t.select(columns) for t in self.tables], self.whole_schema_of(columns), self.fingerprint)
+
+    def whole_schema_of(self, columns):
+        return pa.schema([self.whole_schema.field(name) for name in columns])
+
     def fetch(self, block):
         with self._lock:
             self.reads.append(block)

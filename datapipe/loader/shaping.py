@@ -1,0 +1,137 @@
+"""From `pack=` and `bucket=` to the sequence that a loader walks.
+
+What enters: the dataset, the two options, the batch size. What leaves: which columns are read, what the state
+records of it, and the sequence. Invariant: without either option the sequence is that of rows, and nothing is measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from datapipe.errors import ConfigError
+from datapipe.loader.bucket import Bucket, TokenBatches
+from datapipe.loader.graded import GradedOrder
+from datapipe.loader.lengths import Lengths, measured_column
+from datapipe.loader.order import Order
+from datapipe.loader.pack import TOKEN_COLUMNS, Pack, PackShape
+from datapipe.loader.units import UnitOrder
+
+if TYPE_CHECKING:
+    from datapipe.dataset import Dataset
+    from datapipe.loader.geometry import Geometry
+    from datapipe.loader.sequence import Sequence, Tail
+    from datapipe.loader.shape import Shape
+
+
+@final
+class Shaping:
+    """What a loader does with rows before it makes batches of them.
+
+    Args:
+        batch_size: rows of a rank's batch (bins, when packing).
+
+    Attributes:
+        data: the dataset that is read: of the packed columns alone, where rows are packed.
+        pack, bucket: what the state records of each: all that the sequence depends on.
+
+    Raises:
+        ConfigError: both are given, or they do not go with the dataset's columns.
+    """
+
+    def __init__(self, dataset: Dataset, pack: Pack | None, bucket: Bucket | None, batch_size: int) -> None:
+        for name, value, kind in (("pack", pack, Pack), ("bucket", bucket, Bucket)):
+            if value is not None and not isinstance(value, kind):
+                raise ConfigError(f"{name}={value!r}", expected=f"a datapipe.{kind.__name__}, or None")
+        if pack is not None and bucket is not None:
+            raise ConfigError("pack and bucket together", expected="one of them", fix="packed rows are of one length")
+        self.data = dataset
+        self.packing = pack
+        self.pack: dict[str, Any] | None = None
+        self.bucket: dict[str, Any] | None = None
+        self._shape: Shape | None = None
+        self._lengths: Lengths | None = None
+        self._boundaries: tuple[int, ...] | None = None
+        if pack is not None:
+            self._set_pack(dataset, pack)
+        if bucket is not None:
+            self._set_bucket(dataset, bucket, batch_size)
+        self._most_rows = batch_size if self.counts_batches else 1
+
+    def _set_pack(self, dataset: Dataset, pack: Pack) -> None:
+        names = pack.names or (measured_column(dataset, None, TOKEN_COLUMNS),)
+        self.data = dataset.select(names)
+        for field in self.data.schema:
+            if not _is_list_of_numbers(field.type):
+                raise ConfigError(
+                    f"pack takes column {field.name!r}, which is {field.type}",
+                    expected="lists of numbers, of any length",
+                    fix="rows of one length are packed already: leave pack out" if "fixed" in str(field.type) else None,
+                )
+        self._lengths = Lengths(dataset, names[0], pack.length)
+        self._shape = PackShape(pack)
+        self.pack = {
+            "seq_len": pack.seq_len,
+            "columns": list(names),
+            "length": self._lengths.source,
+            "long": pack.long,
+        }
+
+    def _set_bucket(self, dataset: Dataset, bucket: Bucket, batch_size: int) -> None:
+        column = measured_column(dataset, bucket.column, TOKEN_COLUMNS)
+        self._lengths = Lengths(dataset, column, bucket.length)
+        boundaries = None if bucket.boundaries is None else [int(each) for each in bucket.boundaries]
+        self.bucket = {
+            "boundaries": boundaries,
+            "max_tokens": bucket.max_tokens,
+            "column": column,
+            "length": self._lengths.source,
+        }
+        if boundaries is not None:
+            self._boundaries = tuple(boundaries)
+        else:
+            assert bucket.max_tokens is not None
+            self.bucket["max_rows"] = batch_size
+            self._shape = TokenBatches(int(bucket.max_tokens), batch_size)
+
+    @property
+    def counts_batches(self) -> bool:
+        """A unit is a whole batch: a global batch is one for each rank that the run began with."""
+        return self._shape is not None and self._shape.divisible
+
+    def sequence(self, *, seed: int, geometry: Geometry, global_batch: int, tail: Tail, shuffle: bool) -> Sequence:
+        """The sequence of this dataset, so shaped; `global_batch` counts its units."""
+        index, fingerprint = self.data.index, self.data.fingerprint
+        if self._shape is not None:
+            assert self._lengths is not None
+            return UnitOrder(
+                fingerprint=fingerprint, seed=seed, rows=index.rows, geometry=geometry, global_batch=global_batch,
+                tail=tail, shuffle=shuffle, shape=self._shape, lengths=self._lengths,
+            )  # fmt: skip
+        order = Order(
+            fingerprint=fingerprint, seed=seed, rows=index.rows, geometry=geometry, global_batch=global_batch,
+            tail=tail, shuffle=shuffle,
+        )  # fmt: skip
+        if self._boundaries is None:
+            return order
+        assert self._lengths is not None
+        return GradedOrder(order, np.array(self._boundaries, np.int64), self._lengths)
+
+    def units_at_once(self, rows: int, nbytes: int) -> int:
+        """Units of a stretch of at most so many rows, or bytes of bins."""
+        if self.packing is not None:
+            return max(1, nbytes // (4 * self.packing.seq_len))
+        return max(1, rows // self._most_rows)
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    import pyarrow.types as pt
+
+    from datapipe.loader.columns import value_type
+
+    kind = value_type(kind)
+    if not (pt.is_list(kind) or pt.is_large_list(kind)):
+        return False
+    inner = value_type(kind.value_type)
+    return bool(pt.is_integer(inner) or pt.is_floating(inner) or pt.is_boolean(inner))
