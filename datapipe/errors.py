@@ -9,6 +9,7 @@
     │   ├── IntegrityError     the bytes are not those promised: length, checksum or a truncated file
     │   └── NoSpaceError       the disk or the bucket is full
     ├── CorpusError            the raw input holds nothing that can be read
+    │   └── InputError         an input that was named is not there (exit code 2)
     ├── DatasetError           a dataset on disk is not what its manifest says
     │   ├── ManifestError      the manifest itself: version, a missing field, a path that leaves the dataset
     │   └── SchemaError        a column is missing or of another type
@@ -109,6 +110,10 @@ class NoSpaceError(StorageError):
 
 class CorpusError(DatapipeError):
     """The raw input holds nothing that can be read."""
+
+
+class InputError(CorpusError):
+    """An input that was named is not there, or a pattern matches nothing."""
 
 
 class DatasetError(DatapipeError):

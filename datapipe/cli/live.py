@@ -31,8 +31,7 @@ class RunView:
         self._live: Live | None = None
         self._newest: Progress | None = None
         self._at = 0.0
-        self._said = 0.0
-        self._stage = ""
+        self._began = self._said = time.monotonic()
         self._dashboard: str | None = None
 
     def __enter__(self) -> RunView:
@@ -60,10 +59,10 @@ class RunView:
             console.say(f"  dashboard: {progress.dashboard}")
             self._dashboard = progress.dashboard
         now = time.monotonic()
-        begins = (progress.stage, progress.number) != (self._stage, progress.number)
-        if begins or now - self._said > self._every or progress.done == progress.total:
+        ends = progress.done == progress.total and progress.elapsed > self._every
+        if ends or now - self._said > self._every:
             console.say(f"  {line_of(progress)}")
-            self._said, self._stage = now, progress.stage
+            self._said = now
 
     def _shown(self) -> Any:
         """What the terminal shows: drawn anew four times a second, so that the clock runs between tasks."""
@@ -74,7 +73,7 @@ class RunView:
 
         progress = self._newest
         if progress is None:
-            return Text("  reading the list of inputs …")
+            return Text(f"  reading the input …  {clock_of(time.monotonic() - self._began)}")
         since = time.monotonic() - self._at
         head = Table.grid(padding=(0, 1))
         left = progress.remaining

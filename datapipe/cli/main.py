@@ -1,6 +1,7 @@
 """The entry point: the list of commands, and what happens to an error that none of them handled.
 
-Exit codes: 0 done; 1 the work found a fault; 2 wrong usage (arguments, options, recipes); 130 interrupted.
+Exit codes: 0 done; 1 the work found a fault; 2 wrong usage (arguments, options, recipes, inputs that are not there);
+130 interrupted.
 Invariant: an exception is one readable message on standard error; the traceback is printed only with `--debug`.
 """
 
@@ -44,10 +45,10 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, BrokenPipeError):
             raise
         except Exception as error:
-            from datapipe.errors import ConfigError
+            from datapipe.errors import ConfigError, InputError
 
             console.fail(error)
-            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+            raise typer.Exit(2 if isinstance(error, ConfigError | InputError) else 1) from None
 
     return call
 

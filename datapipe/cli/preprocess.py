@@ -115,7 +115,7 @@ def summary_lines(summary: RunSummary) -> list[str]:
         padding, long = (summary.counters[f"pack.{name}"] for name in ("padding_tokens", "long_documents"))
         lines.append(
             f"packed: {padding:,} tokens of padding ({padding / held:.2%}); {console.count(long, 'document')} longer"
-            f" than a row, {console.count(summary.counters['pack.cuts'], 'cut')}"
+            f" than a row; {console.count(summary.counters['pack.cuts'], 'time')} a document goes on in another row"
         )
     if summary.poison:
         lines.append(f"poison: {console.count(len(summary.poison), 'row')}, left out and quarantined")

@@ -47,6 +47,11 @@ class Discovery:
         """How many files were skipped for each reason."""
         return dict(sorted(Counter(reason for _, reason in self.skipped).items()))
 
+    @property
+    def skipped_examples(self) -> dict[str, str]:
+        """The first file, by name, that was skipped for each reason."""
+        return {reason: name for name, reason in sorted(self.skipped, reverse=True)}
+
 
 def discover(
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -67,7 +72,7 @@ def discover(
 
     Raises:
         ConfigError: the format is unknown, or two files would have the same name.
-        CorpusError: an input is not there, or none of them holds a file that can be read.
+        InputError: an input is not there. CorpusError: none of them holds a file that can be read.
         StorageError: a URL could not be listed.
     """
     if format is not None and format not in FORMATS:
@@ -138,7 +143,9 @@ def _nothing(given: Sequence[str], skipped: set[tuple[str, str]]) -> CorpusError
     counts = Counter(reason for _, reason in skipped)
     why = "; ".join(f"{n} skipped: {reason}" for reason, n in sorted(counts.items()))
     example = f" (such as {min(skipped)[0]})" if skipped else ""
-    fix = "check the path; with files of another name, say what they are: format="
+    fix = "check the path"
+    if UNKNOWN_FORMAT in counts:
+        fix = "say what they are: --set input.format=text, or format= in Python"
     if any(reason.startswith("link") for reason in counts):
         fix = 'to read what links lead to, pass storage_options={"follow_symlinks": True}'
     return CorpusError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datapipe.corpus.globbing import fixed_part, is_pattern, matcher, part_matcher
-from datapipe.errors import CorpusError, NotFoundError
+from datapipe.errors import InputError, NotFoundError
 from datapipe.storage import local_root, mask, open_store, scheme_of, split_query, split_url
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def find(given: str, name: str | None, text: str, *, storage_options: Mapping[st
         storage_options: for URLs, and `follow_symlinks` for folders.
 
     Raises:
-        CorpusError: there is nothing by that name, or nothing matches the pattern.
+        InputError: there is nothing by that name, or nothing matches the pattern.
         StorageError: it could not be listed.
     """
     local = scheme_of(text) is None
@@ -205,16 +205,16 @@ def _clean(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _unmatched(shown: str) -> CorpusError:
-    return CorpusError(
+def _unmatched(shown: str) -> InputError:
+    return InputError(
         f"nothing matches {shown}",
         expected="a pattern that matches at least one file",
         fix="check the pattern, or leave the input out; a relative one starts from the current folder",
     )
 
 
-def _absent(shown: str) -> CorpusError:
-    return CorpusError(
+def _absent(shown: str) -> InputError:
+    return InputError(
         f"there is no {shown}",
         expected="a file, a folder, a pattern in quotes, or a URL of one of these",
         fix="check the path; a relative one starts from the current folder",

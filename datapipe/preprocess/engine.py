@@ -224,7 +224,7 @@ def refuse_inside_worker() -> None:
 
 
 def open_engine(
-    workers: int | None, scheduler: str | None, *, splits: int, limits: Limits | None = None
+    workers: int | None, scheduler: str | None, *, splits: int, limits: Limits | None = None, foreign: bool = False
 ) -> Engine:  # fmt: skip
     """The engine that was asked for.
 
@@ -232,6 +232,7 @@ def open_engine(
         workers: processes; 0: this process. None: one per core and split at most.
         scheduler: address of a Dask scheduler; then `workers` must be None.
         splits: how many tasks there are at most. limits: of each process.
+        foreign: a step is the user's own: it may hang or die, so by default it has a process even for one split.
 
     Raises:
         ConfigError: both are given, the scheduler does not answer, or there is no Dask.
@@ -243,10 +244,11 @@ def open_engine(
     limits = limits or Limits()
     if scheduler is None:
         count = min(cores(), splits) if workers is None else workers
-        # A cluster takes seconds to start: for a single split there is nothing to share out.
-        if count == 0 or (workers is None and splits <= 1):
+        # A cluster takes seconds to start: for a single split there is nothing to share out, and our own steps do not
+        # end their process.
+        if count == 0 or (workers is None and splits <= 1 and not foreign):
             return InlineEngine(limits)
-        return _local(count, limits)
+        return _local(max(1, count), limits)
     return _remote(scheduler, limits)
 
 

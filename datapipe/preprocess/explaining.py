@@ -51,14 +51,25 @@ def explain(
     run = open_stored_run(dataset, storage_options=storage_options)
     places = find_row(run, row_id)
     if not places:
-        near = nearest_ids(run, row_id)
-        raise DatasetError(
-            f"no row has the id {row_id!r}",
-            expected="the id of a row of the input" + (f", like {', '.join(near)}" if near else ""),
-            fix="copy one from rejects/*.jsonl, or from the column row_id of the shards",
-        )
+        raise _unknown(run, row_id)
     first, *others = [_explained(run, row_id, place) for place in places]
     return first.with_same_id(tuple(others))
+
+
+def _unknown(run: StoredRun, row_id: str) -> DatasetError:
+    near = nearest_ids(run, row_id)
+    named = (run.manifest.recipe or {}).get("input", {}).get("id_column") is not None
+    file = row_id.rpartition(":")[0]
+    why = ""
+    if near.is_file and not named:
+        why = ": that is a file, and its rows are <file>:<position>"
+    elif file and not near.same_file and not named:
+        why = f": the dataset has no row of a file {file!r}"
+    return DatasetError(
+        f"no row has the id {row_id!r}{why}",
+        expected="the id of a row of the input" + (f", like {', '.join(near.ids)}" if near.ids else ""),
+        fix="copy one from rejects/*.jsonl, or from the column row_id of the shards",
+    )
 
 
 def _explained(run: StoredRun, row_id: str, place: Place) -> Explanation:

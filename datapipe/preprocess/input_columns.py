@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from datapipe.corpus.reasons import MISSING_ID, MISSING_TEXT, NO_TEXT_COLUMN
 from datapipe.errors import ConfigError, SchemaError, StorageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_opt
     """Compare the types of `input.columns` in all files: formats without types give large_string.
 
     Raises:
+        ConfigError: no file has it, and all are of formats that name their columns once.
         SchemaError: a column has two types, or some columnar files have it and others lack it.
     """
     names = recipe.input.columns
@@ -46,6 +48,12 @@ def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_opt
                 found[name].setdefault(kind, file.name)
     plain = next((file for file in files if file.format not in _COLUMNAR), None)
     for name, kinds in found.items():
+        if plain is None and kinds.keys() == {"not there"}:
+            raise ConfigError(
+                f"input.columns names {name!r}, which no file has, {kinds['not there']} among them",
+                expected="columns of the input",
+                fix=f"correct the name, or leave {name} out",
+            )
         if plain is not None:
             kinds.setdefault("large_string", plain.name)
         if len(kinds) > 1:
@@ -57,10 +65,10 @@ def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_opt
             )
 
 
-def check_text_column(
+def check_named_fields(
     files: Sequence[SourceFile], recipe: Recipe, storage_options: Mapping[str, Any] | None
 ) -> None:  # fmt: skip
-    """Look for `input.text_column` in the first rows of the first file of each format that has fields.
+    """Look for `input.text_column` and `input.id_column` in the first rows of a file of each format that has fields.
 
     Raises:
         ConfigError: not one of those rows has it.
@@ -68,11 +76,10 @@ def check_text_column(
     from datapipe.corpus import read_piece
     from datapipe.corpus.piece import Piece
 
-    name = recipe.input.text_column
     first = {file.format: file for file in reversed(files) if file.format in _WITH_FIELDS}
-    if name is None or not first:
+    if (recipe.input.text_column is None and recipe.input.id_column is None) or not first:
         return
-    missing: list[str] = []
+    missing: list[tuple[str, str]] = []
     for file in first.values():
         try:
             batch = next(
@@ -81,13 +88,15 @@ def check_text_column(
         except (StopIteration, StorageError):
             return
         reasons = {row.reason for row in batch.quarantined}
-        if batch.table.num_rows or not reasons or not reasons <= {"missing_text", "no_text_column"}:
+        if batch.table.num_rows or not reasons or not reasons <= {MISSING_TEXT, NO_TEXT_COLUMN, MISSING_ID}:
             return
-        missing.append(f"{file.name} ({batch.quarantined[0].excerpt[:80] or batch.quarantined[0].detail})")
+        shown = f"{file.name} ({batch.quarantined[0].excerpt[:80] or batch.quarantined[0].detail})"
+        missing.append(("id" if reasons == {MISSING_ID} else "text", shown))
+    what, where = missing[0]
     raise ConfigError(
-        f"no row has the field {name!r}: {missing[0]}",
-        expected="the field that holds the text",
-        fix="--set input.text_column=NAME",
+        f"no row has the field {getattr(recipe.input, f'{what}_column')!r}: {where}",
+        expected="the field that holds the text" if what == "text" else "the field that names each row",
+        fix=f"--set input.{what}_column=NAME",
     )
 
 

@@ -94,12 +94,16 @@ class Plan:
     def __str__(self) -> str:
         lines = [
             f"recipe {self.recipe.name} ({self.recipe.fingerprint[:12]}), seed {self.recipe.seed}",
-            f"input: {self.files:,} files, {self.bytes:,} bytes, in {len(self.splits)} splits",
+            f"input: {_counted(self.files, 'file')}, {self.bytes:,} bytes, in {_counted(len(self.splits), 'split')}",
         ]
         for stage in self.stages:
-            lines.append(f"stage {stage.number}  {stage.name}: {stage.tasks} task{'s' if stage.tasks != 1 else ''}")
+            lines.append(f"stage {stage.number}  {stage.name}: {_counted(stage.tasks, 'task')}")
             lines += [f"    {line}" for line in stage.described()]
         return "\n".join(lines)
+
+
+def _counted(n: int, name: str) -> str:
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
 
 
 def build_plan(

@@ -72,14 +72,35 @@ def row_id_at(run: StoredRun, split: int, position: int) -> str | None:
     return None if at < 0 else table.column("row_id")[at].as_py()
 
 
-def nearest_ids(run: StoredRun, row_id: str) -> list[str]:
-    """Ids that may have been meant: of the same file the nearest places, else ids that read alike. Reads all ids."""
+@final
+@dataclass(frozen=True, kw_only=True)
+class Nearest:
+    """What an id that no row has may have meant.
+
+    Attributes:
+        ids: of the same file the nearest places, else ids that read alike.
+        same_file: whether a row's id begins with the same file. is_file: whether the id is the name of a file.
+    """
+
+    ids: list[str]
+    same_file: bool
+    is_file: bool
+
+
+def nearest_ids(run: StoredRun, row_id: str) -> Nearest:
+    """Ids that may have been meant, and whether there is such a file. Reads all ids."""
+    files: dict[str, str] = {}
+    ids = _nearest(run, row_id, files)
+    return Nearest(ids=ids, same_file=row_id.rpartition(":")[0] in files, is_file=row_id in files)
+
+
+def _nearest(run: StoredRun, row_id: str, files: dict[str, str]) -> list[str]:
+    """The ids; `files` is filled with each file and one id of it."""
     import difflib
 
     name, _, offset = row_id.rpartition(":")
     number = int(offset) if offset.isdecimal() else None
     close: list[tuple[int, str]] = []
-    files: dict[str, str] = {}  # file → one id of it
     ids: list[str] = []
     for table in _all_ids(run):
         for each in table.column("row_id").to_pylist():
@@ -93,7 +114,9 @@ def nearest_ids(run: StoredRun, row_id: str) -> list[str]:
             close = sorted(close)[:_NEAR]
     if close:
         return [each for _, each in sorted(close)[:_NEAR]]
-    if alike := difflib.get_close_matches(name, list(files), n=_NEAR):
+    if row_id in files:
+        return [files[row_id]]
+    if alike := difflib.get_close_matches(name or row_id, list(files), n=_NEAR):
         return [files[each] for each in alike]
     return difflib.get_close_matches(row_id, ids[:20_000], n=_NEAR) or ids[:1]
 

@@ -37,6 +37,7 @@ from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
 from datapipe.preprocess.warnings_of_run import warnings_of
 from datapipe.preprocess.work import INDEX
+from datapipe.steps.user_steps import is_user_step
 
 if TYPE_CHECKING:
     import os
@@ -76,8 +77,8 @@ def preprocess(
         inputs: files, folders, globs or URLs.
         output: a folder or URL: empty, or written by an earlier run.
         recipe: a shipped recipe's name, a YAML file, or a mapping of the same shape.
-        workers: processes on this machine; 0: in this process; None: one per core. The bytes that are written do not
-            depend on it.
+        workers: processes on this machine; 0: in this process; None: one per core, and this process for an input of
+            one split without steps of the user's own. The bytes that are written do not depend on it.
         scheduler: address of a Dask scheduler to use instead ("tcp://host:8786").
         overrides: values by "step.option"; `**{"pack.seq_len": 512}` says the same.
         fresh: forget what an earlier run has done.
@@ -86,7 +87,7 @@ def preprocess(
         storage_options: for remote inputs and outputs, as fsspec takes them.
         worker_memory: bytes that a worker may hold; a row that makes it hold more is quarantined. 0: no limit.
         batch_seconds: how long a batch of 8 MiB may take (larger ones in proportion) before its worker is ended, and
-            the row that hangs is quarantined. 0: no limit. Neither limit holds for this process (workers=0).
+            the row that hangs is quarantined. 0: no limit. Neither limit holds where this process does the work.
         keep_work: keep the rows between stages, so that a change of a late step, or added input, reruns only what it
             must. Without them the output is smaller, and the next run starts anew.
         append: add the files that are new to the dataset at the output, as a snapshot of its own, compared with all
@@ -124,7 +125,9 @@ def preprocess(
             work.discard()
         run = _Run(found.plan, place, store, work, storage_options, found.before)
         run.stop, run.report = on_error == "stop", on_progress
-        run.open_engine = lambda: open_engine(workers, scheduler, splits=len(found.plan.splits), limits=limits)
+        run.open_engine = lambda: open_engine(
+            workers, scheduler, splits=len(found.plan.splits), limits=limits, foreign=_foreign(found.plan)
+        )
         stack.callback(run.close)
         for stage in found.plan.stages:
             run.stage(stage)
@@ -365,6 +368,11 @@ class _Run:
             self.workers = self._engine.workers
             self._engine.close()
             self._engine = None
+
+
+def _foreign(plan: Plan) -> bool:
+    """Whether a step is the user's own."""
+    return any(is_user_step(step.name) for step in plan.recipe.steps)
 
 
 def _added(a: StepCost, b: StepCost) -> StepCost:

@@ -51,7 +51,7 @@ def check_order(recipe: Recipe) -> None:
             raise ConfigError(
                 f"{place}{step.name} needs the column {missing[0]!r}, and nothing before it gives it",
                 expected=f"the columns {', '.join(step.spec.needs)}",
-                fix=_remedy(recipe, step, missing[0]),
+                fix=_remedy(recipe, step, missing[0], columns),
             )
         if moved is not None and (step.spec.kind == "global" or step.spec.reasons or step.spec.signals):
             raise ConfigError(
@@ -133,9 +133,10 @@ def _check_tokenizer(step: RecipeStep, place: str, *, trained: bool) -> None:
         )
 
 
-def _remedy(recipe: Recipe, step: RecipeStep, column: str) -> str:
+def _remedy(recipe: Recipe, step: RecipeStep, column: str, columns: list[str]) -> str:
     """What to do about a column that is not there when `step` needs it."""
     from datapipe.steps import REGISTRY
+    from datapipe.steps.options import nearest
 
     def gives(spec: StepSpec) -> bool:
         return column in spec.gives and column not in spec.needs
@@ -147,4 +148,12 @@ def _remedy(recipe: Recipe, step: RecipeStep, column: str) -> str:
     if later:
         return f"put {later[0]} before {step.name}"
     givers = [name for name, spec in REGISTRY.items() if gives(spec)]
-    return f"add the step {givers[0]}" if givers else f"read it: --set 'input.columns=[{column}]'"
+    if givers:
+        return f"add the step {givers[0]}"
+    schema = next((other for other in recipe.steps[:place] if other.name == "schema"), None)
+    if schema is None:
+        return f"read it: --set 'input.columns=[{column}]'"
+    close = nearest(column, [name for name in columns if name not in READ])
+    return f"name it in schema.columns: those left are {', '.join(schema.options.columns)}" + (
+        f"; {close}" if close else ""
+    )

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError, CorpusError
 from datapipe.preprocess.delivery import before_of, new_files
-from datapipe.preprocess.input_columns import check_input_columns, check_text_column
+from datapipe.preprocess.input_columns import check_input_columns, check_named_fields
 from datapipe.preprocess.output_folder import check_ours, refuse_overlap
 from datapipe.preprocess.plan import Plan, build_plan, split_size
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.run_files import tells_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
     from datapipe.corpus import SourceFile
@@ -44,8 +45,8 @@ class Inputs:
 
 
 def plan_run(
-    inputs: str | Sequence[str],
-    output: str,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
     recipe: Any = "text",
     *,
     overrides: Mapping[str, Any] | None = None,
@@ -59,7 +60,7 @@ def plan_run(
     """
     from datapipe.storage import open_store
 
-    store = open_store(output, storage_options=storage_options)
+    store = open_store(str(output), storage_options=storage_options)
     check_ours(store)
     return survey(inputs, store, load_recipe(recipe, overrides), storage_options, append=append).plan
 
@@ -82,7 +83,7 @@ def survey(
         )
     refuse_overlap((), store, files)
     before = before_of(store, recipe) if append else None
-    check_text_column(files, recipe, storage_options)
+    check_named_fields(files, recipe, storage_options)
     check_input_columns(files, recipe, storage_options)
     found = files if before is None else new_files(files, before, storage_options)
     if before is not None and not found and not tells_of(store, before.manifest):
@@ -99,7 +100,10 @@ def survey(
         given=before.given if before is not None else (),
         bytes_before=before.bytes if before is not None else 0,
     )
-    return Inputs(plan=plan, skipped=discovery.skipped_counts, before=before, known=len(files) - len(found))
+    examples = discovery.skipped_examples
+    # A count alone does not say what to look at.
+    skipped = {f"{reason} (such as {examples[reason]})": n for reason, n in discovery.skipped_counts.items()}
+    return Inputs(plan=plan, skipped=skipped, before=before, known=len(files) - len(found))
 
 
 def _untold(

@@ -67,7 +67,8 @@ def draw_sample(
     kept: list[tuple[int, str, str]] = []
     held = 0
     counts = {"documents": 0, "unreadable": 0}
-    for table in _tables(inputs, text_column, storage_options, counts):
+    why: list[str] = []
+    for table in _tables(inputs, text_column, storage_options, counts, why):
         for key, row_id, text in _cleaned(table, seed, -kept[0][0] if sample_bytes and held >= sample_bytes else None):
             heapq.heappush(kept, (-key, row_id, text))
             held += len(text.encode())
@@ -82,18 +83,21 @@ def draw_sample(
         apart = {texts[0]}
         texts = [text for text in texts if text not in apart]
     if not texts or not apart:
+        unread = f"; {counts['unreadable']:,} rows could not be read ({why[0]})" if why else ""
         raise CorpusError(
-            f"{len(set(texts) | apart)} documents with different text",
+            f"{len(set(texts) | apart)} documents with different text{unread}",
             expected="at least two, one to train on and one to measure on",
-            fix="give more inputs, or hold out another share",
+            fix="name the field that holds the text: --text-column NAME"
+            if why and not counts["documents"]
+            else "give more inputs, or hold out another share",
         )
     return VocabularySample(texts=texts, held_out=sorted(apart), **counts)
 
 
 def _tables(
-    inputs: Any, text_column: str, storage_options: Mapping[str, Any] | None, counts: dict[str, int]
+    inputs: Any, text_column: str, storage_options: Mapping[str, Any] | None, counts: dict[str, int], why: list[str]
 ) -> Iterator[pa.Table]:
-    """Rows as they are read, and their numbers."""
+    """Rows as they are read, and their numbers; `why` is given the reason of the first that could not be read."""
     from datapipe.corpus import ReadOptions, discover, plan_splits, read_piece
 
     found = discover(inputs, storage_options=storage_options)
@@ -103,6 +107,9 @@ def _tables(
             for batch in read_piece(piece, options=options, storage_options=storage_options):
                 counts["documents"] += batch.table.num_rows
                 counts["unreadable"] += len(batch.quarantined)
+                if batch.quarantined and not why:
+                    first = batch.quarantined[0]
+                    why.append(f"{first.row_id}: {first.reason}" + (f", {first.detail}" if first.detail else ""))
                 if batch.table.num_rows:
                     yield batch.table
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ENOUGH: Final = 1000
 """Rows: of fewer it says nothing that one rule of a step touched none."""
+_FITS: Final = ("schema",)
+"""Steps whose rule is what rows should be: that it touched none is what was hoped for."""
 
 
 def warnings_of(
@@ -43,7 +45,7 @@ def warnings_of(
         taken = cost.rows_in - cost.rows_out
         if taken == cost.rows_in:
             found.append(f"{step.name} took all {taken:,} rows it was given")
-        elif taken == 0 and not step.spec.gives:
+        elif taken == 0 and not step.spec.gives and step.name not in _FITS:
             found.append(f"{step.name} touched none of {cost.rows_in:,} rows")
         elif step.spec.judge is not None and cost.rows_in >= ENOUGH and times[step.name] == 1:
             idle = [reason for reason in step.spec.reasons if not gone.get(reason)]
@@ -52,5 +54,6 @@ def warnings_of(
                 found.append(f"{step.name}: {rules} touched none of {cost.rows_in:,} rows: {', '.join(idle)}")
     if skipped:
         counts = ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items()))
-        found.append(f"{sum(skipped.values()):,} files were passed over: {counts}")
+        passed_over = sum(skipped.values())
+        found.append(f"{passed_over:,} {'file was' if passed_over == 1 else 'files were'} passed over: {counts}")
     return tuple(found)

@@ -18,7 +18,8 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError
 from datapipe.steps.by_name import ByName
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from datapipe.steps.step import StepSpec
+
+UNSHOWN: Final[Mapping[Any, Any]] = MappingProxyType({"unshown": True})
+"""Metadata of a field that is no option for people: taken, because a manifest may give it, and named in no message."""
 
 
 def options_from(spec: StepSpec, mapping: Mapping[str, Any]) -> Any:
@@ -46,13 +50,14 @@ def _options(what: str, where: str, mapping: Mapping[str, Any], kind: type[Any])
     """An instance of the dataclass `kind` from plain values."""
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
+    shown = [field.name for field in dataclasses.fields(kind) if field.metadata != UNSHOWN]
     values: dict[str, Any] = {}
     for name, value in mapping.items():
         if not isinstance(name, str) or name not in names:
             raise ConfigError(
                 f"{what} has no option {name!r}",
-                expected=f"one of {', '.join(names)}" if names else "no options at all",
-                fix=nearest(str(name), names),
+                expected=f"one of {', '.join(shown)}" if shown else "no options at all",
+                fix=nearest(str(name), shown),
             )
         values[name] = _checked(f"{where}.{name}", value, hints[name])
     return kind(**values)

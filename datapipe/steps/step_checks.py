@@ -34,7 +34,9 @@ def check_input(table: pa.Table, step: BoundStep) -> None:
         raise ConfigError(
             f"{step.name} needs {', '.join(missing)}; the table has {', '.join(columns) or 'no column'}",
             expected=f"columns {', '.join(dict.fromkeys((ROW_ID, *step.spec.needs)))}",
-            fix="put the step that gives it earlier in the recipe",
+            fix="give each row a column row_id, which tells it apart"
+            if missing == [ROW_ID]
+            else "put the step that gives it earlier in the recipe",
         )
     taken = [name for name in (*MARKS, *step.spec.signals) if name in columns]
     if taken:
@@ -55,7 +57,9 @@ def check_output(before: pa.Table, after: Any, step: BoundStep) -> None:
 
     if not isinstance(after, pa.Table):
         raise StepError(
-            f"{step.name} returned {type(after).__name__}", expected="a pyarrow.Table", fix="correct the step"
+            f"{step.name} returned {type(after).__name__}",
+            expected="a pyarrow.Table, or, of a function of your own, one true or false for each row",
+            fix="correct the step",
         )
     if ROW_ID not in after.column_names:
         raise StepError(f"{step.name} removed {ROW_ID}", expected="every row to keep its id", fix="correct the step")

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError, StepError
 from datapipe.steps.columns import mark
+from datapipe.steps.options import UNSHOWN
 from datapipe.steps.step import StepSpec
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _options_of(function: Callable[..., Any], name: str, path: Path) -> type[Any
         hints = typing.get_type_hints(function)
     except Exception:
         hints = {}
-    fields: list[tuple[str, Any, Any]] = [(SOURCE, str, dataclasses.field(default=str(path)))]
+    fields: list[tuple[str, Any, Any]] = [(SOURCE, str, dataclasses.field(default=str(path), metadata=UNSHOWN))]
     positional = 0
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):

@@ -1,6 +1,7 @@
 """The live view of a run: figures, shares and time left, as text; quiet when asked to be."""
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -49,25 +50,37 @@ def test_time_left(values, left):
     assert progress(**values).remaining == left
 
 
-def test_plain_lines_come_at_a_modest_rate(capsys, monkeypatch):
-    """Without a terminal: the first event, the last, and one every few seconds between; the dashboard once."""
-    monkeypatch.setattr(console, "err", lambda: Console(file=__import__("sys").stderr, width=200))
-    with RunView(every=1000) as view:
-        for done in range(1, 11):
-            view.update(progress(done=done, dashboard="http://127.0.0.1:8787/status"))
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split(",")[0].strip() for line in lines[1:]] == ["clean: 1 of 10", "clean: 10 of 10"]
-    assert lines[0].strip() == "dashboard: http://127.0.0.1:8787/status"
+@pytest.fixture
+def no_terminal(monkeypatch):
+    """Standard error as a file."""
+    monkeypatch.setattr(console, "err", lambda: Console(file=sys.stderr, width=200))
 
 
-def test_each_stage_is_said(capsys, monkeypatch):
-    """A stage that begins is said at once."""
-    monkeypatch.setattr(console, "err", lambda: Console(file=__import__("sys").stderr, width=200))
-    with RunView(every=1000) as view:
-        for name in ("clean", "write"):
-            view.update(progress(stage=name, done=1))
-            view.update(progress(stage=name, done=2))
-    assert [line.strip().split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["clean", "write"]
+def said(capsys):
+    """Stage and tasks of each line."""
+    return [line.split(",")[0].strip() for line in capsys.readouterr().err.splitlines()]
+
+
+def test_plain_lines_come_at_a_modest_rate(capsys, no_terminal, monkeypatch):
+    """Without a terminal: one every few seconds; the dashboard once."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with RunView(every=5) as view:
+        for done in range(1, 10):
+            now += 2
+            view.update(progress(done=done, elapsed=2.0 * done, dashboard="http://127.0.0.1:8787/status"))
+    first, *lines = said(capsys)
+    assert first == "dashboard: http://127.0.0.1:8787/status"
+    assert lines == ["clean: 3 of 10", "clean: 6 of 10", "clean: 9 of 10"]
+
+
+def test_the_end_of_a_long_stage_is_said(capsys, no_terminal):
+    """With its rates; stages that were over at once are not, and of a short run the summary alone."""
+    with RunView(every=5) as view:
+        view.update(progress(stage="clean", done=10, elapsed=5.1))
+        view.update(progress(stage="sample", done=1, elapsed=0.1))
+        view.update(progress(stage="write", done=10, elapsed=4.9))
+    assert said(capsys) == ["clean: 10 of 10"]
 
 
 def test_quiet(capsys):
@@ -96,10 +109,10 @@ def test_a_terminal_shows_the_newest(terminal):
 
 
 def test_before_the_first_event(terminal):
-    """It says that it reads the list of inputs."""
+    """It says that it reads, and for how long: of a large file the first task may take a while."""
     with RunView() as view:
         Console(file=terminal, width=100).print(view._shown())
-    assert "list of inputs" in terminal.getvalue()
+    assert "reading the input …  0:00" in terminal.getvalue()
 
 
 def test_clocks():

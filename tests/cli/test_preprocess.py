@@ -1,5 +1,7 @@
 """`datapipe preprocess` as it is typed."""
 
+import pytest
+
 SMALL = ["--set", "vocabulary.size=300", "--set", "pack.seq_len=64", "--workers", "0"]
 
 
@@ -69,12 +71,22 @@ def test_an_empty_folder_says_what_to_do(datapipe, tmp_path):
     assert "to do" in ran.err
 
 
+@pytest.mark.parametrize("missing", ["absent", "absent/", "*.nothing"])
+def test_an_input_that_is_not_there_is_wrong_usage(datapipe, tmp_path, missing):
+    """Exit code 2, with the path, and nothing is written."""
+    ran = datapipe("preprocess", tmp_path / missing, tmp_path / "out")
+    assert ran.code == 2
+    assert str(tmp_path / missing) in ran.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_packing_cost_is_told(datapipe, docs, tmp_path):
     """Padding, long documents and cuts: in words, and as the numbers that the shards add up to."""
     args = ("--workers", "0", "--set", "pack.seq_len=16", "--set", "vocabulary.size=300")
     told = datapipe("preprocess", docs, tmp_path / "a", *args)
     assert told.code == 0, told.err
     assert " of padding (" in told.out
+    assert " times a document goes on in another row" in told.out
     summary = datapipe("preprocess", docs, tmp_path / "b", *args, "--json").json
     counters = summary["counters"]
     assert counters["pack.row_tokens"] == summary["rows"] * 16

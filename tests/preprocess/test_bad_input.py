@@ -151,4 +151,4 @@ def test_unknown_files_are_told(folder, tmp_path):
     """A file of no known format is passed over, with a warning."""
     (folder / "picture.xyz").write_bytes(b"x")
     summary = run(folder, tmp_path / "out")
-    assert any("1 files were passed over" in warning for warning in summary.warnings)
+    assert any("1 file was passed over: 1 unknown_format (such as " in warning for warning in summary.warnings)

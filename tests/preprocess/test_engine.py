@@ -1,6 +1,7 @@
 """Where tasks run changes nothing: the same bytes in this process, on one worker, on two, on the user's scheduler."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -175,7 +176,22 @@ def test_one_split_needs_no_cluster():
     """Nothing is started where there is nothing to share out."""
     assert isinstance(open_engine(None, None, splits=1), InlineEngine)
     assert isinstance(open_engine(0, None, splits=50), InlineEngine)
+    assert isinstance(open_engine(0, None, splits=1, foreign=True), InlineEngine)
     assert cores() >= 1
+
+
+def test_a_step_of_ones_own_has_a_process_for_one_split(tmp_path):
+    """By default a step that ends its process takes its row with it, and not the run, however small the input."""
+    (tmp_path / "ends.py").write_text(
+        "import os\n\n\ndef ends(table):\n"
+        "    if 'END' in table['text'].to_pylist():\n        os._exit(3)\n    return table\n"
+    )
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("a", "END", "b")))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: own\nsteps: [decode, 'ends.py:ends']\n")
+    summary = datapipe.preprocess(tmp_path / "in.jsonl", tmp_path / "out", recipe)
+    assert summary.quarantined == {"worker_killed": 1}
+    assert summary.documents_out == 2
 
 
 def program(corpus, output, body):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 
@@ -145,12 +146,23 @@ def test_packed_rows_hold_the_document(packed, corpus):
         offset += len(json.dumps(line)) + 1
 
 
-@pytest.mark.parametrize("given", ["corpus/a.jsonl:1", "corpus/A.jsonl:0", "nonsense", "", "corpus/a.jsonl:99999999"])
-def test_an_unknown_id(plain, given):
-    """The nearest ids are in the message."""
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("corpus/a.jsonl:1", "'$"),
+        ("corpus/A.jsonl:0", "no row of a file 'corpus/A.jsonl'$"),
+        ("corpus/a.jsonl", "that is a file"),
+        ("nonsense", "'$"),
+        ("", "'$"),
+        ("corpus/a.jsonl:99999999", "'$"),
+    ],
+)
+def test_an_unknown_id(plain, given, why):
+    """The nearest ids are in the message; that the file is unknown, or the id is a file's name, is said."""
     with pytest.raises(DatasetError, match="no row has the id") as caught:
         explain(plain, given)
     assert "corpus/" in caught.value.expected
+    assert re.search(why, caught.value.got)
 
 
 def test_an_id_that_was_given_twice(tmp_path):

@@ -94,3 +94,12 @@ def test_refused(tmp_path):
             draw_sample(tmp_path, held_out=held)
     (tmp_path / "b.txt").write_text("another")
     assert len(draw_sample(tmp_path).held_out) == 1
+
+
+def test_rows_without_the_field(tmp_path):
+    """Not a lack of documents: the reason of the first row is named, and the option that helps."""
+    (tmp_path / "a.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
+    with pytest.raises(
+        CorpusError, match=r"2 rows could not be read \(.*a.jsonl:0: missing_text(.*\n)*.*--text-column"
+    ):
+        draw_sample(tmp_path)

@@ -45,3 +45,17 @@ def test_a_step_that_comes_twice():
 def test_files_passed_over(skipped):
     """How many, and why."""
     assert warned(10, 9, {}, skipped=skipped) == ("5 files were passed over: 2 hidden, 3 unknown format",)
+
+
+def test_one_file_passed_over():
+    """One is not many."""
+    assert warned(10, 9, {}, skipped={"hidden": 1}) == ("1 file was passed over: 1 hidden",)
+
+
+def test_rows_that_all_fit_a_schema():
+    """That is what a schema hopes for: nothing is said."""
+    plan = build_plan(
+        load_recipe({"name": "r", "input": {"text_column": None, "columns": ["*"]}, "steps": ["schema"]}), []
+    )
+    cost = StepCost(name="schema", rows_in=10, rows_out=10, bytes_in=0, cpu_seconds=0.0)
+    assert warnings_of(plan, [cost], {}, {}) == ()

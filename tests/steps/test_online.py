@@ -65,6 +65,12 @@ def test_only_map_steps(name):
         steps_transform([bind("unicode"), bind(name)])
 
 
+def test_rows_without_an_id():
+    """Fresh records lack one: the message says what to add, not to change the recipe."""
+    with pytest.raises(ConfigError, match="column row_id, which"):
+        steps_transform([bind("unicode")])(pa.table({"text": ["x"]}))
+
+
 def test_keys_of_the_call_win():
     """A loader hands in its seed and epoch; without them those bound are used."""
     transform = steps_transform([bind("unicode")])
