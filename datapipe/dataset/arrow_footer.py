@@ -27,6 +27,12 @@ _CONTINUATION: Final = 0xFFFFFFFF
 _RECORD_BATCH: Final = 3  # MessageHeader's tag
 
 
+_BLOCK: Final = "<qixxxxq"
+
+Block = tuple[int, int, int]
+"""Where a message of the file lies: its offset, its header's length, its body's."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
     """One record batch: rows, bytes of its buffers uncompressed, where in the file it ends, a digest of its ends."""
@@ -48,23 +54,45 @@ def batch_summaries(file: BinaryIO) -> list[BatchSummary]:
     (length,) = struct.unpack("<i", tail[:4])
     if tail[4:] != MAGIC or not 0 < length <= size - 10:
         raise ValueError("it does not end as an Arrow file does")
-    footer = _Table.root(_at(file, size - 10 - length, length))
-    dictionaries = b"".join(_digest(file, block) for block in footer.structs(2, "<qixxxxq"))
-    summaries = [_summary(file, block) for block in footer.structs(3, "<qixxxxq")]
+    places, blocks = footer_blocks(_at(file, size - 10 - length, length))
+    dictionaries = b"".join(_digest(file, block) for block in places)
+    summaries = [_summary(file, block) for block in blocks]
     if dictionaries and summaries:
         first = summaries[0]
         summaries[0] = BatchSummary(first.rows, first.size, first.end, first.digest + dictionaries)
     return summaries
 
 
-def _summary(file: BinaryIO, block: tuple[int, ...]) -> BatchSummary:
-    offset, header_bytes, _ = block
-    header = _at(file, offset, header_bytes)
+def footer_blocks(footer: bytes) -> tuple[list[Block], list[Block]]:
+    """The dictionaries and the record batches that a footer lists.
+
+    Raises:
+        ValueError, struct.error: its metadata is damaged.
+    """
+    table = _Table.root(footer)
+    return list(table.structs(2, _BLOCK)), list(table.structs(3, _BLOCK))  # type: ignore[arg-type]  # three numbers each
+
+
+def batch_buffers(header: bytes) -> list[tuple[int, int]]:
+    """Where a record batch's buffers lie in its body, (offset, length) each, from its message header.
+
+    Raises:
+        ValueError, struct.error: its metadata is damaged.
+    """
+    return list(_batch(header).structs(2, "<qq"))  # type: ignore[arg-type]  # two numbers each
+
+
+def _batch(header: bytes) -> _Table:
     (mark,) = struct.unpack_from("<I", header)
     message = _Table.root(header[8 if mark == _CONTINUATION else 4 :])
     if message.number(1, "<B") != _RECORD_BATCH:
         raise ValueError("a block of the footer is no record batch")
-    batch = message.table(2)
+    return message.table(2)
+
+
+def _summary(file: BinaryIO, block: Block) -> BatchSummary:
+    offset, header_bytes, _ = block
+    batch = _batch(_at(file, offset, header_bytes))
     compressed = batch.place(3) is not None
     body = offset + header_bytes
     total = 0
@@ -77,7 +105,7 @@ def _summary(file: BinaryIO, block: tuple[int, ...]) -> BatchSummary:
     return BatchSummary(rows, total, body + block[2], _digest(file, block))
 
 
-def _digest(file: BinaryIO, block: tuple[int, ...]) -> bytes:
+def _digest(file: BinaryIO, block: Block) -> bytes:
     offset, header_bytes, body_bytes = block
     whole = header_bytes + body_bytes
     digest = xxhash.xxh3_128(f"{header_bytes}:{body_bytes};".encode())

@@ -2,7 +2,11 @@
 
 What enters: (store, shard, row group, columns). What leaves: an Arrow table whose columns are single chunks.
 Invariant: exactly the row group's rows, or an IntegrityError that names shard and row group. Only the wanted
-columns' byte ranges are read; ranges closer than `GAP` are read as one.
+columns' byte ranges are read, of the version of the file whose footer told where they are; ranges closer than the
+store's `gap` are read as one, and a remote store reads them side by side.
+
+Local Arrow files are mapped. Local Parquet is read: its pages are decompressed in any case, the copy costs 2% of that,
+and a file cut short under a map kills the process where a read is an error.
 
 Damage: Parquet pages that carry a checksum (all that datapipe writes do) are checked as they are decoded. Arrow IPC has
 no checksums: a flipped bit in a record batch's body is another value there, and only `datapipe verify` finds it.
@@ -11,25 +15,28 @@ no checksums: a flipped bit in a record batch's body is another value there, and
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
-import threading
+import struct
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe.dataset.arrow_footer import batch_buffers
 from datapipe.dataset.bounds import Bounds, bounds_of
+from datapipe.dataset.byte_ranges import ByteRanges, coalesce
+from datapipe.dataset.leaves import buffers_of, flat_leaves, leaves_of
 from datapipe.errors import DatapipeError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from datapipe.storage import Store
+    from datapipe.dataset.footers import ArrowFooter, Footers
+    from datapipe.storage import Entry
 
-GAP: Final = 64 << 10
-"""Bytes worth reading past rather than asking twice: at 20 ms a request and 200 MB/s up to 4 MB would pay; kept small,
-as wide tables waste what they read past."""
+    Parts = list[tuple[int, memoryview]]
+
+_ALIGNED: Final = 64
+"""Buffers are padded to 8 or 64 bytes, and Arrow may read the padding with them."""
 
 
 class Fetched(Protocol):
@@ -41,42 +48,6 @@ class Fetched(Protocol):
     def decode(self) -> pa.Table:
         """The rows, each column one chunk; releases the GIL while Arrow works."""
         ...
-
-
-@final
-class _Ranges(io.RawIOBase):
-    """A read-only file of which only some byte ranges are in memory: Parquet's reader asks for no others."""
-
-    def __init__(self, size: int, parts: Sequence[tuple[int, memoryview]]) -> None:
-        self._size = size
-        self._parts = parts
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._size)
-        return self._at
-
-    def size(self) -> int:
-        """The file's full length (asked for by Arrow)."""
-        return self._size
-
-    def read(self, n: int = -1) -> memoryview:  # Arrow takes any buffer, without a copy
-        end = self._size if n < 0 else min(self._size, self._at + n)
-        for start, data in self._parts:
-            if start <= self._at and end <= start + len(data):
-                view = data[self._at - start : end - start]
-                self._at = end
-                return view
-        raise OSError(f"bytes [{self._at}, {end}) were not fetched")
 
 
 def _replaced(path: str, group: int, rows: int) -> IntegrityError:
@@ -95,7 +66,7 @@ def _naming(path: str, group: int) -> Iterator[None]:
     except DatapipeError as error:
         error.add_note(f"shard {path}, row group {group}")
         raise
-    except (pa.ArrowException, OSError, IndexError) as error:
+    except (pa.ArrowException, OSError, IndexError, ValueError, struct.error) as error:
         raise IntegrityError(
             f"{path}: row group {group} cannot be read ({error})",
             fix="run `datapipe verify` on the dataset; copy the shard again or make it anew",
@@ -109,7 +80,7 @@ class ParquetFetched:
     def __init__(
         self,
         path: str,
-        file: _Ranges,
+        file: ByteRanges,
         meta: pq.FileMetaData,
         group: int,
         columns: list[str],
@@ -142,19 +113,23 @@ class ArrowFetched:
     Its rows are taken as they are stored: the format has no checksums.
     """
 
-    def __init__(self, path: str, source: Any, batch: int, rows: int, columns: list[str]) -> None:
+    def __init__(
+        self, path: str, source: Any, batch: int, rows: int, columns: list[str], *, fields: list[int], nbytes: int
+    ) -> None:
         self._path = path
         self._source = source
         self._batch = batch
         self._rows = rows
         self._columns = columns
-        self.nbytes = 0  # mapped pages are read as they are touched, in decode or gather
+        self._fields = fields
+        self.nbytes = nbytes  # 0 where mapped: pages are read as they are touched, in decode or gather
 
     def decode(self) -> pa.Table:
         """A table over the mapped bytes (no copy), or decompressed ones."""
         with _naming(self._path, self._batch):
-            reader = pa.ipc.open_file(self._source)
-            batch = reader.get_batch(self._batch)
+            # Of the bytes of columns that are not wanted nothing is read, nor decompressed.
+            options = pa.ipc.IpcReadOptions(included_fields=self._fields, use_threads=False)
+            batch = pa.ipc.open_file(self._source, options=options).get_batch(self._batch)
             if batch.num_rows != self._rows:
                 raise _replaced(self._path, self._batch, self._rows)
             return pa.Table.from_batches([batch]).select(self._columns)
@@ -162,34 +137,28 @@ class ArrowFetched:
 
 @final
 class Shards:
-    """Opens the shards of one dataset, and remembers their footers; safe to share by threads, picklable."""
+    """Reads row groups of some columns; safe to share by threads, picklable."""
 
-    def __init__(self, store: Store, paths: tuple[str, ...], formats: tuple[str, ...], columns: Sequence[str]) -> None:
-        self._store = store
-        self._paths = paths
-        self._formats = formats
+    def __init__(self, footers: Footers, columns: Sequence[str]) -> None:
+        self._footers = footers
         self._columns = list(columns)
-        self._lock = threading.Lock()
-        self._open: dict[int, Any] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in {"_lock", "_open"}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock(), _open={})
+    def of(self, columns: Sequence[str]) -> Shards:
+        """The same shards, other columns: footers are read once for both."""
+        return Shards(self._footers, columns)
 
     def fetch(self, shard: int, group: int, rows: int) -> Fetched:
         """Bring the bytes of one row group near; `rows` is what the index promised."""
-        with _naming(self._paths[shard], group):
-            if self._formats[shard] == "parquet":
+        with _naming(self._footers.paths[shard], group):
+            if self._footers.formats[shard] == "parquet":
                 return self._fetch_parquet(shard, group, rows)
             return self._fetch_arrow(shard, group, rows)
 
     def bounds(self, shard: int, groups: Sequence[int], rows: Sequence[int]) -> list[dict[str, Bounds]]:
         """What a Parquet shard's footer says of the columns in each of these row groups; nested ones are left out."""
-        path = self._paths[shard]
+        path = self._footers.paths[shard]
         with _naming(path, groups[0] if groups else 0):
-            meta, _, _ = self._parquet_footer(shard)
+            meta = self._footers.parquet(shard).meta
             places = flat_leaves(meta, self._columns)
             found = []
             for group, count in zip(groups, rows, strict=True):
@@ -200,8 +169,9 @@ class Shards:
             return found
 
     def _fetch_parquet(self, shard: int, group: int, rows: int) -> ParquetFetched:
-        path = self._paths[shard]
-        meta, size, wanted = self._parquet_footer(shard)
+        path = self._footers.paths[shard]
+        footer = self._footers.parquet(shard)
+        meta, wanted = footer.meta, leaves_of(footer.meta, self._columns)
         if group >= meta.num_row_groups or meta.row_group(group).num_rows != rows:
             raise _replaced(path, group, rows)
         row_group = meta.row_group(group)
@@ -209,85 +179,51 @@ class Shards:
         for c in wanted:
             chunk = row_group.column(c)
             start = chunk.dictionary_page_offset or chunk.data_page_offset
-            spans.append((min(start, chunk.data_page_offset), chunk.total_compressed_size))
-        parts = [
-            (start, memoryview(self._store.read(path, start, end)))
-            for start, end in coalesce([(s, s + n) for s, n in spans])
-        ]
-        nbytes = sum(len(data) for _, data in parts)
-        return ParquetFetched(path, _Ranges(size, parts), meta, group, self._columns, wanted, nbytes)
+            start = min(start, chunk.data_page_offset)
+            spans.append((start, start + chunk.total_compressed_size))
+        parts, nbytes = self._read(path, spans, footer.entry)
+        return ParquetFetched(path, ByteRanges(footer.entry.size, parts), meta, group, self._columns, wanted, nbytes)
 
-    def _parquet_footer(self, shard: int) -> tuple[pq.FileMetaData, int, list[int]]:
-        with self._lock:
-            held = self._open.get(shard)
-        if held is None:
-            path = self._paths[shard]
-            with self._store.open(path) as file:
-                meta = pq.ParquetFile(file).metadata
-            held = (meta, self._store.info(path).size, leaves_of(meta, self._columns))
-            with self._lock:
-                self._open[shard] = held
-        return held
+    def _read(self, path: str, spans: list[tuple[int, int]], pinned: Entry) -> tuple[Parts, int]:
+        store = self._footers.store
+        ranges = coalesce(spans, store.gap)
+        data = [memoryview(part) for part in store.read_ranges(path, ranges, pinned)]
+        return [(start, part) for (start, _), part in zip(ranges, data, strict=True)], sum(map(len, data))
 
     def _fetch_arrow(self, shard: int, group: int, rows: int) -> ArrowFetched:
-        path = self._paths[shard]
-        local = self._store.local_path(path)
-        if local is None:
-            # The footer and the batch are read by ranges, through a file of this row group's own.
-            file = self._store.open(path)
-            return ArrowFetched(path, pa.PythonFile(file, mode="r"), group, rows, self._columns)
-        with self._lock:
-            held = self._open.get(shard)
-            if held is None:
-                with pa.memory_map(local) as mapped:
-                    held = self._open[shard] = mapped.read_buffer()
-        return ArrowFetched(path, pa.BufferReader(held), group, rows, self._columns)
+        path = self._footers.paths[shard]
+        local = self._footers.store.local_path(path)
+        if local is not None:
+            held = self._footers.mapped(shard, local)
+            fields = _fields(pa.ipc.open_file(pa.BufferReader(held)).schema, self._columns)
+            return ArrowFetched(path, pa.BufferReader(held), group, rows, self._columns, fields=fields, nbytes=0)
+        footer = self._footers.arrow(shard)
+        if group >= len(footer.batches):
+            raise _replaced(path, group, rows)
+        spans = [(offset, offset + header + body) for offset, header, body in footer.dictionaries]
+        spans += self._batch_spans(path, footer, group)
+        parts, nbytes = self._read(path, spans, footer.entry)
+        source = pa.PythonFile(ByteRanges(footer.entry.size, [*parts, footer.tail]), mode="r")
+        fields = _fields(footer.schema, self._columns)
+        return ArrowFetched(path, source, group, rows, self._columns, fields=fields, nbytes=nbytes)
+
+    def _batch_spans(self, path: str, footer: ArrowFooter, group: int) -> list[tuple[int, int]]:
+        """The bytes of a record batch that the wanted columns are in: all, or its header and their buffers."""
+        offset, header, body = footer.batches[group]
+        start, end = offset + header, offset + header + body
+        store = self._footers.store
+        wanted = buffers_of(footer.schema, self._columns)
+        if set(self._columns) == set(footer.schema.names) or wanted is None or body <= store.gap:
+            return [(offset, end)]
+        # Where the buffers are is said by the header alone: a request more, for the columns that it spares.
+        buffers = batch_buffers(bytes(store.read_ranges(path, [(offset, start)], footer.entry)[0]))
+        spans = [(offset, start)]
+        for number in wanted:
+            at, length = buffers[number]
+            spans.append((start + at, min(end, start + at + length + _ALIGNED)))
+        return spans
 
 
-def leaves_of(meta: pq.FileMetaData, columns: Sequence[str]) -> list[int]:
-    """The numbers of the stored (leaf) columns that the named top-level columns are made of; a name may hold dots."""
-    schema = meta.schema.to_arrow_schema()
-    counts = [_leaves(field.type) for field in schema]
-    if sum(counts) != meta.num_columns:
-        return list(range(meta.num_columns))  # a type stored in an unforeseen way: read all, project afterwards
+def _fields(schema: pa.Schema, columns: Sequence[str]) -> list[int]:
     names = set(columns)
-    top = [field.name for field, n in zip(schema, counts, strict=True) for _ in range(n)]
-    return [leaf for leaf, name in enumerate(top) if name in names]
-
-
-def flat_leaves(meta: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
-    """The stored column of each named column that is one value per row."""
-    schema = meta.schema.to_arrow_schema()
-    counts = [_leaves(field.type) for field in schema]
-    if sum(counts) != meta.num_columns:
-        return {}
-    names = set(columns)
-    starts = itertools.accumulate(counts, initial=0)
-    return {
-        field.name: leaf
-        for field, leaf in zip(schema, starts, strict=False)
-        if field.name in names and not pa.types.is_nested(field.type)
-    }
-
-
-def _leaves(kind: pa.DataType) -> int:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _leaves(kind.storage_type)
-    if pa.types.is_struct(kind):
-        return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields))
-    if pa.types.is_map(kind):
-        return _leaves(kind.key_type) + _leaves(kind.item_type)
-    if isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType | pa.ListViewType | pa.LargeListViewType):
-        return _leaves(kind.value_type)
-    return 1
-
-
-def coalesce(spans: Sequence[tuple[int, int]], gap: int = GAP) -> list[tuple[int, int]]:
-    """Byte ranges [start, end), sorted, joined where the gap between two is at most `gap`."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if joined and start - joined[-1][1] <= gap:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
+    return [number for number, name in enumerate(schema.names) if name in names]

@@ -8,6 +8,7 @@ cannot be told of this schema is refused before anything is read.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
@@ -68,7 +69,7 @@ class Filter:
         self._terms = terms
 
     def __repr__(self) -> str:
-        return f"Filter({self.expression})"
+        return f"Filter({text_of(self.expression)})"
 
     def mask(self, table: pa.Table) -> pa.BooleanArray:
         """Which rows of a table pass: no nulls, one chunk.
@@ -94,9 +95,12 @@ def read_filter(filters: Filters, schema: pa.Schema) -> Filter:
     if isinstance(filters, pc.Expression):
         columns = _columns_of(filters, schema)
         # Long value lists are cut short in the text: what it serialises to tells them apart.
-        batch = pa.ipc.open_file(filters.__reduce__()[1][0]).get_batch(0)
+        stored = filters.__reduce__()[1][0]
+        batch = pa.ipc.open_file(stored).get_batch(0)
         literals = [(str(field.type), column.to_pylist()) for field, column in zip(batch.schema, batch, strict=True)]
-        return _checked(Filter(filters, columns, f"expression {filters} {literals!r}", None), schema)
+        text = text_of(filters)
+        text = stored.to_pybytes().hex() if text == _UNPRINTABLE else f"{text} {literals!r}"
+        return _checked(Filter(filters, columns, f"expression {text}", None), schema)
     either = [[_term(term, schema) for term in terms] for terms in _lists(filters)]
     expression = None
     for terms in either:
@@ -109,6 +113,17 @@ def read_filter(filters: Filters, schema: pa.Schema) -> Filter:
     texts = sorted({" and ".join(sorted({term.text for term in terms})) for terms in either})
     columns = tuple(name for name in schema.names if name in named)
     return _checked(Filter(expression, columns, " or ".join(f"({text})" for text in texts), either), schema)
+
+
+_UNPRINTABLE: Final = "a condition that cannot be printed"
+
+
+def text_of(expression: pc.Expression) -> str:
+    """The expression for people; Arrow may cut a long string within a character, and then it has no text."""
+    try:
+        return str(expression)
+    except UnicodeDecodeError:
+        return _UNPRINTABLE
 
 
 def _lists(filters: Filters) -> list[list[Any]]:
@@ -176,6 +191,8 @@ def _expression(term: _Term, schema: pa.Schema) -> pc.Expression:
     field = pc.field(term.column)
     kind = _value_type(schema.field(term.column).type)
     if term.operator in ("in", "not in"):
+        if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+            field = field.cast(pa.float64())  # or Arrow would round the values: 0.1 would be in, and yet not ==
         inside = field.isin(_typed(term.value, kind, pa.array))
         # Arrow calls "null in (…)" false; SQL calls it and its opposite unknown.
         return inside if term.operator == "in" else ~inside & field.is_valid()
@@ -189,11 +206,16 @@ def _expression(term: _Term, schema: pa.Schema) -> pc.Expression:
 
 def _typed(value: Any, kind: pa.DataType, make: Any) -> Any:
     """As an integer of the column's own type where it is one that fits: 2^63 and more have no other."""
+    if make is pa.array and not value:
+        return pa.array([], type=kind if not pa.types.is_float16(kind) else pa.float64())
     if pa.types.is_integer(kind) and not any(isinstance(v, bool) for v in (value if make is pa.array else [value])):
         try:
             return make(value, type=kind)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             pass
+    first = value[0] if make is pa.array else value
+    if pa.types.is_timestamp(kind) and isinstance(first, dt.datetime):  # nanoseconds would be cut off
+        return make(value, type=pa.timestamp("ns", "UTC" if first.tzinfo else None))
     try:
         return make(value)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
@@ -224,16 +246,20 @@ def _checked(filter_: Filter, schema: pa.Schema) -> Filter:
     try:
         kind = _evaluate(empty, filter_.expression).type
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise _mismatch(f"{error} (in {filter_.expression})") from None
+        raise _mismatch(f"{error} (in {text_of(filter_.expression)})") from None
     if not pa.types.is_boolean(kind):
-        raise SchemaError(f"the filter {filter_.expression} gives {kind}", expected="a condition: true or false")
+        raise SchemaError(
+            f"the filter {text_of(filter_.expression)} gives {kind}", expected="a condition: true or false"
+        )
     return filter_
 
 
 def _columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
     """The columns an expression reads: those without which it cannot be told what it means."""
-    if "FieldPath(" in re.sub(r'"(\\.|[^"\\])*"', "", str(expression)):
-        raise ConfigError(f"the filter {expression} names columns by number", fix='pyarrow.compute.field("name")')
+    if "FieldPath(" in re.sub(r'"(\\.|[^"\\])*"', "", text_of(expression)):
+        raise ConfigError(
+            f"the filter {text_of(expression)} names columns by number", fix='pyarrow.compute.field("name")'
+        )
     table = schema.empty_table()
     try:
         _evaluate(table, expression)
@@ -247,7 +273,7 @@ def _columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]
         except (pa.ArrowException, ValueError, TypeError):
             read.append(name)
     if not read:
-        raise ConfigError(f"the filter {expression} reads no column", expected="a condition on columns")
+        raise ConfigError(f"the filter {text_of(expression)} reads no column", expected="a condition on columns")
     return tuple(read)
 
 
@@ -282,10 +308,12 @@ def _judge_expression(
     import pyarrow.dataset as ds
     from pyarrow import fs
 
-    text = re.sub(r'"(\\.|[^"\\])*"', "", str(expression))
+    text = re.sub(r'"(\\.|[^"\\])*"', "", text_of(expression))
     # Statistics leave out NaN, for which no comparison holds: bounds say something of floats only where nothing is
     # made of a comparison's being false (not, !=, a function, one comparison within another).
-    plain = not re.search(r"!=|\w\(|\) [=<>]|[=<>] \(", text) and '"' not in "".join(schema.names)
+    plain = (
+        text != _UNPRINTABLE and not re.search(r"!=|\w\(|\) [=<>]|[=<>] \(", text) and '"' not in "".join(schema.names)
+    )
     kind, here = ds.ParquetFileFormat(), fs.LocalFileSystem()
     fragments = []
     for number, bounds in enumerate(groups):

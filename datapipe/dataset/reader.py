@@ -22,7 +22,8 @@ import pyarrow as pa
 import xxhash
 
 from datapipe.dataset.fetch import Fetched, Shards
-from datapipe.dataset.filters import Filter, Filters, read_filter
+from datapipe.dataset.filters import Filter, Filters, read_filter, text_of
+from datapipe.dataset.footers import Footers
 from datapipe.dataset.index import SUFFIXES, DatasetIndex, index_of_folder, index_of_manifest
 from datapipe.dataset.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from datapipe.dataset.names import no_such_column
@@ -108,7 +109,7 @@ class Dataset:
         self._whole_schema = schema
         self._whole = index
         self._filters = filters
-        self._shards = Shards(store, index.paths, index.formats, columns)
+        self._shards = Shards(Footers(store, index.paths, index.formats), columns)
         self._selected: tuple[Selection, DatasetIndex] | None = None
         self._lock = threading.Lock()
 
@@ -131,12 +132,13 @@ class Dataset:
         assert self.filter is not None
         with self._lock:
             if self._selected is None:
-                shards = Shards(self.store, self._whole.paths, self._whole.formats, self.filter.columns)
-                remote = not self._whole.paths or self.store.local_path(self._whole.paths[0]) is None
-                selection = select(self.filter, self._whole, shards, self._whole_schema, remote=remote)
+                shards = self._shards.of(self.filter.columns)
+                selection = select(self.filter, self._whole, shards, self._whole_schema, remote=self.store.is_remote)
                 self._selected = selection, selected_index(self._whole, selection)
                 if self._whole.first[-1] and not selection.counts.any():
-                    warnings.warn(f"{self.url}: no row passes the filter {self.filter.expression}", stacklevel=4)
+                    warnings.warn(
+                        f"{self.url}: no row passes the filter {text_of(self.filter.expression)}", stacklevel=4
+                    )
             return self._selected
 
     def row_numbers(self, blocks: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -160,7 +162,7 @@ class Dataset:
         rows = f"rows={int(self._whole.first[-1]):,}, row_groups={len(self._whole):,}"
         if self.filter is not None:  # a representation reads nothing
             passing = f"{self._selected[1].first[-1]:,}" if self._selected else "not yet counted"
-            rows = f"rows={passing} of {int(self._whole.first[-1]):,}, filter={self.filter.expression}"
+            rows = f"rows={passing} of {int(self._whole.first[-1]):,}, filter={text_of(self.filter.expression)}"
         return f"Dataset({self.url!r}, {rows}, {self.fingerprint})"
 
     @property
@@ -199,7 +201,7 @@ class Dataset:
         other = copy.copy(self)
         other.columns = tuple(_check_columns(self._whole_schema, columns))
         other.schema = pa.schema([self._whole_schema.field(name) for name in columns], metadata=self.schema.metadata)
-        other._shards = Shards(self.store, self._whole.paths, self._whole.formats, columns)
+        other._shards = self._shards.of(columns)  # noqa: SLF001  (its own class)
         return other
 
     def fetch(self, block: int) -> Fetched:

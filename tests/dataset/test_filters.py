@@ -98,7 +98,7 @@ COLUMNS = {
     "i8": (pa.int8(), NUMBERS),
     "i64": (pa.int64(), NUMBERS | st.sampled_from([2**53, 2**53 + 1, -(2**63), 2**63 - 1])),
     "u64": (pa.uint64(), st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])),
-    "f32": (pa.float32(), st.sampled_from([-1.5, -0.0, 0.0, 0.5, 1.0, float("nan"), float("inf")])),
+    "f32": (pa.float32(), st.sampled_from([-1.5, -0.0, 0.0, 0.1, 1.0, float("nan"), float("inf")])),
     "f64": (pa.float64(), st.sampled_from([-1.5, -0.0, 0.0, 0.1, 0.5, 2.0, float("nan"), float("inf")])),
     "s": (pa.string(), st.sampled_from(["", "a", "ab", "b", "é", "\U0001f600" * 40])),
     "cat": (pa.dictionary(pa.int8(), pa.string()), st.sampled_from(["a", "b", "c"])),

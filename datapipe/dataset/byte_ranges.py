@@ -1,0 +1,68 @@
+"""Parts of a file that stand for the whole: byte ranges enter, a seekable file of them leaves.
+
+Invariant: a read that the parts do not cover is an error, never a short answer.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@final
+class ByteRanges(io.RawIOBase):
+    """A read-only file of which only some byte ranges are in memory: Arrow's readers ask for no others.
+
+    Args:
+        size: the whole file's length. parts: (where it begins, its bytes).
+    """
+
+    def __init__(self, size: int, parts: Sequence[tuple[int, memoryview]]) -> None:
+        self._size = size
+        self._parts = parts
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """The position, in bytes from the start."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move."""
+        self._at = offset + (0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._size)
+        return self._at
+
+    def size(self) -> int:
+        """The file's full length (asked for by Arrow)."""
+        return self._size
+
+    def read(self, n: int = -1) -> memoryview:  # Arrow takes any buffer, without a copy
+        """The next n bytes, which must be of one part."""
+        end = self._size if n < 0 else min(self._size, self._at + n)
+        for start, data in self._parts:
+            if start <= self._at and end <= start + len(data):
+                view = data[self._at - start : end - start]
+                self._at = end
+                return view
+        raise OSError(f"bytes [{self._at}, {end}) were not fetched")
+
+
+def coalesce(spans: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    """Byte ranges [start, end), sorted, joined where the gap between two is at most `gap`."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start - joined[-1][1] <= gap:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined

@@ -1,0 +1,152 @@
+"""The footers of a dataset's shards: read when first needed, remembered while there is room.
+
+What enters: (store, paths, formats). What leaves: where each row group's bytes lie, and in which version of the file.
+Invariants: a footer is read by one thread, in one request where the store can give a file's tail; memory for them is
+bounded, whatever the number of shards; everything read later is pinned to the version whose footer this is.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datapipe.dataset.arrow_footer import Block, footer_blocks
+from datapipe.dataset.byte_ranges import ByteRanges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from datapipe.storage import Entry, Store
+
+Held = TypeVar("Held")
+
+LOCAL_TAIL: Final = 64 << 10
+"""Parquet's own first read (kDefaultFooterReadSize)."""
+REMOTE_TAIL: Final = 256 << 10
+"""A footer of 40 columns and 100 row groups; 1 ms more at 200 MB/s, against 20 ms for a second request."""
+MOST_BYTES: Final = 64 << 20
+"""Of footers as stored, remembered at once; decoded they take some times as much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetFooter:
+    """A Parquet file's metadata, and the version of the file that it is of."""
+
+    entry: Entry
+    meta: pq.FileMetaData
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrowFooter:
+    """An Arrow IPC file's end, its blocks, and the version that they are of.
+
+    Attributes:
+        tail: (where it begins, its bytes): the footer, to the end of the file.
+        dictionaries, batches: the blocks, in file order.
+    """
+
+    entry: Entry
+    tail: tuple[int, memoryview]
+    schema: pa.Schema
+    dictionaries: list[Block]
+    batches: list[Block]
+
+
+@final
+class Footers:
+    """Footers and mapped files of one dataset; safe to share by threads, picklable (without what it remembers)."""
+
+    def __init__(self, store: Store, paths: tuple[str, ...], formats: tuple[str, ...]) -> None:
+        self.store = store
+        self.paths = paths
+        self.formats = formats
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+        self._reading: dict[int, threading.Lock] = {}
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.store, self.paths, self.formats
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.store, self.paths, self.formats = state
+        self._start()
+
+    def parquet(self, shard: int) -> ParquetFooter:
+        """A Parquet shard's footer."""
+        return self._remembered(shard, lambda: self._read_parquet(self.paths[shard]))
+
+    def arrow(self, shard: int) -> ArrowFooter:
+        """An Arrow IPC shard's footer."""
+        return self._remembered(shard, lambda: self._read_arrow(self.paths[shard]))
+
+    def mapped(self, shard: int, local: str) -> pa.Buffer:
+        """An Arrow IPC shard on this machine's disk, mapped: pages come in as they are touched."""
+
+        def open_() -> tuple[pa.Buffer, int]:
+            with pa.memory_map(local) as file:
+                return file.read_buffer(), 0
+
+        return self._remembered(shard, open_)
+
+    def _remembered(self, shard: int, read: Callable[[], tuple[Held, int]]) -> Held:
+        with self._lock:
+            found = self._held.get(shard)
+            if found is not None:
+                self._held.move_to_end(shard)
+                return found[0]  # type: ignore[no-any-return]  # one kind per shard
+            reading = self._reading.setdefault(shard, threading.Lock())
+        with reading:
+            with self._lock:
+                found = self._held.get(shard)
+            if found is not None:
+                return found[0]  # type: ignore[no-any-return]  # as above
+            value, size = read()
+            with self._lock:
+                self._held[shard] = value, size
+                self._bytes += size
+                while self._bytes > MOST_BYTES and len(self._held) > 1:
+                    self._bytes -= self._held.popitem(last=False)[1][1]
+                self._reading.pop(shard, None)
+        return value
+
+    def _tail(self, path: str) -> tuple[Entry, bytes]:
+        return self.store.tail(path, REMOTE_TAIL if self.store.is_remote else LOCAL_TAIL)
+
+    def _extended(self, path: str, entry: Entry, tail: bytes, need: int) -> memoryview:
+        """The file's last `need` bytes, where the tail at hand is shorter."""
+        if len(tail) < need <= entry.size:
+            return memoryview(self.store.read_ranges(path, [(entry.size - need, entry.size)], entry)[0])
+        return memoryview(tail)
+
+    def _read_parquet(self, path: str) -> tuple[ParquetFooter, int]:
+        entry, tail = self._tail(path)
+        need = int.from_bytes(tail[-8:-4], "little") + 8
+        view = self._extended(path, entry, tail, need)
+        file = ByteRanges(entry.size, [(entry.size - len(view), view)])
+        meta = pq.ParquetFile(pa.PythonFile(file, mode="r")).metadata
+        return ParquetFooter(entry=entry, meta=meta), meta.serialized_size
+
+    def _read_arrow(self, path: str) -> tuple[ArrowFooter, int]:
+        entry, tail = self._tail(path)
+        if len(tail) < 10:
+            raise OSError("it is too short to be an Arrow file")
+        (length,) = struct.unpack("<i", tail[-10:-6])
+        view = self._extended(path, entry, tail, length + 10)[-(length + 10) :] if length > 0 else memoryview(tail)
+        start = entry.size - len(view)
+        schema = pa.ipc.open_file(pa.PythonFile(ByteRanges(entry.size, [(start, view)]), mode="r")).schema
+        try:
+            dictionaries, batches = footer_blocks(bytes(view[:-10]))
+        except (struct.error, ValueError) as error:
+            raise OSError(f"its footer is damaged ({error})") from None
+        footer = ArrowFooter(entry=entry, tail=(start, view), schema=schema, dictionaries=dictionaries, batches=batches)
+        return footer, len(view)
