@@ -80,13 +80,34 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
             fix=f"give the inputs the column {odd[0]!r}, or leave it out of input.columns",
         )
     try:
-        return table.select(schema.names).cast(schema).replace_schema_metadata(None)
+        found = table.select(schema.names).cast(schema).replace_schema_metadata(None)
+        _check_lossless(table, found)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise SchemaError(
             f"rows of another type than those before them: {error}",
             expected=", ".join(f"{f.name}: {f.type}" for f in schema),
             fix="convert the column in the input, or leave it out of input.columns",
         ) from None
+    return found
+
+
+def _check_lossless(table: pa.Table, found: pa.Table) -> None:
+    """Compare what was cast with what it was: Arrow rounds 0.1 to float32, and reads "007" as 7, without a word.
+
+    Raises:
+        ArrowInvalid: a column is another by now, or cannot be cast back.
+    """
+    import pyarrow as pa
+
+    for field in found.schema:
+        before, after = table.column(field.name), found.column(field.name)
+        if before.type == after.type or pa.types.is_null(before.type):
+            continue
+        back = after.cast(before.type)
+        # NaN is not equal to itself: what must be the same is that it is one.
+        same = back.equals(before) or back.cast(pa.string()).equals(before.cast(pa.string()))
+        if not same:
+            raise pa.ArrowInvalid(f"{field.name!r} changes as it is cast from {before.type} to {after.type}")
 
 
 def read_rows(

@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
-from datapipe.errors import ConfigError, DatapipeError, DatasetError, IntegrityError
+from datapipe.errors import ConfigError, DatapipeError, DatasetError, IntegrityError, ManifestError
 from datapipe.preprocess.signals_file import SIGNALS
 
 if TYPE_CHECKING:
@@ -171,19 +171,34 @@ def open_stored_run(
 
 
 def stored_run(store: Store, manifest: Manifest, splits: Collection[int] | None = None) -> StoredRun:
-    """The run of a manifest that is at hand; `splits`: those of one delivery, None: all."""
+    """The run of a manifest that is at hand; `splits`: those of one delivery, None: all.
+
+    Raises:
+        ManifestError: it does not fit together.
+    """
     files: dict[int, list[StageFile]] = {}
+    steps = (manifest.recipe or {}).get("steps", [])
+    if not isinstance(steps, list) or not all(isinstance(each, dict) and "step" in each for each in steps):
+        raise _unfit(store, "its recipe has no list of steps")
     for entry in manifest.index:
         kind, _, places = entry.name.partition(":")
         if kind == SIGNALS and (splits is None or entry.split in splits):
-            numbers = tuple(int(place) for place in places.split(",") if place)
+            numbers = tuple(int(place) for place in places.split(",") if place.isdecimal())
+            if not all(number < len(steps) for number in numbers):
+                raise _unfit(store, f"{entry.name!r} names a step that its recipe does not have")
             files.setdefault(entry.split, []).append(StageFile(split=entry.split, places=numbers, path=entry.file.path))
     return StoredRun(
         store=store,
         manifest=manifest,
-        steps=tuple(_step(place, plain) for place, plain in enumerate((manifest.recipe or {}).get("steps", []))),
+        steps=tuple(_step(place, plain) for place, plain in enumerate(steps)),
         files={split: tuple(found) for split, found in sorted(files.items())},
         clusters=tuple(entry.file.path for entry in manifest.index if entry.name.rpartition(":")[2] == CLUSTERS),
+    )
+
+
+def _unfit(store: Store, got: str) -> ManifestError:
+    return ManifestError(
+        f"{store.url}: {got}", expected="a manifest as preprocess writes it", fix="restore manifest.json, or run again"
     )
 
 

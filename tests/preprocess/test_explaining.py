@@ -3,12 +3,13 @@
 import json
 import random
 import re
+import shutil
 
 import pytest
 
 import datapipe
 from datapipe.dataset import open_dataset
-from datapipe.errors import DatasetError
+from datapipe.errors import DatasetError, ManifestError
 from datapipe.preprocess import explain, retune
 
 PLAIN = {
@@ -227,8 +228,6 @@ def test_the_answer_is_json(plain):
 
 def test_an_index_file_that_is_damaged(plain, tmp_path):
     """A signals file that was cut short: IntegrityError, which says what to do."""
-    import shutil
-
     from datapipe.errors import IntegrityError
 
     shutil.copytree(plain, tmp_path / "copy")
@@ -236,3 +235,23 @@ def test_an_index_file_that_is_damaged(plain, tmp_path):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(IntegrityError, match="signals"):
         explain(tmp_path / "copy", "corpus/a.jsonl:0")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda plain: plain["recipe"].update(steps=[{"name": "decode"}]), "its recipe has no list of steps"),
+        (lambda plain: plain["recipe"].update(steps=7), "its recipe has no list of steps"),
+        (lambda plain: plain["recipe"].update(steps=plain["recipe"]["steps"][:1]), "names a step that its recipe"),
+    ],
+)
+def test_a_manifest_that_was_changed(plain, tmp_path, change, said):
+    """What does not fit together is an error that says so, from `explain` as from `retune`."""
+    shutil.copytree(plain, tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    for ask in (lambda: explain(tmp_path / "out", "x"), lambda: retune(tmp_path / "out", {"a.b": 1})):
+        with pytest.raises(ManifestError, match=said):
+            ask()

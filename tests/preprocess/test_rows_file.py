@@ -60,3 +60,27 @@ def test_a_cut_file_raises(tmp_path, keep):
     (tmp_path / "x.rows").write_bytes(data[:keep])
     with pytest.raises(IntegrityError):
         list(read_rows(open_store(str(tmp_path)), "x.rows"))
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "kept"),
+    [
+        (pa.array([7]), pa.array(["8"]), True),
+        (pa.array([7]), pa.array(["007"]), False),
+        (pa.array([1.5], pa.float32()), pa.array([2.5, float("nan"), None]), True),
+        (pa.array([1.5], pa.float32()), pa.array([0.1]), False),
+        (pa.array([0.5]), pa.array(["0.50000000000000000001"]), False),
+        (pa.array(["x"]), pa.array(["y"], pa.large_string()), True),
+        (pa.array(["x"]), pa.array([7]), True),
+        (pa.array([7]), pa.nulls(2), True),
+        (pa.array(["x"]), pa.array(["y", "y"]).dictionary_encode(), True),
+    ],
+)
+def test_a_column_of_another_type_is_cast_only_without_loss(first, then, kept):
+    """A number that is rounded, or an id that loses its zeros, is an error that names the column."""
+    schema = pa.table({"x": first}).schema
+    if kept:
+        assert conform(pa.table({"x": then}), schema).schema == schema
+    else:
+        with pytest.raises(SchemaError, match="'x' changes as it is cast"):
+            conform(pa.table({"x": then}), schema)
