@@ -17,16 +17,16 @@ import numpy as np
 from datapipe.device import BufferPool
 from datapipe.errors import ClosedError, ConfigError, StateError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, thread_count, whole_number
-from datapipe.loader.columns import Kind, plan_columns
+from datapipe.loader.columns import Kind
+from datapipe.loader.delivery import plan_delivery
 from datapipe.loader.executor import ThreadedSource
 from datapipe.loader.geometry import choose_geometry
 from datapipe.loader.inline import InlineSource
 from datapipe.loader.iterator import EpochIterator
-from datapipe.loader.packed import POSITIONS, SEGMENTS
 from datapipe.loader.schedule import Schedule
 from datapipe.loader.shaping import Shaping
 from datapipe.loader.source import BatchSource, Counters
-from datapipe.loader.stages import MASK, Stages
+from datapipe.loader.stages import Stages
 from datapipe.loader.standing import Standing
 from datapipe.loader.state import Settings, saved_batch, saved_geometry
 from datapipe.loader.topology import resolve_rank
@@ -135,7 +135,15 @@ class DataLoader:
         self._pool = BufferPool(self._engine.allocate, recycle_all=True) if pinned and self._engine else BufferPool()
         self._shaping = Shaping(self.dataset, pack, bucket, self.batch_size)
         self._data = self._shaping.data
-        self._plan_columns(narrow=self._engine is not None and collate == "torch" and self._transform is None)
+        self._columns, self._widen = plan_delivery(
+            self._data.schema,
+            self._dtypes,
+            narrow=self._engine is not None and collate == "torch" and self._transform is None,
+            tables=self._collate is None or (self._transform is not None and self._transform.takes == "table"),
+            collated=self._collate is not None,
+            packed=self._shaping.packing is not None,
+            padded=tail == "pad",
+        )
         self._chosen = {"lanes": lanes, "window": window}
         self._standing = Standing(self._make_order(lanes, window))
         self._counters = Counters()
@@ -158,35 +166,6 @@ class DataLoader:
             raise ConfigError(f"device={device!r} with arrays or Arrow tables", fix='collate="torch"')
         target = check_device(device)
         return None if target.type == "cpu" else make_engine(target, pin_memory)
-
-    def _plan_columns(self, *, narrow: bool) -> None:
-        schema = self._data.schema
-        if self._collate is None and self._dtypes:
-            raise ConfigError('dtypes with collate="arrow"', expected="the columns' own types", fix="leave dtypes out")
-        if self._shaping.pack is not None and (
-            self._collate is None or (self._transform is not None and self._transform.takes == "table")
-        ):
-            raise ConfigError(
-                "pack with Arrow tables: a packed row is no row of a table",
-                fix='collate="torch" or "numpy", and a transform batch → batch',
-            )
-        arrow = self._collate is None or (self._transform is not None and self._transform.takes == "table")
-        self._columns = None if arrow else plan_columns(schema, self._dtypes, narrow=narrow)
-        self._widen: dict[str, Any] = {}
-        if narrow and self._columns is not None:
-            from datapipe.loader.torch_collate import torch_dtype
-
-            for column, wide in zip(self._columns, plan_columns(schema, self._dtypes), strict=True):
-                if wide.out is not None and column.out != wide.out:
-                    self._widen[column.name] = torch_dtype(wide.out)
-            self._widen.setdefault(POSITIONS, torch_dtype(np.dtype(np.int64)))
-            if self._shaping.pack is not None:
-                self._widen[SEGMENTS] = torch_dtype(np.dtype(np.int64))
-        if self._tail == "pad" and MASK in schema.names:
-            raise ConfigError(
-                f'tail="pad" adds a column {MASK!r}, which the dataset has already',
-                fix='rename it, open the dataset without it, or use tail="partial"',
-            )
 
     def _make_order(self, lanes: int | None, window: int | None, units: int | None = None) -> Sequence:
         index = self.dataset.index
@@ -286,6 +265,7 @@ class DataLoader:
             positions=np.int32 if self._widen else np.int64,
             padded=self._tail == "pad",
             pack=self._shaping.packing,
+            padding=self._shaping.padding,
             seed=self.seed,
             epoch=epoch,
             steps=self._numbered,
@@ -378,9 +358,13 @@ class DataLoader:
         self._end_iteration()
 
     def stats(self) -> dict[str, int]:
-        """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run."""
-        progress = self._standing.progress
-        return {**asdict(self._counters), "epoch": progress.epoch, "position": progress.position}
+        """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run.
+
+        With `pack` or `bucket` also `tokens` of the batches made, and the `places` they stand in: the rest is padding.
+        """
+        progress, padding = self._standing.progress, self._shaping.padding
+        counts = {**asdict(self._counters), "epoch": progress.epoch, "position": progress.position}
+        return counts if padding is None else {**counts, "tokens": padding.tokens, "places": padding.places}
 
     def close(self) -> None:
         """End the iteration in progress and its threads, from any state, within a second."""

@@ -12,10 +12,14 @@ import numpy as np
 
 from datapipe.errors import ConfigError
 from datapipe.loader.bucket import Bucket, TokenBatches
+from datapipe.loader.filled import CU_SEQLENS, MAX_SEQLEN
 from datapipe.loader.graded import GradedOrder
 from datapipe.loader.lengths import Lengths, measured_column
 from datapipe.loader.order import Order
 from datapipe.loader.pack import TOKEN_COLUMNS, Pack, PackShape
+from datapipe.loader.packed import POSITIONS, SEGMENTS
+from datapipe.loader.padding import Padding
+from datapipe.loader.stages import MASK
 from datapipe.loader.units import UnitOrder
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ class Shaping:
 
     Attributes:
         data: the dataset that is read: of the packed columns alone, where rows are packed.
+        padding: how much of the batches is padding; None: of rows as they are it is not counted.
         pack, bucket: what the state records of each: all that the sequence depends on.
 
     Raises:
@@ -50,6 +55,7 @@ class Shaping:
         self.packing = pack
         self.pack: dict[str, Any] | None = None
         self.bucket: dict[str, Any] | None = None
+        self.padding: Padding | None = None
         self._shape: Shape | None = None
         self._lengths: Lengths | None = None
         self._boundaries: tuple[int, ...] | None = None
@@ -69,8 +75,12 @@ class Shaping:
                     expected="lists of numbers, of any length",
                     fix="rows of one length are packed already: leave pack out" if "fixed" in str(field.type) else None,
                 )
+        taken = sorted({SEGMENTS, POSITIONS, CU_SEQLENS, MAX_SEQLEN, MASK} & set(names))
+        if taken:
+            raise ConfigError(f"pack takes column {taken[0]!r}", expected="a name that packing does not give itself")
         self._lengths = Lengths(dataset, names[0], pack.length)
         self._shape = PackShape(pack)
+        self.padding = Padding()
         self.pack = {
             "seq_len": pack.seq_len,
             "columns": list(names),
@@ -81,6 +91,7 @@ class Shaping:
     def _set_bucket(self, dataset: Dataset, bucket: Bucket, batch_size: int) -> None:
         column = measured_column(dataset, bucket.column, TOKEN_COLUMNS)
         self._lengths = Lengths(dataset, column, bucket.length)
+        self.padding = Padding(column)
         boundaries = None if bucket.boundaries is None else [int(each) for each in bucket.boundaries]
         self.bucket = {
             "boundaries": boundaries,

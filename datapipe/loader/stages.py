@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datapipe.dataset import Dataset
     from datapipe.device import BufferPool
     from datapipe.loader.pack import Pack
+    from datapipe.loader.padding import Padding
     from datapipe.loader.schedule import Stretch
 
 MASK = "mask"
@@ -45,6 +46,7 @@ class Stages:
         columns: the plan of the dataset's columns; None: rows stay Arrow until a transform or the user has them.
         collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables.
         positions: dtype of position_ids, where rows are packed. pack: how they are packed here, if they are.
+        padding: counts it, where rows are packed or bucketed.
         steps: batches per epoch, for the numbers in spans.
     """
 
@@ -59,6 +61,7 @@ class Stages:
         collate: Callable[[dict[str, Any]], Any] | None,
         padded: bool,
         pack: Pack | None = None,
+        padding: Padding | None = None,
         positions: npt.DTypeLike = np.int64,
         seed: int,
         epoch: int,
@@ -72,6 +75,7 @@ class Stages:
         self._collate = collate
         self._padded = padded
         self._pack = pack
+        self._padding = padding
         self._positions = positions
         self._seed = seed
         self._epoch = epoch
@@ -134,6 +138,8 @@ class Stages:
             size = value.nbytes if sized else 0
         else:
             value = prepared.batch(at, self._pool, self._positions)
+            if self._padding is not None:
+                self._padding.count(prepared, at, value)
             size = _size(value) if sized else 0
         if span is not None:
             span.end("gather", item, nbytes=size, cause=cause)
