@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, final
 import xxhash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MAGIC: Final = b"ARROW1"
 SAMPLE: Final = 64 << 10
@@ -54,7 +54,11 @@ def batch_summaries(file: BinaryIO) -> list[BatchSummary]:
     (length,) = struct.unpack("<i", tail[:4])
     if tail[4:] != MAGIC or not 0 < length <= size - 10:
         raise ValueError("it does not end as an Arrow file does")
-    places, blocks = footer_blocks(_at(file, size - 10 - length, length))
+    return summaries_of(file, *footer_blocks(_at(file, size - 10 - length, length)))
+
+
+def summaries_of(file: BinaryIO, places: list[Block], blocks: list[Block]) -> list[BatchSummary]:
+    """The same of a file whose footer lists these dictionaries and batches."""
     dictionaries = b"".join(_digest(file, block) for block in places)
     summaries = [_summary(file, block) for block in blocks]
     if dictionaries and summaries:
@@ -71,6 +75,23 @@ def footer_blocks(footer: bytes) -> tuple[list[Block], list[Block]]:
     """
     table = _Table.root(footer)
     return list(table.structs(2, _BLOCK)), list(table.structs(3, _BLOCK))  # type: ignore[arg-type]  # three numbers each
+
+
+def sampled(blocks: Sequence[Block]) -> list[tuple[int, int]]:
+    """The byte ranges [start, end) that summaries of these blocks are made of, compressed buffers apart."""
+    spans = []
+    for offset, header, body in blocks:
+        end = offset + header + body
+        spans += [(offset, min(end, offset + header + SAMPLE)), (max(offset, end - SAMPLE), end)]
+    return spans
+
+
+def prefixes(block: Block, header: bytes) -> list[tuple[int, int]]:
+    """The byte ranges of the lengths that compressed buffers of a record batch begin with."""
+    body = block[0] + block[1]
+    if _batch(header).place(3) is None:
+        return []
+    return [(body + start, body + start + 8) for start, length in batch_buffers(header) if length >= 8]
 
 
 def batch_buffers(header: bytes) -> list[tuple[int, int]]:

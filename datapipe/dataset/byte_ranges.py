@@ -5,7 +5,9 @@ Invariant: a read that the parts do not cover is an error, never a short answer.
 
 from __future__ import annotations
 
+import bisect
 import io
+import operator
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
@@ -17,12 +19,13 @@ class ByteRanges(io.RawIOBase):
     """A read-only file of which only some byte ranges are in memory: Arrow's readers ask for no others.
 
     Args:
-        size: the whole file's length. parts: (where it begins, its bytes).
+        size: the whole file's length. parts: (where it begins, its bytes), which do not overlap.
     """
 
     def __init__(self, size: int, parts: Sequence[tuple[int, memoryview]]) -> None:
         self._size = size
-        self._parts = parts
+        self._parts = sorted(parts, key=operator.itemgetter(0))
+        self._starts = [start for start, _ in self._parts]
         self._at = 0
 
     def readable(self) -> bool:
@@ -49,8 +52,10 @@ class ByteRanges(io.RawIOBase):
     def read(self, n: int = -1) -> memoryview:  # Arrow takes any buffer, without a copy
         """The next n bytes, which must be of one part."""
         end = self._size if n < 0 else min(self._size, self._at + n)
-        for start, data in self._parts:
-            if start <= self._at and end <= start + len(data):
+        place = bisect.bisect_right(self._starts, self._at) - 1
+        if place >= 0:
+            start, data = self._parts[place]
+            if end <= start + len(data):
                 view = data[self._at - start : end - start]
                 self._at = end
                 return view

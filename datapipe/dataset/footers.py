@@ -30,7 +30,7 @@ LOCAL_TAIL: Final = 64 << 10
 """Parquet's own first read (kDefaultFooterReadSize)."""
 REMOTE_TAIL: Final = 256 << 10
 """A footer of 40 columns and 100 row groups; 1 ms more at 200 MB/s, against 20 ms for a second request."""
-MOST_BYTES: Final = 64 << 20
+MOST_BYTES: Final = 32 << 20
 """Of footers as stored, remembered at once; decoded they take some times as much."""
 
 
@@ -70,9 +70,9 @@ class Footers:
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._held: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
         self._bytes = 0
-        self._reading: dict[int, threading.Lock] = {}
+        self._reading: dict[tuple[str, int], threading.Lock] = {}
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self.store, self.paths, self.formats
@@ -83,11 +83,11 @@ class Footers:
 
     def parquet(self, shard: int) -> ParquetFooter:
         """A Parquet shard's footer."""
-        return self._remembered(shard, lambda: self._read_parquet(self.paths[shard]))
+        return self._remembered(("parquet", shard), lambda: self._read_parquet(self.paths[shard]))
 
     def arrow(self, shard: int) -> ArrowFooter:
         """An Arrow IPC shard's footer."""
-        return self._remembered(shard, lambda: self._read_arrow(self.paths[shard]))
+        return self._remembered(("arrow", shard), lambda: self._read_arrow(self.paths[shard]))
 
     def mapped(self, shard: int, local: str) -> pa.Buffer:
         """An Arrow IPC shard on this machine's disk, mapped: pages come in as they are touched."""
@@ -96,27 +96,27 @@ class Footers:
             with pa.memory_map(local) as file:
                 return file.read_buffer(), 0
 
-        return self._remembered(shard, open_)
+        return self._remembered(("mapped", shard), open_)
 
-    def _remembered(self, shard: int, read: Callable[[], tuple[Held, int]]) -> Held:
+    def _remembered(self, key: tuple[str, int], read: Callable[[], tuple[Held, int]]) -> Held:
         with self._lock:
-            found = self._held.get(shard)
+            found = self._held.get(key)
             if found is not None:
-                self._held.move_to_end(shard)
-                return found[0]  # type: ignore[no-any-return]  # one kind per shard
-            reading = self._reading.setdefault(shard, threading.Lock())
+                self._held.move_to_end(key)
+                return found[0]  # type: ignore[no-any-return]  # what its key's reader gave
+            reading = self._reading.setdefault(key, threading.Lock())
         with reading:
             with self._lock:
-                found = self._held.get(shard)
+                found = self._held.get(key)
             if found is not None:
                 return found[0]  # type: ignore[no-any-return]  # as above
             value, size = read()
             with self._lock:
-                self._held[shard] = value, size
+                self._held[key] = value, size
                 self._bytes += size
                 while self._bytes > MOST_BYTES and len(self._held) > 1:
                     self._bytes -= self._held.popitem(last=False)[1][1]
-                self._reading.pop(shard, None)
+                self._reading.pop(key, None)
         return value
 
     def _tail(self, path: str) -> tuple[Entry, bytes]:

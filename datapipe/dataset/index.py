@@ -17,15 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from datapipe.dataset.arrow_footer import batch_summaries
+from datapipe.dataset.arrow_footer import batch_summaries, prefixes, sampled, summaries_of
+from datapipe.dataset.byte_ranges import ByteRanges, coalesce
+from datapipe.dataset.footers import Footers
 from datapipe.errors import DatasetError, IntegrityError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import BinaryIO
 
     import numpy.typing as npt
 
+    from datapipe.dataset.arrow_footer import BatchSummary
+    from datapipe.dataset.footers import ArrowFooter
     from datapipe.dataset.manifest import Manifest
     from datapipe.storage import Entry, Store
 
@@ -114,11 +117,16 @@ class Footer:
     digest: str
 
 
-def read_footer(store: Store, path: str, kind: str) -> Footer:
-    """Read the footer of a Parquet or Arrow IPC file; IntegrityError where it is damaged or cut short."""
+def read_footer(footers: Footers, shard: int) -> Footer:
+    """What the footer of a Parquet or Arrow IPC file says; IntegrityError where it is damaged or cut short."""
+    kind, path, store = footers.formats[shard], footers.paths[shard], footers.store
     try:
+        if kind == "parquet":
+            return _parquet_footer(footers.parquet(shard).meta)
+        if store.is_remote:
+            return _remote_arrow_footer(store, path, footers.arrow(shard))
         with store.open(path) as file:
-            return _parquet_footer(file) if kind == "parquet" else _arrow_footer(file)
+            return _arrow_footer(pa.ipc.open_file(file).schema, batch_summaries(file))
     except (pa.ArrowException, OSError, ValueError, ArithmeticError, IndexError, struct.error) as error:
         raise IntegrityError(
             f"{store.url}/{path}: its footer cannot be read ({str(error).splitlines()[0] if str(error) else error!r})",
@@ -143,8 +151,7 @@ def _bounds(stats: pq.Statistics | None) -> tuple[object, ...]:
     return (*bounds, stats.null_count)
 
 
-def _parquet_footer(file: object) -> Footer:
-    meta = pq.ParquetFile(file).metadata
+def _parquet_footer(meta: pq.FileMetaData) -> Footer:
     digest = xxhash.xxh3_128()
     rows, sizes = [], []
     for g in range(meta.num_row_groups):
@@ -158,10 +165,28 @@ def _parquet_footer(file: object) -> Footer:
     return Footer(schema=meta.schema.to_arrow_schema(), rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
 
 
-def _arrow_footer(file: BinaryIO) -> Footer:
-    schema = pa.ipc.open_file(file).schema
+def _remote_arrow_footer(store: Store, path: str, footer: ArrowFooter) -> Footer:
+    """The same, in two rounds of requests side by side: the blocks' ends, then the lengths of compressed buffers."""
+
+    def near(spans: list[tuple[int, int]]) -> list[tuple[int, memoryview]]:
+        ranges = coalesce(spans, store.gap)
+        data = store.read_ranges(path, ranges, footer.entry)
+        return [(start, memoryview(part)) for (start, _), part in zip(ranges, data, strict=True)]
+
+    blocks = footer.batches
+    ends = sampled([*footer.dictionaries, *blocks])
+    first = ByteRanges(footer.entry.size, near(ends))
+    lengths = []
+    for block in blocks:
+        first.seek(block[0])
+        lengths += prefixes(block, bytes(first.read(block[1])))
+    file = ByteRanges(footer.entry.size, near(ends + lengths)) if lengths else first
+    summaries = summaries_of(file, footer.dictionaries, blocks)  # type: ignore[arg-type]  # it reads and seeks
+    return _arrow_footer(footer.schema, summaries)
+
+
+def _arrow_footer(schema: pa.Schema, batches: list[BatchSummary]) -> Footer:
     assert len(schema.names) == len(schema)  # a name that is not UTF-8 is an error here, not at its first use
-    batches = batch_summaries(file)
     digest = xxhash.xxh3_128()
     for batch in batches:
         digest.update(f"{batch.rows}:{batch.size};".encode() + batch.digest)
@@ -173,8 +198,8 @@ def _arrow_footer(file: BinaryIO) -> Footer:
     )
 
 
-def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetIndex, pa.Schema, str]:
-    """The index, schema and fingerprint of data files without a manifest, from their footers, read in parallel.
+def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetIndex, pa.Schema, str, Footers]:
+    """The index, schema, fingerprint and footers of data files without a manifest; footers are read in parallel.
 
     The fingerprint covers the schema and, per file in path order, its size, its row counts and what can be known
     without reading all rows. Of Parquet: the sizes, minima, maxima and null counts of each column chunk. Of Arrow:
@@ -189,8 +214,9 @@ def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetInde
             fix="check the path, or make a dataset with `datapipe preprocess INPUT OUTPUT`",
         )
     kinds = [SUFFIXES["." + entry.path.rsplit(".", 1)[-1].lower()] for entry in entries]
+    held = Footers(store, tuple(entry.path for entry in entries), tuple(kinds))
     with ThreadPoolExecutor(min(_FOOTER_THREADS, len(entries))) as pool:
-        footers = list(pool.map(lambda job: read_footer(store, job[0].path, job[1]), zip(entries, kinds, strict=True)))
+        footers = list(pool.map(lambda shard: read_footer(held, shard), range(len(entries))))
     schema = footers[0].schema
     digest = xxhash.xxh3_128(schema.remove_metadata().serialize().to_pybytes())
     for entry, footer in zip(entries, footers, strict=True):
@@ -205,7 +231,7 @@ def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetInde
     index = build_index(
         [entry.path for entry in entries], kinds, [f.rows for f in footers], [f.sizes for f in footers], None
     )
-    return index, schema, f"dp1-{digest.hexdigest()}"
+    return index, schema, f"dp1-{digest.hexdigest()}", held
 
 
 def _difference(want: pa.Schema, got: pa.Schema) -> str:

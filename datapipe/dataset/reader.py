@@ -98,6 +98,8 @@ class Dataset:
         manifest: Manifest | None,
         columns: Sequence[str],
         filters: Filters = None,
+        *,
+        footers: Footers | None = None,
     ) -> None:
         self.url = store.url
         self.store = store
@@ -109,7 +111,7 @@ class Dataset:
         self._whole_schema = schema
         self._whole = index
         self._filters = filters
-        self._shards = Shards(Footers(store, index.paths, index.formats), columns)
+        self._shards = Shards(footers or Footers(store, index.paths, index.formats), columns)
         self._selected: tuple[Selection, DatasetIndex] | None = None
         self._lock = threading.Lock()
 
@@ -268,14 +270,16 @@ def open_dataset(
             raise ManifestError(f"{store.url}/{MANIFEST_NAME}: {info.size:,} bytes", expected="less than 1 GiB")
         manifest = read_snapshot(store, snapshot)
         index, schema, fingerprint = index_of_manifest(manifest), manifest.schema, manifest.fingerprint
+        footers = None
     else:
         if snapshot is not None:
             raise DatasetError(
                 f"{store.url} has no snapshots", expected="a dataset with a manifest", fix="leave it out"
             )
         manifest = None
-        index, schema, fingerprint = index_of_folder(store, entries)
-    return Dataset(store, index, schema, fingerprint, manifest, _check_columns(schema, columns), filters)
+        index, schema, fingerprint, footers = index_of_folder(store, entries)
+    wanted = _check_columns(schema, columns)
+    return Dataset(store, index, schema, fingerprint, manifest, wanted, filters, footers=footers)
 
 
 def _filtered_name(fingerprint: str, filter_: Filter) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
@@ -44,6 +45,8 @@ _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 _PUT_IS_ATOMIC: Final = _BUCKETS | {"memory", "hf", "oss", "adl"}
 _SUFFIXES: Final = frozenset({"s3", "s3a", "http", "https"})
 """Those that can be asked for the last bytes of what they have."""
+_LOOKS: Final = 16
+"""Objects looked at side by side."""
 _URL_SAFE: Final = "/~!$&'()*+,;=:@"
 
 
@@ -170,9 +173,12 @@ class RemoteStore(Store):
             path = self._unquoted(name[len(base) :])
             if not path.rpartition("/")[2].startswith(TEMPORARY):
                 names[path] = info
-        for path in sorted(names):
-            entry = entry_of(path, names[path])
-            yield entry if entry is not None and entry.etag else self.info(path)
+        entries = {path: entry_of(path, found) for path, found in names.items()}
+        bare = [path for path, entry in entries.items() if entry is None or not entry.etag]
+        if bare:  # index pages name files and say nothing of them
+            with ThreadPoolExecutor(min(len(bare), _LOOKS)) as pool:
+                entries.update(zip(bare, pool.map(self.info, bare), strict=True))
+        yield from (entry for _, entry in sorted(entries.items()) if entry is not None)
 
     def _check_there(self, doing: str, top: str) -> None:
         """Raise why an http(s) listing is empty, unless it is: fsspec's walk takes every failure for an empty page."""
