@@ -47,7 +47,7 @@ def harm(table):
         if "EXIT" in text:
             sys.exit(0)
         if "HALF" in text:
-            raise ValueError("half \udcff of a pair")
+            raise ValueError("half \\udcff of a pair")
     return [True] * table.num_rows
 
 def raises(table):
