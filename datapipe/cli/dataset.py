@@ -11,6 +11,7 @@ from datapipe.cli.console import JsonOption
 
 if TYPE_CHECKING:
     from datapipe.dataset import Dataset, LedgerEntry
+    from datapipe.loader import Bucket
 
 Where = Annotated[str, typer.Argument(help="A dataset: a folder or URL with a manifest, or of Parquet or Arrow files.")]
 
@@ -135,18 +136,35 @@ def plan(
     tail: Annotated[str, typer.Option(help="drop, pad or partial.")] = "drop",
     shuffle: Annotated[bool, typer.Option(help="Shuffle, or read in order.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
+    pack: Annotated[int | None, typer.Option(help="Pack documents into rows of so many tokens.", min=1)] = None,
+    bucket: Annotated[str | None, typer.Option(help="Batches of near lengths: boundaries, comma-separated.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="… or of so many tokens, padding included.", min=1)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what an epoch will cost before it is read: steps, bytes, memory, shuffle quality. Reads no row.
+    """Say what an epoch will cost before it is read: steps, bytes, memory, shuffle quality. Reads lengths at most.
 
     Example: datapipe plan datapipe-demo/dataset --batch-size 16 --world-size 8
     """
     from datapipe.dataset import open_dataset
-    from datapipe.loader import plan_epoch
+    from datapipe.loader import Pack, plan_epoch
 
     opened = open_dataset(dataset, columns=columns.split(",") if columns else None)
-    facts = plan_epoch(opened, batch_size=batch_size, world_size=world_size, tail=tail, shuffle=shuffle, seed=seed)
+    facts = plan_epoch(
+        opened, batch_size=batch_size, world_size=world_size, tail=tail, shuffle=shuffle, seed=seed,
+        pack=None if pack is None else Pack(pack), bucket=_bucket(bucket, max_tokens),
+    )  # fmt: skip
     if json:
         console.emit({"ok": True, "url": opened.url, **facts.as_dict()})
     else:
         console.show(str(facts))
+
+
+def _bucket(boundaries: str | None, max_tokens: int | None) -> Bucket | None:
+    from datapipe.loader import Bucket
+
+    if boundaries is None:
+        return None if max_tokens is None else Bucket(max_tokens=max_tokens)
+    try:
+        return Bucket([int(each) for each in boundaries.split(",")], max_tokens)
+    except ValueError:
+        raise typer.BadParameter(f"--bucket {boundaries}: boundaries are whole numbers, such as 128,512") from None

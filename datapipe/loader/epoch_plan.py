@@ -14,12 +14,18 @@ import numpy as np
 from datapipe.errors import ConfigError
 from datapipe.loader.geometry import choose_geometry
 from datapipe.loader.order import Order
+from datapipe.loader.schedule import Schedule
+from datapipe.loader.shaping import Shaping
+from datapipe.loader.units import UnitOrder
 
 if TYPE_CHECKING:
     from datapipe.dataset import Dataset
-    from datapipe.loader.sequence import Tail
+    from datapipe.loader.bucket import Bucket
+    from datapipe.loader.pack import Pack
+    from datapipe.loader.sequence import Sequence, Tail
 
 _SAMPLED_ROWS: Final = 1 << 16
+_SAMPLED_STEPS: Final = 32
 _TAILS: Final = ("drop", "pad", "partial")
 
 
@@ -29,13 +35,14 @@ class EpochPlan:
 
     Attributes:
         steps_per_rank: batches each rank delivers; the same on every rank.
-        rows_left_out, rows_padded: what `tail` does to the last batch.
+        rows_left_out, rows_padded: what `tail` does to the last batch (bins of it, where rows are packed).
         reads_per_block: how often a row group is read in an epoch, over all ranks: 1.0 where each rank has whole lanes.
         bytes_per_rank: what one rank reads in an epoch, on average.
         window_bytes: what one rank holds of the current windows at once; read-ahead comes on top, within its budget.
         cache_bytes: the least cache that lets a second epoch on one node (all ranks) read nothing again.
         displacement: mean distance of a row from its place in file order, relative to that of a uniform shuffle (1.0).
         neighbours: share of rows that directly follow their neighbour in the file (1.0 unshuffled, near 0 shuffled).
+        shape: what a batch is made of. padding: share of it that is padding, where rows are packed or bucketed.
     """
 
     rows: int
@@ -55,26 +62,32 @@ class EpochPlan:
     cache_bytes: int
     displacement: float
     neighbours: float
+    shape: str = "rows"
+    padding: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        tail = f", {self.rows_left_out:,} rows left out" if self.rows_left_out else ""
-        tail += f", {self.rows_padded:,} rows of padding" if self.rows_padded else ""
+        unit = self.shape.split(" ", 1)[0]
+        tail = f", {self.rows_left_out:,} {unit} left out" if self.rows_left_out else ""
+        tail += f", {self.rows_padded:,} {unit} repeated" if self.rows_padded else ""
         again = "each row group is read once"
         if self.reads_per_block > 1:
             again = f"row groups are read {self.reads_per_block:.2f} times: {self.lanes} lanes do not divide by ranks"
+        batch = f"{self.batch_size} {self.shape} × {self.world_size} ranks"
         lines = [
             f"{self.rows:,} rows in {self.row_groups:,} row groups",
-            f"steps      {self.steps_per_rank:,} per rank, {self.batch_size} rows × {self.world_size} ranks{tail}",
+            f"steps      {self.steps_per_rank:,} per rank, {batch}{tail}",
             f"reads      {_mb(self.bytes_per_epoch)} an epoch, {_mb(self.bytes_per_rank)} a rank; {again}",
             f"memory     {_mb(self.window_bytes)} of windows a rank: {self.lanes} lanes × {self.window} row groups",
             f"cache      {_mb(self.cache_bytes)} hold a node's whole epoch",
             f"shuffle    rows move {self.displacement:.0%} as far as in a uniform shuffle",
             f"           {self.neighbours:.2%} still follow their neighbour",
         ]
+        if self.padding is not None:
+            lines.insert(2, f"padding    {self.padding:.2%} of a batch")
         if self.rows and not self.steps_per_rank:
             rows = f"{self.global_batch:,} rows"
             lines.append(f"warning    no batch: a global batch of {rows} is more than there are; --tail pad")
@@ -91,8 +104,12 @@ def plan_epoch(
     seed: int = 0,
     lanes: int | None = None,
     window: int | None = None,
+    pack: Pack | None = None,
+    bucket: Bucket | None = None,
 ) -> EpochPlan:
     """Plan epoch 0 of `DataLoader(dataset, batch_size=…, …)` on `world_size` ranks.
+
+    With `pack` or `bucket` the lengths of all rows are read.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -112,10 +129,20 @@ def plan_epoch(
         tail=cast("Tail", tail),
         shuffle=shuffle,
     )
+    shaping = Shaping(dataset, pack, bucket, batch_size)
+    units, steps, step_units, padding = order.num_rows, order.steps, order.global_batch, None
+    if shaping.padding is not None:
+        step_units = world_size if shaping.counts_batches else step_units
+        sequence = shaping.sequence(
+            seed=seed, geometry=geometry, global_batch=step_units, tail=order.tail, shuffle=shuffle
+        )
+        steps = sequence.steps
+        units = sequence.units if isinstance(sequence, UnitOrder) else units
+        padding = _padding(shaping, sequence, world_size)
     total = int(index.bytes.sum())
     shares = max(1.0, _readers(order.lanes, world_size))
     mean_block = total / max(1, len(order.blocks))
-    left = order.num_rows - order.steps * order.global_batch
+    left = units - steps * step_units
     displacement, neighbours = shuffle_quality(order)
     held = -(-order.lanes // world_size) * geometry.window * mean_block
     return EpochPlan(
@@ -123,8 +150,8 @@ def plan_epoch(
         row_groups=len(index),
         batch_size=batch_size,
         world_size=world_size,
-        global_batch=order.global_batch,
-        steps_per_rank=order.steps,
+        global_batch=step_units,
+        steps_per_rank=steps,
         rows_left_out=max(0, left) if tail == "drop" else 0,
         rows_padded=max(0, -left) if tail == "pad" else 0,
         lanes=order.lanes,
@@ -136,7 +163,37 @@ def plan_epoch(
         cache_bytes=total,
         displacement=displacement,
         neighbours=neighbours,
+        shape=_shape(pack, bucket),
+        padding=padding,
     )
+
+
+def _shape(pack: Pack | None, bucket: Bucket | None) -> str:
+    if pack is not None:
+        return f"bins of {pack.seq_len:,} tokens"
+    if bucket is not None and bucket.max_tokens is not None:
+        return f"rows at most, of {bucket.max_tokens:,} tokens together,"
+    return "rows"
+
+
+def _padding(shaping: Shaping, sequence: Sequence, world_size: int) -> float:
+    """The share of padding in batches spread evenly through epoch 0: each rank's is padded to its own longest row."""
+    walk, steps = sequence.epoch(0), sequence.steps
+    tokens = places = 0
+    for step in np.unique(np.linspace(0, max(0, steps - 1), _SAMPLED_STEPS).astype(int)).tolist() if steps else []:
+        for rank in range(world_size):
+            stretch = Schedule(walk, rank=rank, world_size=world_size, start=step, max_rows=1).next()
+            assert stretch is not None
+            if stretch.bins is not None:
+                assert shaping.packing is not None
+                tokens += int(stretch.bins.length[: stretch.cuts[1]].sum())
+                places += stretch.bins.batches[1] * shaping.packing.seq_len
+            elif stretch.cuts[1]:
+                part = slice(0, stretch.cuts[1])
+                lengths = shaping.lengths_of(stretch.blocks[stretch.slot[part]], stretch.row[part])
+                tokens += int(lengths.sum())
+                places += int(lengths.max()) * len(lengths)
+    return 1 - tokens / max(1, places)
 
 
 def _readers(lanes: int, ranks: int) -> float:

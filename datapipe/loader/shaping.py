@@ -23,10 +23,14 @@ from datapipe.loader.stages import MASK
 from datapipe.loader.units import UnitOrder
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from datapipe.dataset import Dataset
     from datapipe.loader.geometry import Geometry
     from datapipe.loader.sequence import Sequence, Tail
     from datapipe.loader.shape import Shape
+
+    Ints = npt.NDArray[np.int64]
 
 
 @final
@@ -128,6 +132,13 @@ class Shaping:
             return order
         assert self._lengths is not None
         return GradedOrder(order, np.array(self._boundaries, np.int64), self._lengths)
+
+    def lengths_of(self, blocks: Ints, rows: Ints) -> Ints:
+        """Lengths of rows given by block and place in it: int64[n] each."""
+        assert self._lengths is not None
+        return np.array(
+            [self._lengths.of(block)[row] for block, row in zip(blocks.tolist(), rows.tolist(), strict=True)]
+        )
 
     def units_at_once(self, rows: int, nbytes: int) -> int:
         """Units of a stretch of at most so many rows, or bytes of bins."""

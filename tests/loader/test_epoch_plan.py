@@ -5,9 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datapipe import open_dataset
+from datapipe import Bucket, DataLoader, Pack, open_dataset
 from datapipe.errors import ConfigError
-from datapipe.loader.epoch_plan import _readers, plan_epoch
+from datapipe.loader.epoch_plan import _readers, plan_epoch, shuffle_quality
+from datapipe.loader.geometry import choose_geometry
+from datapipe.loader.order import Order
 
 
 @pytest.fixture
@@ -66,3 +68,45 @@ def test_an_epoch_without_a_batch_says_so(bare):
     """More rows asked for at once than there are: not a plan that looks like any other."""
     assert "warning" in str(plan_epoch(bare, batch_size=20_000))
     assert "warning" not in str(plan_epoch(bare, batch_size=20_000, tail="pad"))
+
+
+@pytest.fixture
+def documents(tmp_path):
+    lengths = np.random.default_rng(3).integers(1, 900, 3000)
+    table = pa.table({"tokens": pa.array([np.arange(n) for n in lengths], pa.list_(pa.int32())), "n_tokens": lengths})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=250)
+    return open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "shape", [{"pack": Pack(1024)}, {"bucket": Bucket([100, 300, 600])}, {"bucket": Bucket(max_tokens=8192)}]
+)
+def test_a_shaped_epoch_is_what_the_loader_then_does(documents, shape):
+    """Steps exactly; padding, from a sample, about."""
+    plan = plan_epoch(documents, batch_size=16, **shape)
+    with DataLoader(documents, 16, collate="numpy", **shape) as loader:
+        assert sum(1 for _ in loader) == len(loader) == plan.steps_per_rank
+        counted = loader.stats()
+    assert plan.padding == pytest.approx(1 - counted["tokens"] / counted["places"], abs=0.06)
+    assert "padding" in str(plan)
+    assert plan.as_dict()["padding"] == plan.padding
+
+
+@pytest.mark.parametrize("groups", [100, 100_000])
+def test_the_default_shuffle_is_near_a_uniform_one(groups):
+    """Rows of 2 kB, 20 MB a row group: rows move as far within 3%, and one in 5,000 at most follows its neighbour.
+
+    A uniform shuffle, of as many rows as 100 row groups hold, is measured by the same rule.
+    """
+    rows = np.full(groups, 10_000, np.int64)
+    geometry = choose_geometry(rows, rows * 2000, shuffle=True)
+    order = Order(
+        fingerprint="x", seed=1, rows=rows, geometry=geometry, global_batch=256, tail="drop", shuffle=True
+    )  # fmt: skip
+    displacement, neighbours = shuffle_quality(order)
+    assert displacement == pytest.approx(1, abs=0.03)
+    assert neighbours < 1 / 5000
+    n = 1_000_000
+    uniform = np.random.default_rng(0).permutation(n)
+    assert np.abs(uniform - np.arange(n)).mean() / (n / 3) == pytest.approx(displacement, abs=0.03)
+    assert (np.diff(uniform) == 1).mean() < 1 / 100_000
