@@ -6,10 +6,13 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datapipe.dataset import open_dataset
+from datapipe.errors import ConfigError, LoaderError, StateError
 from datapipe.loader import Bucket, DataLoader, Pack
 
 BIG = 1 << 20
@@ -18,6 +21,13 @@ LENGTHS = st.lists(
     min_size=1,
     max_size=9,
 ).filter(lambda blocks: sum(map(len, blocks)) > 0)
+
+
+class TableTransform:
+    takes = "table"
+
+    def __call__(self, table):
+        return table
 
 
 def dataset(of_tables, blocks, narrow=True):
@@ -37,7 +47,8 @@ def dataset(of_tables, blocks, narrow=True):
 
 
 def loader(data, batch_size, rank=0, world=1, **options):
-    return DataLoader(data, batch_size, rank=rank, world_size=world, collate="numpy", prefetch=0, **options)
+    options = {"prefetch": 0, **options}
+    return DataLoader(data, batch_size, rank=rank, world_size=world, collate="numpy", **options)
 
 
 def told(batch):
@@ -102,12 +113,14 @@ def test_every_topology_makes_the_same_batches_from_any_batch_on(
         shares.append([told(b) for b in each])
         assert len(shares[-1]) == len(each)
     state = {**ranks[0].state_dict(), "epoch": epoch, "position": 0}
-    whole = loader(source, batch if by_tokens else batch * world, **options)
+    threads = {"prefetch": data.draw(st.integers(0, 3)), "num_threads": data.draw(st.integers(1, 8))}
+    whole = loader(source, batch if by_tokens else batch * world, **options, **threads)
     whole.load_state_dict(state)
     states, batches = [whole.state_dict()], []
     for b in whole:
         batches.append(told(b))
         states.append(json.loads(json.dumps(whole.state_dict())))
+    whole.close()
     assert [[row for share in step for row in share] for step in zip(*shares, strict=True)] == batches
     check_rows(blocks, shape, tail, [row for b in batches for row in b])
     # On another world size, from any batch.
@@ -164,3 +177,168 @@ def test_epochs_and_seeds_differ_and_steps_do_not(of_tables, shape):
             seen.append([told(b) for b in one])
             assert len(seen[-1]) == len(one)
     assert all(a != b for i, a in enumerate(seen) for b in seen[:i])
+
+
+def documents(folder, form, lengths, narrow):
+    """A stored dataset of documents, ten to a row group."""
+    tokens = pa.array([np.arange(n) + 64 * i for i, n in enumerate(lengths)], pa.list_(pa.uint16()))
+    table = pa.table(
+        {"row": pa.array(range(len(lengths))), "tokens": tokens, "text": pa.array(["x" * n for n in lengths])}
+    )
+    if narrow:
+        table = table.append_column("n_tokens", pa.array(lengths, pa.int32()))
+    if form == "parquet":
+        pq.write_table(table, folder / "a.parquet", row_group_size=10)
+    else:
+        with pa.OSFile(str(folder / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            for batch in table.to_batches(max_chunksize=10):
+                writer.write_batch(batch)
+    return open_dataset(folder)
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+@pytest.mark.parametrize("narrow", [True, False], ids=["n_tokens", "offsets"])
+def test_stored_documents_are_packed_and_bucketed(tmp_path, form, narrow):
+    """From files, by a column of lengths or the lists' own: each token once; batches of near lengths; of text too."""
+    lengths = np.random.default_rng(5).integers(0, 60, 300).tolist()
+    data = documents(tmp_path, form, lengths, narrow)
+    found = of_rows([row for b in loader(data, 4, tail="partial", pack=Pack(64), prefetch=2) for row in told(b)])
+    assert found == {row: list(range(n)) for row, n in enumerate(lengths) if n}
+    for options in ({"column": "tokens"}, {"column": "text"}):
+        batches = list(loader(data, 100, tail="partial", bucket=Bucket(max_tokens=400, **options), prefetch=2))
+        assert all(b["tokens"].size <= 400 for b in batches)
+        assert sorted(row for b in batches for row in b["row"].tolist()) == list(range(300))
+    graded, plain = (
+        sum(b["tokens"].size for b in loader(data, 5, window=8, **shape))
+        for shape in ({"bucket": Bucket([15, 30, 45])}, {})
+    )
+    assert graded < 0.8 * plain
+
+
+def test_a_filtered_dataset_is_packed_of_the_rows_that_pass(tmp_path):
+    """Lengths are read of those rows alone."""
+    lengths = np.random.default_rng(6).integers(0, 60, 300).tolist()
+    documents(tmp_path, "parquet", lengths, True)
+    data = open_dataset(tmp_path, filters=[("row", "<", 250), ("n_tokens", ">", 5)])
+    found = of_rows([row for b in loader(data, 4, tail="partial", pack=Pack(64)) for row in told(b)])
+    assert found == {row: list(range(n)) for row, n in enumerate(lengths[:250]) if n > 5}
+
+
+def test_only_the_packed_columns_and_the_lengths_are_read(of_tables):
+    """Text beside the tokens stays on disk."""
+    data = dataset(of_tables, [[3, 4, 5]] * 4)
+    one = loader(data, 1, pack=Pack(8))
+    assert set(next(iter(one))) == {"tokens", "segment_ids", "position_ids"}
+    assert one._data.schema.names == ["tokens"]
+    assert one._shaping._lengths.source == "n_tokens"
+
+
+def test_columns_of_equal_lengths_are_packed_alike(of_tables):
+    """Labels and a loss mask stand beside their tokens; each has its own padding; a row that differs is named."""
+    lengths = [3, 5, 2, 6]
+    tokens = [list(range(10 * i, 10 * i + n)) for i, n in enumerate(lengths)]
+    columns = {
+        "input_ids": pa.array(tokens, pa.list_(pa.int32())),
+        "labels": pa.array([[-t for t in each] for each in tokens], pa.large_list(pa.int64())),
+        "weight": pa.array([[t / 2 for t in each] for each in tokens], pa.list_(pa.float32())),
+    }
+    pack = Pack(8, columns=["input_ids", "labels", "weight"], pad={"labels": -100}, cu_seqlens=True)
+    for batch in loader(of_tables(pa.table(columns)), 2, pack=pack):
+        real = batch["segment_ids"] > 0
+        assert (batch["labels"][real] == -batch["input_ids"][real]).all()
+        assert (batch["weight"][real] == batch["input_ids"][real] / 2).all()
+        assert batch["weight"].dtype == np.float32
+        assert (batch["labels"][~real] == -100).all()
+        assert not batch["input_ids"][~real].any()
+        starts = np.flatnonzero(batch["position_ids"].ravel() == 0)
+        assert batch["cu_seqlens"].tolist() == [*starts.tolist(), 16]
+        assert batch["cu_seqlens"].dtype == np.int32
+        assert batch["max_seqlen"] == np.diff(batch["cu_seqlens"]).max()
+    columns["labels"] = pa.array([[0] * n for n in (3, 5, 2, 7)], pa.large_list(pa.int64()))
+    with pytest.raises(LoaderError, match="row 3 of row group 0 has 7 values in column 'labels'"):
+        list(loader(of_tables(pa.table(columns)), 1, pack=pack))
+
+
+def test_a_batch_transform_knows_the_documents_of_a_bin(of_tables):
+    """Its keys number the rows of each piece, segment by segment."""
+    seen = []
+
+    def look(batch, keys):
+        assert len(keys.rows) == sum(len(set(s[s > 0].tolist())) for s in batch["segment_ids"])
+        seen.extend(keys.rows.tolist())
+        return batch
+
+    for _ in loader(dataset(of_tables, [[3, 4, 5], [1, 1, 9]]), 1, pack=Pack(9), tail="partial", transform=look):
+        pass
+    assert sorted(seen) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pack": 2048}, "pack=2048"),
+        ({"bucket": [1, 2]}, "bucket="),
+        ({"pack": Pack(8), "bucket": Bucket([4])}, "pack and bucket together"),
+        ({"pack": Pack(8, columns="row")}, "lists of numbers"),
+        ({"pack": Pack(8, length="tokens")}, "length='tokens'"),
+        ({"bucket": Bucket([4], column="row")}, "column='row'"),
+        ({"pack": Pack(8), "transform": TableTransform()}, "pack with Arrow tables"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_at_once(of_tables, options, message):
+    with pytest.raises(ConfigError, match=message):
+        loader(dataset(of_tables, [[3]]), 1, **options)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Pack(0),
+        lambda: Pack(True),
+        lambda: Pack(8, long="cut"),
+        lambda: Pack(8, columns=[]),
+        lambda: Pack(8, columns=["a", "a"]),
+        lambda: Bucket(),
+        lambda: Bucket([1], 2),
+        lambda: Bucket([3, 2]),
+        lambda: Bucket([]),
+        lambda: Bucket([1.5]),
+        lambda: Bucket(max_tokens=0),
+    ],
+)
+def test_options_out_of_range_are_refused(make):
+    with pytest.raises(ConfigError):
+        make()
+
+
+def test_a_state_of_another_shape_says_which(of_tables):
+    """Packed by 16, or not at all: the message is what to write."""
+    data = dataset(of_tables, [[3, 4, 5]] * 4)
+    state = loader(data, 1, pack=Pack(16)).state_dict()
+    for options in ({}, {"pack": Pack(8)}, {"bucket": Bucket([4])}):
+        with pytest.raises(StateError, match=r"pack=Pack\(seq_len=16, columns=\['tokens'\], length='n_tokens'"):
+            loader(data, 1, **options).load_state_dict(state)
+    state = loader(data, 4, world=4, bucket=Bucket(max_tokens=16)).state_dict()
+    with pytest.raises(StateError, match="which 3 ranks cannot share evenly"):
+        loader(data, 4, world=3, bucket=Bucket(max_tokens=16)).load_state_dict(state)
+    one = loader(data, 1, pack=Pack(16))
+    with pytest.raises(StateError, match="cursor"):
+        one.load_state_dict({**one.state_dict(), "cursor": [[0]]})
+
+
+def test_a_length_below_zero_names_the_row_group(of_tables):
+    data = dataset(of_tables, [[3, 4]])
+    table = data.tables[0].set_column(2, "n_tokens", pa.array([3, -1], pa.int32()))
+    with pytest.raises(LoaderError, match="holds -1") as caught:
+        len(loader(of_tables(table), 1, pack=Pack(8)))
+    assert "row group 0" in "".join(caught.value.__notes__)
+
+
+def test_a_long_document_is_cut_and_a_token_batch_holds_one_too_long_alone(of_tables):
+    data = dataset(of_tables, [[20, 2]])
+    bins = [row for b in loader(data, 1, pack=Pack(8), tail="partial") for row in told(b)]
+    assert sorted(len([s for s in segments if s]) for _, segments in bins) == [6, 8, 8]
+    cut = [row for b in loader(data, 1, pack=Pack(8, long="truncate"), tail="partial") for row in told(b)]
+    assert of_rows(cut) == {0: list(range(8)), 1: [0, 1]}
+    sizes = [b["tokens"].shape for b in loader(data, 4, bucket=Bucket(max_tokens=10))]
+    assert sorted(sizes) == [(1, 2), (1, 20)]
