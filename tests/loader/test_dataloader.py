@@ -68,8 +68,11 @@ def test_dtypes_and_shapes_are_those_promised(stored):
 
 SIZES = st.one_of(
     st.lists(st.integers(0, 20), min_size=1, max_size=8),
-    st.sampled_from([[1], [2], [0, 3, 0], [64], [63], [65], [31, 0, 1], [17, 13], [8] * 8]),
+    st.sampled_from(
+        [[1], [2], [0, 3, 0], [64], [63], [65], [31, 0, 1], [17, 13], [8] * 8, [61], [20, 33, 20, 24], [127]]
+    ),
 )
+"""Among them primes, powers of two and their neighbours, and fewer rows than ranks."""
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,7 +92,7 @@ def test_ranks_threads_and_resuming_change_nothing(memory, sizes, world, lanes, 
 
     def run(world_size, rank, *, state=None, take=None):
         prefetch = data.draw(st.sampled_from([0, 1, 3]))
-        threads = data.draw(st.integers(1, 3))
+        threads = data.draw(st.integers(1, 8))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loader = DataLoader(
@@ -120,11 +123,14 @@ def test_ranks_threads_and_resuming_change_nothing(memory, sizes, world, lanes, 
         seen = [i for ids, _ in alone[epoch * steps : (epoch + 1) * steps] for i in ids]
         assert len(set(seen)) == len(seen) == (sum(sizes) if tail != "drop" else steps * everybody)
     if steps:
-        stop = data.draw(st.sampled_from(sorted({1, steps - 1, steps, steps + 1, 2 * steps - 1} - {0})))
+        boundaries = sorted({1, steps - 1, steps, steps + 1, 2 * steps - 1} - {0})
+        stop = data.draw(st.one_of(st.sampled_from(boundaries), st.integers(1, 2 * steps)))
         state = run(world, data.draw(st.integers(0, world - 1)), take=stop)[1]
-        rest = run(1, 0, state=state)[0]
-        wanted = alone[stop:]
-        assert rest[: len(wanted)] == wanted
+        other = data.draw(st.sampled_from([n for n in range(1, 9) if everybody % n == 0]))
+        rests = [run(other, rank, state=state)[0] for rank in range(other)]
+        for step, (ids, size) in enumerate(alone[stop:]):
+            assert [i for rest in rests for i in rest[step][0]] == ids
+            assert sum(rest[step][1] for rest in rests) == size
 
 
 def test_epochs_and_seeds_differ_and_are_repeatable(memory):
