@@ -111,6 +111,7 @@ def summary_lines(summary: RunSummary) -> list[str]:
     tokens = "" if summary.tokens is None else f", {summary.tokens:,} tokens"
     shards = console.count(summary.shards, "shard")
     lines.append(f"{summary.output}: {console.count(summary.rows, 'row')}{tokens} in {shards}, {summary.fingerprint}")
+    lines.append(f"{summary.output}/report.html: what became of the documents, with examples")
     if held := summary.counters.get("pack.row_tokens"):
         padding, long = (summary.counters[f"pack.{name}"] for name in ("padding_tokens", "long_documents"))
         lines.append(

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
-from datapipe.errors import ConfigError, CorpusError, IntegrityError, NotFoundError
+from datapipe.errors import ConfigError, CorpusError, DatasetError, IntegrityError, NotFoundError, StorageError
 from datapipe.preprocess.recipe import canonical
 from datapipe.preprocess.statistics_task import STATISTICS
 from datapipe.preprocess.tasks import OutputFile
@@ -89,6 +89,26 @@ def before_of(store: Store, recipe: Recipe, snapshot: int | None = None) -> Befo
     if manifest.vocabulary is not None:
         given["vocabulary"] = _output(manifest.vocabulary)
     return Before(manifest=manifest, sources=sources, given=given, index=index)
+
+
+def no_longer(store: Store, files: Iterable[str]) -> str | None:
+    """A sentence on the files of the published dataset that are not among `files`: a run anew leaves them out."""
+    from datapipe.dataset import read_snapshot
+
+    try:
+        manifest = read_snapshot(store, None)
+        known = [name for entry in manifest.sources for name, _, _ in json.loads(checked(store, entry))]
+    except (DatasetError, StorageError, ValueError):
+        return None  # there is none, or it is damaged, and about to be replaced
+    gone = sorted({*known} - {*files})
+    if not gone:
+        return None
+    one = len(gone) == 1
+    what = gone[0] if one else f"{len(gone):,} files ({gone[0]} is one)"
+    return (
+        f"{what} had been delivered, and {'is' if one else 'are'} no input of this run: the dataset was made anew"
+        f" without {'its' if one else 'their'} rows; --append adds to what is there"
+    )
 
 
 def checked(store: Store, entry: FileEntry) -> bytes:

@@ -213,7 +213,7 @@ class _Run:
                     collector.add(table)
             ran = run_steps(table, self.by_row, self.keys, side_by_side=self.task.signals == "all")
             self.tally.costs(ran.per_step)
-            self.tally.marked(ran.marked, table)
+            self.tally.marked(ran.marked, table, ran.heads)
             self.tally.counted(ran.counters)
             if self.signals is not None:
                 self.signals.ran(ran, table)

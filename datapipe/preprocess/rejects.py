@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
@@ -77,8 +77,19 @@ def _order(reject: Reject) -> tuple[int, str, str]:
     return (reject.rank, reject.row_id, reject.detail)
 
 
-def excerpts(table: pa.Table, row_ids: list[str]) -> list[str]:
-    """The first characters of each row's text (or undecoded bytes); of a record, its values as JSON."""
+def excerpts(table: pa.Table, row_ids: list[str], heads: Mapping[str, str] | None = None) -> list[str]:
+    """The first characters of each row's text (or undecoded bytes); of a record, its values as JSON.
+
+    Args:
+        heads: by row id, what is taken instead.
+    """
+    found = _excerpts(table, row_ids)
+    if not heads:
+        return found
+    return [_cut(heads[row_id]) if row_id in heads else each for row_id, each in zip(row_ids, found, strict=True)]
+
+
+def _excerpts(table: pa.Table, row_ids: list[str]) -> list[str]:
     import pyarrow as pa
     import pyarrow.compute as pc
 

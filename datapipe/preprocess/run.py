@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.progress import Progress
     from datapipe.preprocess.stage import Stage
+    from datapipe.preprocess.survey import Inputs
     from datapipe.preprocess.tasks import Task
     from datapipe.preprocess.work import WorkFolder
     from datapipe.storage import Store
@@ -131,7 +132,7 @@ def preprocess(
         stack.callback(run.close)
         for stage in found.plan.stages:
             run.stage(stage)
-        return run.finish(started, found.skipped, known=found.known, keep_work=keep_work)
+        return run.finish(started, found, keep_work=keep_work)
 
 
 @final
@@ -256,7 +257,7 @@ class _Run:
         error.add_note(f"step {bad.step}, split {record.split}")
         raise error
 
-    def finish(self, started: float, skipped: Mapping[str, int], *, known: int, keep_work: bool) -> RunSummary:
+    def finish(self, started: float, inputs: Inputs, *, keep_work: bool) -> RunSummary:
         """Publish, tidy up, sum up."""
         self.close()
         sweep(self.work)  # a worker may have died in the middle of a file
@@ -305,13 +306,16 @@ class _Run:
             steps=tuple(self._costs.values()),
             counters=dict(sorted(self._counters.items())),
             stages={name: round(value, 6) for name, value in self._seconds.items()},
-            warnings=warnings_of(
-                self.plan, tuple(self._costs.values()), skipped, {**total["dropped"], **total["quarantined"]}
+            warnings=(
+                *([] if inputs.replaced is None else [inputs.replaced]),
+                *warnings_of(
+                    self.plan, tuple(self._costs.values()), inputs.skipped, {**total["dropped"], **total["quarantined"]}
+                ),
             ),
             rejects=rejects.rows(),
             poison=tuple(self._poison[row_id] for row_id in sorted(self._poison)),
             snapshot=manifest.snapshot,
-            files_known=known,
+            files_known=inputs.known,
         )
         put_run_files(self.store, self.plan, manifest, self.ledger, summary)
         return summary

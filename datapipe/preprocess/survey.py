@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError, CorpusError
-from datapipe.preprocess.delivery import before_of, new_files
+from datapipe.preprocess.delivery import before_of, new_files, no_longer
 from datapipe.preprocess.input_columns import check_input_columns, check_named_fields
 from datapipe.preprocess.output_folder import check_ours, refuse_overlap
 from datapipe.preprocess.plan import Plan, build_plan, split_size
+from datapipe.preprocess.prior_index import check_index
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.run_files import tells_of
 
@@ -36,12 +37,14 @@ class Inputs:
         plan: of the run. skipped: how many files were passed over, by reason.
         before: what the run appends to; None: it makes a dataset of its own.
         known: files that were delivered before.
+        replaced: what the dataset that is there holds and this run's will not, in words; None: nothing.
     """
 
     plan: Plan
     skipped: dict[str, int]
     before: Before | None = None
     known: int = 0
+    replaced: str | None = None
 
 
 def plan_run(
@@ -88,6 +91,8 @@ def survey(
     found = files if before is None else new_files(files, before, storage_options)
     if before is not None and not found and not tells_of(store, before.manifest):
         before, found = _untold(store, recipe, files, before, storage_options)
+    if before is not None and found:
+        check_index(store, (file for kept in before.index.values() for _, file in kept))
     size = recipe.output.split_bytes or split_size(sum(file.size for file in found))
     resources = _resources(recipe)
     splits = plan_splits(found, target_bytes=size, storage_options=storage_options)
@@ -103,7 +108,13 @@ def survey(
     examples = discovery.skipped_examples
     # A count alone does not say what to look at.
     skipped = {f"{reason} (such as {examples[reason]})": n for reason, n in discovery.skipped_counts.items()}
-    return Inputs(plan=plan, skipped=skipped, before=before, known=len(files) - len(found))
+    return Inputs(
+        plan=plan,
+        skipped=skipped,
+        before=before,
+        known=len(files) - len(found),
+        replaced=None if append else no_longer(store, (file.name for file in files)),
+    )
 
 
 def _untold(

@@ -54,8 +54,13 @@ class Tally:
             self.first_bad = self.first_bad or reject
             self.sample.add([reject])
 
-    def marked(self, marked: pa.Table, before: pa.Table) -> None:
-        """Rows that steps marked; `before` is the table they were in, for excerpts."""
+    def marked(self, marked: pa.Table, before: pa.Table, heads: Mapping[str, str] | None = None) -> None:
+        """Rows that steps marked.
+
+        Args:
+            before: the table they were in, as it was read. heads: how their texts began as the step had them; of a page
+                the source says nothing of why its text was dropped.
+        """
         if not marked.num_rows:
             return
         groups: dict[tuple[str, str, str], tuple[list[str], list[str]]] = {}
@@ -66,7 +71,7 @@ class Tally:
         for (kind, reason, step), (ids, details) in groups.items():
             bad = kind == "quarantine"
             self._count(self.quarantined if bad else self.dropped, reason, len(ids))
-            chosen = self._rejects(before, ids, reason, step, details)
+            chosen = self._rejects(before, ids, reason, step, details, heads or {})
             if bad and self.first_bad is None:
                 rank = rank_of(self._seed, reason, ids[0])
                 self.first_bad = Reject(
@@ -74,7 +79,7 @@ class Tally:
                     row_id=ids[0],
                     reason=reason,
                     step=step,
-                    excerpt=excerpts(before, ids[:1])[0],
+                    excerpt=excerpts(before, ids[:1], heads)[0],
                     detail=details[0],
                 )
             self.sample.add(chosen)
@@ -155,10 +160,16 @@ class Tally:
         into[reason] = into.get(reason, 0) + n
 
     def _rejects(
-        self, table: pa.Table, ids: list[str], reason: str, step: str, details: list[str] | None = None
+        self,
+        table: pa.Table,
+        ids: list[str],
+        reason: str,
+        step: str,
+        details: list[str] | None = None,
+        heads: Mapping[str, str] | None = None,
     ) -> list[Reject]:
         chosen = self.sample.choose(ids, reason)
-        texts = excerpts(table, [ids[i] for _, i in chosen])
+        texts = excerpts(table, [ids[i] for _, i in chosen], heads)
         return [
             Reject(
                 rank=rank,

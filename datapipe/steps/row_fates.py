@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import StepError
-from datapipe.steps.columns import row_ids
+from datapipe.steps.columns import TEXT, row_ids
 from datapipe.steps.step import DETAIL, DROP, LABELS, QUARANTINE, ROW_ID
 from datapipe.steps.step_checks import MARKS
 
@@ -25,6 +25,8 @@ DROPPED: Final = "drop"
 QUARANTINED: Final = "quarantine"
 FATE: Final = ("step", "kind", "reason", "detail")
 """Columns that say what became of a row; null where it came through."""
+HEAD: Final = 200
+"""Characters of a marked row's text that are kept, to show."""
 
 
 @final
@@ -39,6 +41,7 @@ class RowFates:
         self._open: npt.NDArray[np.bool_] | None = None
         self._marks: list[tuple[npt.NDArray[np.int64] | None, pa.Table]] = []
         self._signals: dict[str, tuple[npt.NDArray[np.int64] | None, Any]] = {}
+        self._heads: list[tuple[Any, Any]] = []
         self.counters: dict[str, int] = {}
 
     def unmarked(self, table: pa.Table) -> int:
@@ -89,6 +92,15 @@ class RowFates:
 
         schema = pa.schema([(name, pa.string()) for name in (ROW_ID, *FATE)])
         return pa.concat_tables([schema.empty_table(), *(table for _, table in self._marks)])
+
+    def heads(self) -> dict[str, str]:
+        """By row id, how the text began that the step saw by which the row went; rows without a text are not in it."""
+        return {
+            row_id: head
+            for ids, heads in self._heads
+            for row_id, head in zip(ids.to_pylist(), heads.to_pylist(), strict=True)
+            if head
+        }
 
     def table(self) -> pa.Table:
         """One row per row of the input, in order: `row_id`, `FATE`, signals and `LABELS` (null where not measured)."""
@@ -150,6 +162,9 @@ class RowFates:
                 "detail": pa.nulls(len(fresh), pa.string()) if detail is None else detail.take(rows).cast(pa.string()),
             }
         )
+        text = result.column(TEXT) if TEXT in result.column_names else None
+        if text is not None and (pa.types.is_string(text.type) or pa.types.is_large_string(text.type)):
+            self._heads.append((marks.column(ROW_ID), pc.utf8_slice_codeunits(text.take(rows), 0, HEAD)))
         places = None if self._lost else fresh if self._left is None else self._left[fresh]
         self._marks.append((places, marks))
 

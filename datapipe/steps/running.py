@@ -78,6 +78,11 @@ class Ran:
         return self.fates.table()
 
     @property
+    def heads(self) -> dict[str, str]:
+        """How each marked row's text began as the step had it that marked it, by row id."""
+        return self.fates.heads()
+
+    @property
     def measured(self) -> bool:
         """Whether `signals` holds anything that a step measured, beside fates."""
         return self.fates.measured

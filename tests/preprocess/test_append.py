@@ -11,7 +11,7 @@ import pytest
 
 import datapipe
 from datapipe.dataset import read_snapshot, verify_dataset
-from datapipe.errors import ConfigError, CorpusError, DatasetError
+from datapipe.errors import ConfigError, CorpusError, DatasetError, IntegrityError, NotFoundError
 from datapipe.storage import open_store
 
 STEPS = {"steps": ["decode", "unicode", "exact_duplicates"], "output": {"split_bytes": 2_000}}
@@ -127,6 +127,27 @@ def test_a_delivery_of_repeats_alone_is_a_snapshot_without_a_shard(corpus, tmp_p
     assert datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True).documents_in == 0
 
 
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_damaged_index_is_found_before_a_delivery_is_compared_with_it(corpus, tmp_path, harm):
+    """A flipped bit among the known rows would let their repeats in as new; the dataset stays as it is."""
+    datapipe.preprocess(corpus, tmp_path / "out", recipe=STEPS, workers=0)
+    before = files(tmp_path / "out")
+    kept = next(
+        path for path in sorted((tmp_path / "out" / "index").rglob("*")) if path.is_file() and path.stat().st_size > 200
+    )
+    data = kept.read_bytes()
+    if harm == "remove":
+        kept.unlink()
+    else:
+        middle = len(data) // 2
+        kept.write_bytes(data[:middle] + (bytes([data[middle] ^ 1]) + data[middle + 1 :] if harm == "flip" else b""))
+    deliver(corpus, "b.jsonl", texts(2))
+    with pytest.raises((IntegrityError, NotFoundError), match=kept.name):
+        datapipe.preprocess(corpus, tmp_path / "out", recipe=STEPS, workers=0, append=True)
+    kept.write_bytes(data)
+    assert files(tmp_path / "out") == before
+
+
 def test_the_vocabulary_stays(corpus, tmp_path):
     """Tokens of a delivery mean what the tokens before it mean: it is encoded, not trained on."""
     datapipe.preprocess(corpus, tmp_path / "out", TOKENS, workers=0)
@@ -185,6 +206,17 @@ def test_a_run_that_makes_the_dataset_anew_takes_the_snapshots_with_it(corpus, t
     datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
     datapipe.preprocess(corpus, tmp_path / "whole", STEPS, workers=0)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_files_that_a_run_anew_leaves_out_are_told(corpus, tmp_path):
+    """Who forgot --append learns of it; a run over the same files, more files, or an append says nothing."""
+    a, b = corpus / "a.jsonl", corpus / "b.jsonl"
+    deliver(corpus, "b.jsonl", texts(2))
+    assert not datapipe.preprocess(a, tmp_path / "out", STEPS, workers=0).warnings
+    assert not datapipe.preprocess([a, b], tmp_path / "out", STEPS, workers=0).warnings
+    assert not datapipe.preprocess(b, tmp_path / "out", STEPS, workers=0, append=True).warnings[1:]
+    (warning,) = datapipe.preprocess(b, tmp_path / "out", STEPS, workers=0).warnings
+    assert warning.startswith("a.jsonl had been delivered, and is no input of this run")
 
 
 def test_an_append_that_is_cut_short_anywhere_ends_the_same(corpus, tmp_path, monkeypatch):

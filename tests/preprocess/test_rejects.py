@@ -60,6 +60,12 @@ def test_excerpts_are_short_and_readable():
     assert excerpts(pa.table({"row_id": ["a"]}), ["a"]) == [""]
 
 
+def test_what_a_step_saw_is_shown():
+    """Of rows that have it, instead of what was read; it is cut and cleaned alike."""
+    table = pa.table({"row_id": ["a", "b"], "text": ["<html>", "<body>"]})
+    assert excerpts(table, ["b", "a"], {"b": "prose\0" + "x" * 999}) == ["prose\ufffd" + "x" * 194, "<html>"]
+
+
 def test_the_excerpt_of_a_record():
     """Of a row without a text its values are shown, as JSON, cut; not its id, nor what is the engine's own."""
     table = pa.table({"row_id": ["r"], "a": [1], "when": [dt.date(2020, 1, 2)], "__position": [0]})

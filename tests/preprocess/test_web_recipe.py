@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -90,6 +91,18 @@ def test_every_page_is_accounted_for(ran):
     assert sum(summary.dropped.values()) == 3  # the short page too, by the first rule that it breaks
     assert summary.duplicates == 2
     assert summary.documents_out == 49 - 1 - 3 - 2
+
+
+def test_rejects_show_what_the_rule_saw(ran):
+    """The text of a page, not its source; of a page without any, the source."""
+    _, out = ran
+
+    def excerpt(reason):
+        return json.loads((out / "rejects" / f"{reason}.jsonl").read_text(encoding="utf-8"))["excerpt"]
+
+    assert "Die alte Brücke" in excerpt("language_not_kept")
+    assert "<" not in excerpt("language_not_kept")
+    assert excerpt("html_empty").startswith("<html>")
 
 
 def test_what_comes_out_is_prose(ran):
