@@ -24,6 +24,7 @@ import numpy as np
 from datapipe.errors import LoaderError
 from datapipe.loader.bijection import Bijection, derive_key
 from datapipe.loader.geometry import Geometry, cut_lanes
+from datapipe.loader.lengths import READ_THREADS
 from datapipe.loader.sequence import EpochSequence, Pieces, Sequence
 from datapipe.loader.turns import Turns
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 _UNKNOWN: Final = 1 << 62
 """Where a window ends that was not counted yet: past every position reached."""
-_COUNT_THREADS: Final = 8
-"""To count all windows: reads of a few kB each, which wait for the disk or the network."""
 
 
 @final
@@ -113,11 +112,11 @@ class UnitOrder(Sequence):
         """The blocks of one window, in the order of the lane."""
         return self.blocks[lane][self.groups[lane][group] : self.groups[lane][group + 1]]
 
-    def count(self, lane: int, group: int) -> int:
+    def count(self, lane: int, group: int, *, threads: int = READ_THREADS) -> int:
         """Units of a window. Reads its lengths, once."""
         known = int(self._counts[lane][group])
         if known < 0:
-            known = self.shape.count(self.lengths.of_blocks(self.group(lane, group)))
+            known = self.shape.count(self.lengths.of_blocks(self.group(lane, group), threads=threads))
             self._counts[lane][group] = known
         return known
 
@@ -126,8 +125,8 @@ class UnitOrder(Sequence):
         """Units of an epoch. Reads the lengths of all rows, the first time."""
         missing = [(lane, int(g)) for lane, counts in enumerate(self._counts) for g in np.flatnonzero(counts < 0)]
         if len(missing) > 1:
-            with ThreadPoolExecutor(min(_COUNT_THREADS, len(missing))) as pool:
-                list(pool.map(lambda window: self.count(*window), missing))
+            with ThreadPoolExecutor(min(READ_THREADS, len(missing))) as pool:
+                list(pool.map(lambda window: self.count(*window, threads=1), missing))
         return sum(self.count(lane, group) for lane, counts in enumerate(self._counts) for group in range(len(counts)))
 
     @property
