@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError, StepError
-from datapipe.steps.columns import row_ids
+from datapipe.steps.columns import TEXT, row_ids
 from datapipe.steps.step import DETAIL, DROP, QUARANTINE, ROW_ID
 
 if TYPE_CHECKING:
@@ -78,6 +78,28 @@ def check_output(before: pa.Table, after: Any, step: BoundStep) -> None:
             fix="correct the step, or declare it kind='reshape'",
         )
     _check_columns(before, after, step)
+    _check_text(before, after, step)
+
+
+def _check_text(before: pa.Table, after: pa.Table, step: BoundStep) -> None:
+    """A text that a step took away would be an empty row, and the next one its duplicate: dropped without a word."""
+    import pyarrow.compute as pc
+
+    if TEXT not in before.column_names or TEXT not in after.column_names:
+        return
+    if after.column(TEXT).null_count <= before.column(TEXT).null_count:
+        return
+    gone = pc.and_(pc.is_null(after.column(TEXT)), pc.is_valid(before.column(TEXT)))
+    for mark in (DROP, QUARANTINE):
+        if mark in after.column_names:
+            gone = pc.and_(gone, pc.is_null(after.column(mark)))
+    if lost := pc.sum(gone).as_py():
+        first = row_ids(after).filter(gone)[0].as_py()
+        raise StepError(
+            f"{step.name} made the text of {lost:,} rows null, the first of them {first}",
+            expected="a text for every row that stays",
+            fix="drop such rows (drop_reason), or give them the empty text",
+        )
 
 
 def _check_columns(before: pa.Table, after: pa.Table, step: BoundStep) -> None:

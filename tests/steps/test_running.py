@@ -140,6 +140,20 @@ def test_columns_that_rows_are_told_apart_by(function, done):
         run_steps(table, [toy(function)], KEYS)
 
 
+def test_a_text_does_not_vanish():
+    """A row that stays has a text: null is told, with the first row; a marked row's text does not matter."""
+    table = rows().append_column("text", pa.array(list("abcdef")))
+
+    def blank(table, _):
+        return table.set_column(2, "text", pa.array(["a", None, None, "d", "e", "f"]))
+
+    with pytest.raises(StepError, match="made the text of 2 rows null, the first of them r1"):
+        run_steps(table, [toy(blank)], KEYS)
+    marked = marker(DROP, "known", lambda v: v in (1, 2))
+    ran = run_steps(table, [toy(lambda t, k: marked(blank(t, k), k), reasons=("known",))], KEYS)
+    assert ran.table["text"].to_pylist() == ["a", "d", "e", "f"]
+
+
 def test_reshape_may_change_rows():
     """A reshape step gives other rows, more or fewer."""
     ran = run_steps(rows(), [toy(lambda table, _: table.slice(2), kind="reshape")], KEYS)
