@@ -8,6 +8,7 @@ Between two lane lengths (*knots*) the same lanes take part in every round, so t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -28,6 +29,7 @@ class Turns:
 
     def __init__(self, lengths: Ints) -> None:
         self._lengths = lengths
+        self._plain: list[int] = lengths.tolist()
         self._sorted = np.sort(lengths)
         self._below = np.concatenate([np.zeros(1, np.int64), np.cumsum(self._sorted)])
         self._knots = np.unique(np.concatenate([np.zeros(1, np.int64), lengths]))
@@ -56,6 +58,17 @@ class Turns:
         for each in np.unique(knot).tolist():
             here = knot == each
             given[here] += self._turn(each)[None, :] < rest[here, None]
+        return given
+
+    def given(self, position: int) -> list[int]:
+        """The counts at one position, by plain arithmetic: several times as fast, and a state is asked for often."""
+        knot = bisect_right(self._filled, position) - 1
+        rounds, rest = divmod(position - int(self._filled[knot]), max(1, int(self._members[knot])))
+        before = int(self._knots[knot])
+        given = []
+        for length in self._plain:
+            given.append(min(length, before + rounds + (rest > 0)))
+            rest -= length > before
         return given
 
     def position(self, lane: int, given: Ints) -> Ints:

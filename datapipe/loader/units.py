@@ -220,14 +220,13 @@ class UnitEpoch(EpochSequence):
 
     def cursor(self, position: int) -> Ints | None:
         """Each lane's window at a position that was reached."""
-        given = self._turns.counts([position])[0]
-        at = np.zeros((len(given), 2), np.int64)
-        for lane, units in enumerate(given.tolist()):
-            begin = self._begin[lane]
-            window = begin + int(np.searchsorted(self.windows[lane][begin:], units))
-            window -= int(self.windows[lane][window] > units)
-            at[lane] = window, self.windows[lane][window]
-        return at
+        at = []
+        for lane, units in enumerate(self._turns.given(position)):
+            ends, begin = self.windows[lane], self._begin[lane]
+            window = begin + int(ends[begin:].searchsorted(units))
+            window -= int(ends[window]) > units
+            at.append((window, int(ends[window])))
+        return np.array(at, np.int64).reshape(-1, 2)
 
     def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
         """Units are no rows."""

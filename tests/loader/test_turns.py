@@ -21,6 +21,7 @@ def test_counts_and_positions_are_those_of_a_plain_loop(lengths):
                 given_[lane] += 1
                 counts.append(list(given_))
     assert turns.counts(np.arange(sum(lengths) + 1)).tolist() == counts
+    assert [turns.given(at) for at in range(sum(lengths) + 1)] == counts
     for lane, length in enumerate(lengths):
         assert turns.position(lane, np.arange(length)).tolist() == positions[lane]
     for rounds in range(max(lengths) + 2):
