@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from datapipe.loader.geometry import Geometry
 from datapipe.loader.order import Order
+from datapipe.loader.schedule import Schedule
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12)
 
@@ -132,3 +134,20 @@ def test_blocks_of_one_size_are_found_as_any_are(size, count, last, window):
     sizes = [size] * count + ([last] if last else [])
     order = make(sizes, window=window)
     assert sorted(everything(order)) == [(block, row) for block, n in enumerate(sizes) for row in range(n)]
+
+
+def test_an_epochs_order_takes_memory_by_row_groups_not_by_rows():
+    """A billion rows in 100,000 row groups: order, epoch and first stretch take 200 bytes a row group at most."""
+    rows = np.full(100_000, 10_000, np.int64)
+    make(rows[:64], lanes=8)  # what is imported and remembered once
+    tracemalloc.start()
+    try:
+        order = make(rows, lanes=8, window=16, global_batch=256)
+        epoch = order.epoch(0)
+        stretch = Schedule(epoch, rank=0, world_size=1).next()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert order.steps == 10**9 // 256
+    assert stretch is not None
+    assert peak < 200 * len(rows)
