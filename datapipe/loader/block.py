@@ -1,24 +1,24 @@
-"""One row group in memory, checked, with the address of each fixed-width column.
+"""One row group in memory, checked, laid out so that rows of it can be found by address.
 
 What enters: a decoded Arrow table and the column plan. What leaves: a `Block`. Invariant: a value that cannot be
 delivered truthfully (a null in a numeric column, a number beyond the wanted dtype) stops here with the column's
-name; after this, gathering cannot fail on data.
+name; after this, gathering cannot fail on data, strings that are not UTF-8 apart.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from datapipe.errors import LoaderError
 from datapipe.loader.columns import Column, Kind
+from datapipe.loader.lists import ListBlock
+from datapipe.loader.row_matrix import row_layout
+from datapipe.loader.texts import TextBlock, address_of, aligned
+from datapipe.loader.values import flat_values, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
 
@@ -26,111 +26,78 @@ if TYPE_CHECKING:
 class Block:
     """A decoded row group.
 
+    Args:
+        columns: the plan; None: everything stays Arrow.
+
     Attributes:
         rows: how many. nbytes: memory it holds.
-        addresses: of the first value of each FIXED column, in plan order; valid while the block is referenced.
-        arrays: column name → pa.Array, for the columns that are gathered by Arrow.
+        addresses: column name → where the first value of each FIXED column lies; valid while the block is referenced.
+        matrix: where the first row of the columns that are kept together lies, if there are any.
+        texts, lists: column name → text and variable-length lists.
+        arrays: column name → pa.Array, for what is gathered by Arrow.
     """
 
-    __slots__ = ("_keep", "addresses", "arrays", "nbytes", "rows")
+    __slots__ = ("_keep", "addresses", "arrays", "lists", "matrix", "nbytes", "rows", "texts")
 
-    def __init__(self, table: pa.Table, columns: Sequence[Column] | None) -> None:
-        """`columns` None: everything stays Arrow."""
+    def __init__(self, table: pa.Table, columns: tuple[Column, ...] | None) -> None:
         self.rows = table.num_rows
-        self.nbytes = table.nbytes
+        self.nbytes = 0
         self.arrays: dict[str, pa.Array] = {}
-        self.addresses: list[int] = []
+        self.texts: dict[str, TextBlock] = {}
+        self.lists: dict[str, ListBlock] = {}
+        self.addresses: dict[str, int] = {}
+        self.matrix = 0
         self._keep: list[Any] = []
         if columns is None:
             for name in table.column_names:
-                self.arrays[name] = _one_chunk(table.column(name))
+                self._keep_array(name, _one_chunk(table.column(name)))
             return
+        together: dict[str, npt.NDArray[Any]] = {}
         for column in columns:
-            array = plain(_one_chunk(table.column(column.name)))
+            array = _leaf(table, column)
             if column.kind is Kind.OBJECTS:
-                self.arrays[column.name] = array
+                self._keep_array(column.name, array)
+            elif column.kind is Kind.TEXT:
+                text = self.texts[column.name] = TextBlock(array)
+                self.nbytes += text.nbytes
             elif column.kind is Kind.RAGGED:
-                flat_values(array.flatten() if not array.null_count else array, column)
-                self.arrays[column.name] = array
+                lists = self.lists[column.name] = ListBlock(array, column)
+                self.nbytes += lists.nbytes
+            elif column.together:
+                together[column.name] = flat_values(array, column)
             else:
-                values = flat_values(array, column)
-                address = int(values.__array_interface__["data"][0])
-                if address % values.itemsize:  # a writer that does not align; numpy gathers aligned values only
-                    values = values.copy()
-                    address = int(values.__array_interface__["data"][0])
-                self._keep.append(values)
-                self.addresses.append(address)
+                self.addresses[column.name] = self._hold(aligned(flat_values(array, column)))
+        layout = row_layout(columns)
+        if layout is not None:
+            self.matrix = self._hold(layout.fill([together[name] for name in layout.names], self.rows))
+
+    def _keep_array(self, name: str, array: pa.Array) -> None:
+        self.arrays[name] = array
+        self.nbytes += array.nbytes
+
+    def _hold(self, values: npt.NDArray[Any]) -> int:
+        self._keep.append(values)
+        self.nbytes += values.nbytes
+        return address_of(values)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if not column.num_chunks:
+        return pa.array([], column.type)
+    if column.nbytes >= 1 << 31:  # beyond the reach of 32-bit offsets once joined
+        if pt.is_string(column.type):
+            column = column.cast(pa.large_string())
+        elif pt.is_binary(column.type):
+            column = column.cast(pa.large_binary())
+    return pa.concat_arrays(column.unify_dictionaries().chunks)
 
 
-def plain(array: pa.Array) -> pa.Array:
-    """Without dictionary or extension type."""
-    while True:
-        if isinstance(array, pa.ExtensionArray):
-            array = array.storage
-        elif isinstance(array, pa.DictionaryArray):
-            array = array.dictionary_decode()
-        else:
-            break
-    # Arrow's kernels take and join views least well.
-    if pt.is_string_view(array.type):
-        return array.cast(pa.large_string())
-    return array.cast(pa.large_binary()) if pt.is_binary_view(array.type) else array
-
-
-def flat_values(array: pa.Array, column: Column) -> npt.NDArray[Any]:
-    """The values of a column of numbers, flattened to one dimension: a view where Arrow's layout is numpy's.
-
-    Raises:
-        LoaderError: a null, or a value out of the wanted dtype's range.
-    """
-    while True:
-        _refuse_nulls(array, column)
-        if not pt.is_fixed_size_list(array.type):
-            break
-        size = array.type.list_size
-        array = plain(array.values.slice(array.offset * size, len(array) * size))
-    assert column.source is not None
-    values: npt.NDArray[Any]
-    if pt.is_boolean(array.type):
-        values = array.to_numpy(zero_copy_only=False)
-    elif len(array) == 0:
-        values = np.empty(0, column.source)
-    else:
-        values = np.frombuffer(array.buffers()[1], column.source)[array.offset : array.offset + len(array)]
-    if column.bounds is not None and len(values):
-        low, high = int(values.min()), int(values.max())
-        if low < column.bounds[0] or high > column.bounds[1]:
-            raise LoaderError(
-                f"column {column.name!r} holds {low if low < column.bounds[0] else high}",
-                expected=f"values that fit {column.out}",
-                fix=f'dtypes={{"{column.name}": "{column.source}"}}',
-            )
-    if column.overflows:
-        _refuse_overflow(values, column)
-    return values
-
-
-def _refuse_overflow(values: npt.NDArray[Any], column: Column) -> None:
-    with np.errstate(over="ignore"):
-        beyond = np.isinf(values.astype(column.dtype)) & np.isfinite(values)
-    if beyond.any():
-        raise LoaderError(
-            f"column {column.name!r} holds {values[int(beyond.argmax())]}",
-            expected=f"values that fit {column.out}",
-            fix=f'dtypes={{"{column.name}": "float32"}} or "float64"',
-        )
-
-
-def _refuse_nulls(array: pa.Array, column: Column) -> None:
-    if array.null_count:
-        raise LoaderError(
-            f"column {column.name!r} holds {array.null_count} null(s)",
-            expected="no nulls in a numeric column: there is no number that means missing",
-            fix='fill or drop them in preprocessing, leave the column out (columns=[...]), or use collate="arrow"',
-        )
+def _leaf(table: pa.Table, column: Column) -> pa.Array:
+    """The stored column, or the field within structs that the plan leads to; missing where a struct around it is."""
+    array = _one_chunk(table.column(column.path[0]))
+    for name in column.path[1:]:
+        array = plain(array)
+        array = array.flatten()[array.type.get_field_index(name)]
+    return array

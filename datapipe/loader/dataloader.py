@@ -17,7 +17,7 @@ import numpy as np
 from datapipe.device import BufferPool
 from datapipe.errors import ClosedError, ConfigError, StateError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, thread_count, whole_number
-from datapipe.loader.columns import Kind
+from datapipe.loader.columns import ColumnOptions, Kind
 from datapipe.loader.delivery import plan_delivery
 from datapipe.loader.executor import ThreadedSource
 from datapipe.loader.geometry import choose_geometry
@@ -72,6 +72,10 @@ class DataLoader:
         collate: "torch" (dict of name → tensor), "numpy" (… → array), "arrow" (pyarrow.Table), or a callable that
             gets the dict of arrays and lists.
         dtypes: column → dtype, in place of the default (integers come as int64). A value beyond it is a LoaderError.
+            "stored" (for a column, or for all): integers as they are stored. For decimals "float64" or "unscaled"
+            (int64, counting 10^-scale). A list of all values of a column: their places in it. "object": Python objects.
+        nulls: what a missing number becomes. "refuse": a LoaderError. "mask": 0, and a boolean `<name>_valid` beside
+            it. "nan" (floats), a number, or column → one of these; see `datapipe.loader.null_policy`.
         num_threads: "auto" (one per CPU, 4 at most) or a number.
         prefetch: batches made ahead (those that take less time to make than to hand over between threads, 0.2 ms, are
             made when asked for, and only read ahead). None: 4. 0: no threads at all.
@@ -82,7 +86,8 @@ class DataLoader:
         pin_memory: page-lock those buffers; "auto": where the device is CUDA.
 
     Integer columns come as int64 [B], fixed-size lists as [B, n], variable-length lists as zero-padded [B, max] and
-    `<name>_lengths` [B], strings and binary as lists, dates and times as int64 counts of their unit. A dataset with
+    `<name>_lengths` [B], strings and binary as lists, dates and times as int64 counts of their unit, a struct `a` with
+    a field `b` as `a.b`; see `datapipe.loader.columns`. A dataset with
     `tokens` and `segment_ids` [B, T] also gives `position_ids` [B, T], which begin at 0 in every segment. Buffers are
     recycled once nobody holds them or a view of them: keep a batch as long as you like.
 
@@ -107,7 +112,8 @@ class DataLoader:
         bucket: Bucket | None = None,
         transform: Callable[..., Any] | None = None,
         collate: Literal["torch", "numpy", "arrow"] | Callable[[dict[str, Any]], Any] = "torch",
-        dtypes: Mapping[str, Any] | None = None,
+        dtypes: Mapping[str, Any] | Literal["stored"] | None = None,
+        nulls: Any = "refuse",
         num_threads: int | Literal["auto"] = "auto",
         prefetch: int | None = None,
         memory_budget: int | None = None,
@@ -125,7 +131,7 @@ class DataLoader:
         self.memory_budget = MEMORY_BUDGET if memory_budget is None else whole_number("memory_budget", memory_budget, 1)
         self._transform = None if transform is None else Transform(transform)
         self._collate = collate_function(collate)
-        self._dtypes = dict(dtypes or {})
+        self._column_options = ColumnOptions(dtypes=dtypes, nulls=nulls)
         self._shuffle = shuffle
         self._tail: Literal["drop", "pad", "partial"] = tail
         one_of("pin_memory", pin_memory, (True, False, "auto"))
@@ -137,7 +143,8 @@ class DataLoader:
         self._data = self._shaping.data
         self._columns, self._widen = plan_delivery(
             self._data.schema,
-            self._dtypes,
+            self._column_options,
+            shuffled=bool(shuffle),
             narrow=self._engine is not None and collate == "torch" and self._transform is None,
             tables=self._collate is None or (self._transform is not None and self._transform.takes == "table"),
             collated=self._collate is not None,
@@ -258,7 +265,7 @@ class DataLoader:
         stages = Stages(
             self._data,
             columns=self._columns,
-            dtypes=self._dtypes,
+            options=self._column_options,
             pool=self._pool,
             transform=self._transform,
             collate=self._collate,

@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datapipe.errors import ConfigError
-from datapipe.loader.columns import plan_columns
 from datapipe.loader.packed import POSITIONS, SEGMENTS
 from datapipe.loader.stages import MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pyarrow as pa
 
-    from datapipe.loader.columns import Column
+    from datapipe.loader.columns import Column, ColumnOptions
 
 
 def plan_delivery(
     schema: pa.Schema,
-    dtypes: Mapping[str, Any],
+    options: ColumnOptions,
     *,
     narrow: bool,
+    shuffled: bool,
     tables: bool,
     collated: bool,
     packed: bool,
@@ -36,14 +34,19 @@ def plan_delivery(
     """The column plan (None: rows stay Arrow), and the torch dtype of each column that the device widens.
 
     Args:
-        narrow: integers stay as stored until they are on the device. tables: rows stay Arrow until they are a table.
+        options: what was asked of columns. narrow: integers stay as stored until they are on the device.
+        shuffled: rows come in random order. tables: rows stay Arrow until they are a table.
         collated: batches are no tables in the end. packed: rows are packed here. padded: there is a mask.
 
     Raises:
         ConfigError: these do not go together. SchemaError: a column's type cannot be delivered.
     """
-    if not collated and dtypes:
-        raise ConfigError('dtypes with collate="arrow"', expected="the columns' own types", fix="leave dtypes out")
+    if not collated and options.given:
+        raise ConfigError(
+            f'{options.given} with collate="arrow"',
+            expected="the columns as they are",
+            fix=f"leave {options.given} out",
+        )
     if packed and tables:
         raise ConfigError(
             "pack with Arrow tables: a packed row is no row of a table",
@@ -56,12 +59,12 @@ def plan_delivery(
         )
     if tables:
         return None, {}
-    columns = plan_columns(schema, dtypes, narrow=narrow)
+    columns = options.plan(schema, narrow=narrow, together=shuffled and not packed)
     widen: dict[str, Any] = {}
     if narrow:
         from datapipe.loader.torch_collate import torch_dtype
 
-        for column, wide in zip(columns, plan_columns(schema, dtypes), strict=True):
+        for column, wide in zip(columns, options.plan(schema), strict=True):
             if wide.out is not None and column.out != wide.out:
                 widen[column.name] = torch_dtype(wide.out)
         widen.setdefault(POSITIONS, torch_dtype(np.dtype(np.int64)))

@@ -7,13 +7,11 @@ planned tokens of the planned documents; a document of another length than its p
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 
 from datapipe.errors import LoaderError
-from datapipe.loader.block import flat_values
 from datapipe.loader.packed import POSITIONS, SEGMENTS
 from datapipe.loader.rows import ScatteredRows
 
@@ -34,7 +32,8 @@ CU_SEQLENS: Final = "cu_seqlens"
 MAX_SEQLEN: Final = "max_seqlen"
 _SHORT: Final = 64
 """Tokens of a piece, on average, below which tokens are gathered one by one in numpy rather than piece by piece in
-Python: a piece costs 0.5 µs, a token 8 ns."""
+Python. Measured on batches of 16,384 tokens: in pieces of 32 tokens 235 µs by piece, 134 by token; of 128, 95 and
+129."""
 
 
 @final
@@ -58,14 +57,13 @@ class FilledBins:
         self._values: list[list[npt.NDArray[Any]]] = []
         self._source: list[Ints] = []
         for column in columns:
-            offsets = [block.arrays[column.name].offsets.to_numpy().astype(np.int64) for block in blocks]
-            base = np.cumsum([0, *map(len, offsets)])[:-1].astype(np.int64)
-            flat = np.concatenate([np.zeros(0, np.int64), *(each - each[0] for each in offsets)])
+            lists = [block.lists[column.name] for block in blocks]
+            base = np.cumsum([0, *(len(each.offsets) for each in lists)])[:-1].astype(np.int64)
+            flat = np.concatenate([np.zeros(0, np.int64), *(each.offsets for each in lists)])
             at = base[stretch.slot] + stretch.row
             self._check(column, flat[at + 1] - flat[at])
             self._source.append(flat[at] + self._bins.start)
-            bare = replace(column, bounds=None, overflows=False)  # checked when the block was made
-            self._values.append([_aligned(flat_values(block.arrays[column.name].flatten(), bare)) for block in blocks])
+            self._values.append([each.values for each in lists])
 
     def _check(self, column: Column, found: Ints) -> None:
         wrong = np.flatnonzero(found != self._bins.whole)
@@ -144,8 +142,3 @@ class FilledBins:
             strict=True,
         ):  # fmt: skip
             out[t:e] = values[s][a:b]
-
-
-def _aligned(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Gathering takes aligned values only; some writers do not align."""
-    return values.copy() if values.__array_interface__["data"][0] % values.itemsize else values

@@ -22,22 +22,27 @@ if TYPE_CHECKING:
 
 _STEP_BYTES: Final = 1 << 18
 """Rows gathered at once go through a temporary of this size, so that the second copy reads from the L2 cache."""
+_WIDE: Final = 1 << 11
+"""Rows of fewer bytes are taken as one item without a type, which numpy copies two to four times as fast as a row of
+several items (measured from 16 to 512 bytes); in wider ones copying itself is all, and the detour is not worth it."""
 _MAX_EXTENT: Final = 1 << 62
 """numpy refuses views whose nominal size overflows; rows that wide are copied one at a time, at no loss."""
 
 
 @final
-class _Span:
-    """Describes memory to numpy; holds nothing."""
+class Span:
+    """Describes memory to numpy; holds nothing: whoever reads through it keeps that memory alive.
 
-    def __init__(self, address: int, dtype: np.dtype[Any], count: int, width: int) -> None:
+    Item i begins i * `stride` bytes after `address`; with a `width` it is a row of so many that lie side by side.
+    """
+
+    def __init__(self, address: int, typestr: str, count: int, stride: int, width: int = 0) -> None:
         self.__array_interface__ = {
             "version": 3,
             "data": (address, True),
-            "typestr": dtype.str,
-            # A column of scalars is a plain vector: numpy indexes it several times faster than rows of one.
-            "shape": (count, width) if width > 1 else (count,),
-            "strides": (dtype.itemsize,) * (2 if width > 1 else 1),
+            "typestr": typestr,
+            "shape": (count, width) if width else (count,),
+            "strides": (stride, stride) if width else (stride,),
         }
 
 
@@ -50,7 +55,7 @@ class ScatteredRows:
         slot: int64[n], index into `addresses`, and row: int64[n], row within the block: one per wanted row.
         width: values per row.
 
-    The caller keeps the blocks alive as long as it calls `copy_to`.
+    The caller keeps the blocks alive as long as it takes rows.
     """
 
     def __init__(self, addresses: Ints, slot: Ints, row: Ints, dtype: np.dtype[Any], width: int) -> None:
@@ -58,7 +63,8 @@ class ScatteredRows:
         self._width = width
         self._index: Ints = np.empty(0, np.int64)
         self._view: npt.NDArray[Any] | None = None
-        self._step = max(1, _STEP_BYTES // max(1, width * dtype.itemsize))
+        self._nbytes = width * dtype.itemsize
+        self._step = max(1, _STEP_BYTES // max(1, self._nbytes))
         if not width or not len(row):
             return
         base = int(addresses.min())
@@ -68,8 +74,27 @@ class ScatteredRows:
         self._index = index
         count = int(index.max()) + 1
         self._base = base
-        if count * width * dtype.itemsize < _MAX_EXTENT:
-            self._view = np.asarray(_Span(base, dtype, count, width))
+        if count * self._nbytes < _MAX_EXTENT:
+            if width > 1 and self._nbytes < _WIDE:
+                span = Span(base, f"|V{self._nbytes}", count, dtype.itemsize)
+            else:
+                span = Span(base, dtype.str, count, dtype.itemsize, width if width > 1 else 0)
+            self._view = np.asarray(span)
+
+    def take(self, first: int, last: int) -> npt.NDArray[Any]:
+        """Wanted rows [first, last) as they are stored: [last - first, width], or [last - first] where width is 1."""
+        rows = last - first
+        shape = (rows, self._width) if self._width != 1 else (rows,)
+        if not rows or not self._width:
+            return np.empty(shape, self._dtype)
+        if self._view is not None:
+            found: npt.NDArray[Any] = self._view[self._index[first:last]]
+            return found if found.dtype == self._dtype else found.view(self._dtype).reshape(shape)
+        found = np.empty(shape, self._dtype)
+        for at, index in enumerate(self._index[first:last].tolist()):
+            address = self._base + index * self._dtype.itemsize
+            found[at] = np.asarray(Span(address, self._dtype.str, self._width, self._dtype.itemsize))
+        return found
 
     def copy_to(self, out: npt.NDArray[Any], first: int, last: int) -> None:
         """Write wanted rows [first, last) into `out`, of last - first rows of `width` values, cast to its dtype."""
@@ -77,14 +102,10 @@ class ScatteredRows:
             return
         if out.ndim != 2 or self._width == 1:
             out = out.reshape((last - first, self._width) if self._width > 1 else -1)  # contiguous: never a copy
-        view, index, step = self._view, self._index, self._step
-        if view is None:
-            for at in range(first, last):
-                row = _Span(self._base + int(index[at]) * self._dtype.itemsize, self._dtype, 1, self._width)
-                out[at - first] = np.asarray(row)[0]
-        elif last - first <= step:
-            out[...] = view[index[first:last]]
-        else:
-            for start in range(first, last, step):
-                stop = min(start + step, last)
-                out[start - first : stop - first] = view[index[start:stop]]
+        step = self._step
+        if last - first <= step:
+            out[...] = self.take(first, last)
+            return
+        for start in range(first, last, step):
+            stop = min(start + step, last)
+            out[start - first : stop - first] = self.take(start, stop)

@@ -150,7 +150,7 @@ class Shaping:
 def _is_list_of_numbers(kind: Any) -> bool:
     import pyarrow.types as pt
 
-    from datapipe.loader.columns import value_type
+    from datapipe.loader.column_types import value_type
 
     kind = value_type(kind)
     if not (pt.is_list(kind) or pt.is_large_list(kind)):

@@ -17,19 +17,19 @@ import numpy as np
 from datapipe import events
 from datapipe.errors import DatapipeError, LoaderError
 from datapipe.loader.block import Block
-from datapipe.loader.columns import Column, plan_columns
 from datapipe.loader.filled import FilledBins
 from datapipe.loader.gather import Prepared, batch_of_table
 from datapipe.loader.transform import RowKeys, Transform, given_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
 
     from datapipe.dataset import Dataset
     from datapipe.device import BufferPool
+    from datapipe.loader.columns import Column, ColumnOptions
     from datapipe.loader.pack import Pack
     from datapipe.loader.padding import Padding
     from datapipe.loader.schedule import Stretch
@@ -44,6 +44,7 @@ class Stages:
 
     Args:
         columns: the plan of the dataset's columns; None: rows stay Arrow until a transform or the user has them.
+        options: what was asked of columns, for those that a transform makes.
         collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables.
         positions: dtype of position_ids, where rows are packed. pack: how they are packed here, if they are.
         padding: counts it, where rows are packed or bucketed.
@@ -55,7 +56,7 @@ class Stages:
         dataset: Dataset,
         *,
         columns: tuple[Column, ...] | None,
-        dtypes: Mapping[str, Any] | None,
+        options: ColumnOptions,
         pool: BufferPool,
         transform: Transform | None,
         collate: Callable[[dict[str, Any]], Any] | None,
@@ -69,7 +70,7 @@ class Stages:
     ) -> None:
         self._dataset = dataset
         self._columns = columns
-        self._dtypes = dict(dtypes or {})
+        self._options = options
         self._pool = pool
         self._transform = transform
         self._collate = collate
@@ -182,8 +183,7 @@ class Stages:
         """The plan of a transformed table: its columns are known when the first one comes out."""
         planned = self._planned
         if planned is None or not planned[0].equals(schema):
-            dtypes = {name: dtype for name, dtype in self._dtypes.items() if name in schema.names}
-            planned = self._planned = (schema, plan_columns(schema, dtypes))
+            planned = self._planned = (schema, self._options.of(schema).plan(schema))
         return planned[1]
 
 

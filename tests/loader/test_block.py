@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from datapipe.errors import LoaderError
-from datapipe.loader.block import Block, flat_values
+from datapipe.loader.block import Block
 from datapipe.loader.columns import plan_columns
+from datapipe.loader.values import flat_values
 
 
 def block(array, **options):
@@ -40,7 +41,7 @@ def test_a_null_number_is_refused_never_zero(array):
 
 
 def test_null_strings_are_kept():
-    assert block(pa.array(["a", None])).arrays["c"].to_pylist() == ["a", None]
+    assert block(pa.array(["a", None])).texts["c"].array.to_pylist() == ["a", None]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_misaligned_values_are_copied_into_line():
     memory[1:] = np.arange(4, dtype=np.int64).view(np.uint8)
     odd = pa.Array.from_buffers(pa.int64(), 4, [None, pa.py_buffer(memory[1:])])
     made = block(odd)
-    assert made.addresses[0] % 8 == 0
+    assert made.addresses["c"] % 8 == 0
 
 
 def test_without_a_plan_everything_stays_arrow():
@@ -95,7 +96,7 @@ def test_without_a_plan_everything_stays_arrow():
 
 def test_views_and_dictionaries_of_text_become_plain():
     for array in (pa.array(["a", "b"], pa.string_view()), pa.array(["a", "b"]).dictionary_encode()):
-        assert block(array).arrays["c"].to_pylist() == ["a", "b"]
+        assert block(array).texts["c"].array.to_pylist() == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from datapipe.errors import ConfigError, SchemaError
-from datapipe.loader.columns import Kind, plan_columns
+from datapipe.loader.columns import ColumnOptions, Kind, plan_columns
 
 
 def plan(kind, **options):
@@ -58,7 +58,7 @@ def test_lists_by_kind():
     ],
 )
 def test_text_comes_as_lists(kind):
-    assert plan(kind).kind is Kind.OBJECTS
+    assert plan(kind).kind is Kind.TEXT
 
 
 def test_dictionaries_come_as_their_values():
@@ -68,18 +68,87 @@ def test_dictionaries_come_as_their_values():
 @pytest.mark.parametrize(
     "kind",
     [
-        pa.struct([("x", pa.int32())]),
+        pa.struct([]),
         pa.map_(pa.string(), pa.int8()),
-        pa.list_(pa.string()),
         pa.list_(pa.list_(pa.int8())),
+        pa.list_(pa.struct([("x", pa.int8())])),
+        pa.month_day_nano_interval(),
         pa.null(),
-        pa.decimal128(9, 2),
     ],
 )
 def test_what_has_no_array_is_refused_by_name_with_a_way_out(kind):
     with pytest.raises(SchemaError, match="column 'c'") as caught:
         plan(kind)
-    assert "columns=[...]" in str(caught.value)
+    for way_out in ("columns=[...]", '"object"', 'collate="arrow"'):
+        assert way_out in str(caught.value)
+    assert plan(kind, dtypes={"c": "object"}).kind is Kind.OBJECTS
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.list_(pa.binary(), 2), pa.list_(pa.list_(pa.string()))])
+def test_lists_of_text_come_as_python_lists(kind):
+    assert plan(kind).kind is Kind.OBJECTS
+    assert plan(kind, dtypes="stored").kind is Kind.OBJECTS
+
+
+def test_structs_come_as_their_fields():
+    kind = pa.struct([("x", pa.int32()), ("in", pa.struct([("y", pa.string()), ("z", pa.list_(pa.float32(), 2))]))])
+    columns = plan_columns(pa.schema([("a", kind), ("b", pa.int8())]), {"a.x": "int32"}, nulls={"a.in.z": "nan"})
+    assert [column.name for column in columns] == ["a.x", "a.in.y", "a.in.z", "b"]
+    assert [column.path for column in columns][1:3] == [("a", "in", "y"), ("a", "in", "z")]
+    assert columns[0].out == np.dtype(np.int32)
+    with pytest.raises(ConfigError, match="did you mean 'a.x'"):
+        plan_columns(pa.schema([("a", kind)]), {"a.xx": "int32"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("a", pa.struct([("b", pa.int8())])), ("a.b", pa.int8())],
+        [("a", pa.struct([pa.field("b", pa.int8()), pa.field("b", pa.int8())]))],
+    ],
+)
+def test_two_columns_of_one_name_are_refused(fields):
+    with pytest.raises(SchemaError, match="needs the name a.b"):
+        plan_columns(pa.schema(fields))
+
+
+def test_a_decimal_is_refused_until_it_is_said_what_it_shall_become():
+    kind = pa.decimal128(9, 2)
+    with pytest.raises(SchemaError, match=r"(?s)decimal128.*float64.*unscaled.*10\^-2"):
+        plan(kind)
+    with pytest.raises(SchemaError, match="asked for as 'int64'"):
+        plan(kind, dtypes={"c": "int64"})
+    assert plan(kind, dtypes={"c": "unscaled"}).out == np.dtype(np.int64)
+    assert plan(kind, dtypes={"c": "float32"}).out == np.dtype(np.float32)
+
+
+def test_places_among_listed_values_are_numbers():
+    for kind in (pa.string(), pa.int64(), pa.dictionary(pa.int8(), pa.string())):
+        values = [3, 1] if kind == pa.int64() else ["b", "a"]
+        assert plan(kind, dtypes={"c": values}).out == np.dtype(np.int64)
+    for wrong in ([], ["a", "a"], ["a", None], [1]):
+        with pytest.raises(ConfigError, match="dtypes"):
+            plan(pa.string(), dtypes={"c": wrong})
+    with pytest.raises(ConfigError, match="dictionary of its own"):
+        plan(pa.dictionary(pa.int8(), pa.float64()), dtypes={"c": "codes"})
+
+
+def test_stored_keeps_every_width():
+    assert plan(pa.uint64(), dtypes="stored").out == np.dtype(np.uint64)
+    assert plan(pa.int16(), dtypes={"c": "stored"}).out == np.dtype(np.int16)
+    assert plan(pa.date32(), dtypes="stored").out == np.dtype(np.int32)
+    assert plan(pa.string(), dtypes="stored").kind is Kind.TEXT
+    with pytest.raises(ConfigError, match='or "stored"'):
+        ColumnOptions(dtypes="int32")
+
+
+def test_many_small_columns_are_kept_together_where_rows_are_shuffled():
+    fields = [*((f"c{i}", pa.int8()) for i in range(3)), ("two", pa.list_(pa.int32(), 2)), ("s", pa.string())]
+    schema = pa.schema([*fields, ("wide", pa.list_(pa.int32(), 17)), ("none", pa.list_(pa.int32(), 0))])
+    together = {column.name for column in plan_columns(schema, together=True) if column.together}
+    assert together == {"c0", "c1", "c2", "two"}
+    assert not any(column.together for column in plan_columns(schema))
+    assert not any(column.together for column in plan_columns(pa.schema(fields[1:]), together=True))
 
 
 @pytest.mark.parametrize("wanted", ["int32", np.int32, np.dtype(np.int32), "torch.int32"])
@@ -100,6 +169,8 @@ def test_torch_dtypes_are_understood():
         (pa.int32(), "no such"),
         (pa.int32(), "complex64"),
         (pa.string(), "int32"),
+        (pa.list_(pa.string()), "int32"),
+        (pa.int32(), "codes"),
     ],
 )
 def test_a_dtype_that_changes_the_kind_is_refused(kind, wanted):
