@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError
+from datapipe.loader.resources import cpus
 from datapipe.storage import mask
 
 if TYPE_CHECKING:
@@ -49,11 +50,10 @@ def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
         raise ConfigError(f"{name}={value!r}", expected=", ".join(repr(each) for each in allowed))
 
 
-def thread_count(value: Any) -> int:
-    """Threads for "auto" or a number."""
+def thread_count(value: Any, *, remote: bool = False) -> int:
+    """Threads for "auto" or a number; to begin with, where they are tuned. Remote reads wait: they need no CPU each."""
     if isinstance(value, str) and value == "auto":
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(_MOST_THREADS, allowed)
+        return _MOST_THREADS if remote else min(_MOST_THREADS, int(cpus()))
     return whole_number("num_threads", value, 1)
 
 

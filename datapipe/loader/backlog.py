@@ -8,18 +8,28 @@ from when a read begins. Its owner calls it inside one lock; it starts nothing a
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from datapipe.loader.block import Block
+    from datapipe.loader.course import Course
     from datapipe.loader.filled import FilledBins
     from datapipe.loader.gather import Prepared
-    from datapipe.loader.schedule import Stretch, Window
+    from datapipe.loader.schedule import Stretch
     from datapipe.loader.source import Counters
 
-    Read = tuple[int, int, int]  # ordinal in read order, block number, estimated bytes
+
+@final
+class Read(NamedTuple):
+    """A block to be read: its place in read order, its number, estimated bytes, its number in the spans, its epoch."""
+
+    ordinal: int
+    number: int
+    nbytes: int
+    item: int
+    course: Course
 
 
 @final
@@ -27,16 +37,21 @@ class Live:
     """A stretch on its way.
 
     Attributes:
+        first: number of its first batch, counted through all courses.
         needs: ordinals of its blocks, in the order of `stretch.blocks`; missing: those not yet in memory.
         drops: ordinals that nobody needs after it.
-        cause: the ordinal whose arrival completed it (-1: all had been there).
+        cause: the block (as numbered in spans) whose arrival completed it (-1: all had been there).
         begun, done: how many of its batches are begun, and finished.
     """
 
-    __slots__ = ("begun", "cause", "done", "drops", "missing", "needs", "prepared", "preparing", "stretch")
+    __slots__ = (
+        "begun", "cause", "course", "done", "drops", "first", "missing", "needs", "prepared", "preparing", "stretch",
+    )  # fmt: skip
 
-    def __init__(self, stretch: Stretch, needs: list[int], missing: set[int], drops: list[int]) -> None:
+    def __init__(self, stretch: Stretch, course: Course, needs: list[int], missing: set[int], drops: list[int]) -> None:
         self.stretch = stretch
+        self.course = course
+        self.first = course.base + stretch.first
         self.needs = needs
         self.missing = missing
         self.drops = drops
@@ -54,7 +69,7 @@ class Live:
 
 @final
 class Backlog:
-    """Stretches, reads and blocks of one epoch.
+    """Stretches, reads and blocks of one epoch, and of the next.
 
     Args:
         estimate: block number → bytes it will hold, before it is read.
@@ -66,54 +81,55 @@ class Backlog:
         self._counters = counters
         self._estimate = estimate
         self._ordinal = 0
-        self._windows: dict[Window, dict[int, int]] = {}  # planned and not yet dropped: block number → ordinal
         self._blocks: dict[int, Block] = {}  # by ordinal: with padding, a block may be read twice in an epoch
 
-    def admit(self, stretch: Stretch) -> None:
-        """The next stretch of the schedule."""
+    def admit(self, stretch: Stretch, course: Course) -> None:
+        """The next stretch of a course."""
         for window, numbers in stretch.reads:
-            ordinals = self._windows[window] = {}
+            ordinals = course.windows[window] = {}
             for number in numbers.tolist():
                 ordinals[number] = self._ordinal
-                self.reads.append((self._ordinal, number, self._estimate(number)))
+                item = course.first_item + course.reads
+                self.reads.append(Read(self._ordinal, number, self._estimate(number), item, course))
                 self._ordinal += 1
-        where = {number: ordinal for ordinals in self._windows.values() for number, ordinal in ordinals.items()}
+                course.reads += 1
+        where = {number: ordinal for ordinals in course.windows.values() for number, ordinal in ordinals.items()}
         needs = [where[number] for number in stretch.blocks.tolist()]
         missing = {ordinal for ordinal in needs if ordinal not in self._blocks}
-        drops = [ordinal for window in stretch.drops for ordinal in self._windows.pop(window).values()]
-        self.live.append(Live(stretch, needs, missing, drops))
+        drops = [ordinal for window in stretch.drops for ordinal in course.windows.pop(window).values()]
+        self.live.append(Live(stretch, course, needs, missing, drops))
 
     def begin_read(self) -> Read:
         """Take the next read; its estimated bytes count from now."""
         read = self.reads.popleft()
-        self._counters.hold(read[2])
+        self._counters.hold(read.nbytes)
         return read
 
     def arrived(self, read: Read, block: Block) -> bool:
         """A block is in memory; whether some stretch now has all it needs."""
-        ordinal, _, estimated = read
-        self._counters.hold(-estimated)
+        ordinal = read.ordinal
+        self._counters.hold(-read.nbytes)
         self._counters.block_loaded(block.nbytes)
         self._blocks[ordinal] = block
         complete = False
         for live in self.live:
             if ordinal in live.missing:
                 live.missing.discard(ordinal)
-                live.cause = ordinal
+                live.cause = read.item
                 complete = complete or not live.missing
         return complete
 
     def first_batch_waiting(self, ordinal: int, default: int) -> int:
         """The first batch that cannot be made without this block."""
-        return min((live.stretch.first for live in self.live if ordinal in live.missing), default=default)
+        return min((live.first for live in self.live if ordinal in live.missing), default=default)
 
     def blocks_of(self, live: Live) -> list[Block]:
         """The blocks of a stretch that has all it needs."""
         return [self._blocks[ordinal] for ordinal in live.needs]
 
-    def finish(self, live: Live) -> bool:
-        """A batch of `live` is made; whether memory was let go, the stretches at the head being done."""
-        live.done += 1
+    def finish(self, live: Live, batches: int = 1) -> bool:
+        """Batches of `live` are made; whether memory was let go, the stretches at the head being done."""
+        live.done += batches
         released = False
         while self.live and self.live[0].done == len(self.live[0].stretch):
             released = True
@@ -121,9 +137,13 @@ class Backlog:
                 self._counters.hold(-self._blocks.pop(ordinal).nbytes)
         return released
 
+    def ahead(self) -> int:
+        """Bytes in memory that only stretches after the first one need."""
+        last = max(self.live[0].needs, default=-1) if self.live else -1
+        return sum(block.nbytes for ordinal, block in self._blocks.items() if ordinal > last)
+
     def clear(self) -> None:
         """Let go of everything."""
         self.live.clear()
         self.reads.clear()
-        self._windows.clear()
         self._blocks.clear()

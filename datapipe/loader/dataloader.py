@@ -7,28 +7,28 @@ else (threads, prefetch, budget, ranks) changes when a batch is ready, never wha
 
 from __future__ import annotations
 
+import functools
 import warnings
 import weakref
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 
 from datapipe.device import BufferPool
 from datapipe.errors import ClosedError, ConfigError, StateError
-from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, thread_count, whole_number
+from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, whole_number
+from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
 from datapipe.loader.delivery import plan_delivery
-from datapipe.loader.executor import ThreadedSource
 from datapipe.loader.geometry import choose_geometry
-from datapipe.loader.inline import InlineSource
 from datapipe.loader.iterator import EpochIterator
-from datapipe.loader.schedule import Schedule
 from datapipe.loader.shaping import Shaping
-from datapipe.loader.source import BatchSource, Counters
+from datapipe.loader.source import Borrowed, Counters
 from datapipe.loader.stages import Stages
 from datapipe.loader.standing import Standing
 from datapipe.loader.state import Settings, saved_batch, saved_geometry
+from datapipe.loader.supply import Supply, numbered
 from datapipe.loader.topology import resolve_rank
 from datapipe.loader.transform import Transform
 
@@ -41,14 +41,7 @@ if TYPE_CHECKING:
     from datapipe.loader.bucket import Bucket
     from datapipe.loader.pack import Pack
     from datapipe.loader.sequence import EpochSequence, Sequence
-
-PREFETCH: Final = 4
-MEMORY_BUDGET: Final = 512 << 20
-_STRETCH_BYTES: Final = 8 << 20
-"""Rows of strings and lists prepared together hold about this much."""
-_STRETCH_ROWS: Final = 8192
-_NUMBERED: Final = 1 << 40
-"""More batches than any epoch has, where their number is found out as it goes."""
+    from datapipe.loader.source import BatchSource
 
 
 @final
@@ -80,7 +73,11 @@ class DataLoader:
         prefetch: batches made ahead (those that take less time to make than to hand over between threads, 0.2 ms, are
             made when asked for, and only read ahead). None: 4. 0: no threads at all.
         memory_budget: bytes of decoded row groups and finished batches at most, but for what the next batch needs.
-            None: 512 MiB.
+            None: 512 MiB, or a quarter of the free memory if that is less. Towards an epoch's end the next one is read
+            ahead within it; it is let go when this loader is closed or goes elsewhere.
+        autotune: those of num_threads, prefetch and memory_budget that are left at their defaults follow what the
+            loader measures, up and down, within the CPUs and the memory there are: see `stats`. It changes when a batch
+            is ready, never what is in it. The logger `datapipe.loader.autotune` tells each decision.
         device: "cpu" or "cuda": where the tensors shall be. On CUDA the next batch is copied beside the compute, from
             page-locked buffers, narrow integers as they are stored and widened there. None: left on the host.
         pin_memory: page-lock those buffers; "auto": where the device is CUDA.
@@ -117,6 +114,7 @@ class DataLoader:
         num_threads: int | Literal["auto"] = "auto",
         prefetch: int | None = None,
         memory_budget: int | None = None,
+        autotune: bool = True,
         device: Any = None,
         pin_memory: bool | Literal["auto"] = "auto",
     ) -> None:
@@ -126,9 +124,8 @@ class DataLoader:
         one_of("shuffle", shuffle, (True, False))
         one_of("tail", tail, TAILS)
         self.rank, self.world_size = resolve_rank(rank, world_size)
-        self.prefetch = PREFETCH if prefetch is None else whole_number("prefetch", prefetch, 0)
-        self.num_threads = thread_count(num_threads)
-        self.memory_budget = MEMORY_BUDGET if memory_budget is None else whole_number("memory_budget", memory_budget, 1)
+        one_of("autotune", autotune, (True, False))
+        self._tuner = make_tuner(self.dataset, num_threads, prefetch, memory_budget, active=autotune)
         self._transform = None if transform is None else Transform(transform)
         self._collate = collate_function(collate)
         self._column_options = ColumnOptions(dtypes=dtypes, nulls=nulls)
@@ -154,6 +151,7 @@ class DataLoader:
         self._chosen = {"lanes": lanes, "window": window}
         self._standing = Standing(self._make_order(lanes, window))
         self._counters = Counters()
+        self._supply = self._make_supply()
         self._closed = False
         self._iterator: weakref.ref[EpochIterator] | None = None
         rows = int(self.dataset.index.rows.sum())
@@ -181,6 +179,50 @@ class DataLoader:
         return self._shaping.sequence(
             seed=self.seed, geometry=geometry, global_batch=units or rows, tail=self._tail, shuffle=self._shuffle
         )
+
+    def _make_supply(self) -> Supply:
+        stages = functools.partial(
+            Stages,
+            self._data,
+            columns=self._columns,
+            options=self._column_options,
+            pool=self._pool,
+            transform=self._transform,
+            collate=self._collate,
+            positions=np.int32 if self._widen else np.int64,
+            padded=self._tail == "pad",
+            pack=self._shaping.packing,
+            padding=self._shaping.padding,
+            seed=self.seed,
+        )
+        supply = Supply(
+            dataset=self.dataset,
+            shaping=self._shaping,
+            stages=stages,
+            by_row=self._columns is not None and all(column.kind is Kind.FIXED for column in self._columns),
+            padded=self._tail == "pad",
+            rank=self.rank,
+            world_size=self.world_size,
+            tuner=self._tuner,
+            counters=self._counters,
+        )
+        supply.ends_with(self)
+        return supply
+
+    @property
+    def num_threads(self) -> int:
+        """Threads, now."""
+        return self._tuner.threads
+
+    @property
+    def prefetch(self) -> int:
+        """Batches made ahead, now."""
+        return self._tuner.prefetch
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes that reading ahead may fill, now."""
+        return self._tuner.budget
 
     @property
     def _order(self) -> Sequence:
@@ -231,74 +273,42 @@ class DataLoader:
         if self._closed:
             raise ClosedError("this loader was closed", fix="make a new DataLoader")
         self._end_iteration()
-        walk = self._standing.begin()
-        source, feeder = self._open(walk)
+        progress = self._standing.begin()
+        walk, source, feeder = self._open()
         iterator = EpochIterator(
-            source, self._standing.progress, self._counters, feeder, over=lambda delivered: not walk.has(delivered)
+            source,
+            progress,
+            self._counters,
+            feeder,
+            supply=self._supply,
+            over=lambda delivered: not walk.has(delivered),
         )
         self._iterator = weakref.ref(iterator)
         return iterator
 
-    @property
-    def _numbered(self) -> int:
-        """How far apart the numbers of two epochs' batches are, in spans."""
-        return self._order.steps if self._order.steady else _NUMBERED
-
-    def _open(self, walk: EpochSequence) -> tuple[BatchSource, Feeder | None]:
-        """The batches of an epoch from where this loader stands, and what moves them to the device."""
-        progress = self._standing.progress
-        source = self._source(walk, progress.epoch, progress.position)
+    def _open(self) -> tuple[EpochSequence, BatchSource, Feeder | None]:
+        """The epoch in progress, its batches from where this loader stands, and what moves them to the device."""
+        progress, order = self._standing.progress, self._order
+        source: BatchSource | None = None
+        kept = self._supply.take_over(order, progress.epoch, progress.position)
+        if kept is not None:
+            self._standing.follow(kept.course.walk)
+            source = kept
+        walk = self._standing.walk()
+        if source is None:
+            source = self._supply.source(walk, progress.epoch, progress.position)
         if self._engine is None:
-            return source, None
+            return walk, source, None
         from datapipe.device.transfer import Feeder
 
-        item = progress.epoch * self._numbered + progress.position
-        return source, Feeder(source, self._engine, widen=self._widen, pool=self._pool, first_item=item)
-
-    def _source(self, walk: EpochSequence, epoch: int, start: int) -> BatchSource:
-        order, index = self._order, self.dataset.index
-        rows = _STRETCH_ROWS
-        if self._columns is None or any(column.kind is not Kind.FIXED for column in self._columns):
-            rows = min(rows, max(1, _STRETCH_BYTES * int(index.rows.sum()) // max(1, int(index.bytes.sum()))))
-        units = self._shaping.units_at_once(rows, _STRETCH_BYTES)
-        schedule = Schedule(walk, rank=self.rank, world_size=self.world_size, start=start, max_rows=units)
-        stages = Stages(
-            self._data,
-            columns=self._columns,
-            options=self._column_options,
-            pool=self._pool,
-            transform=self._transform,
-            collate=self._collate,
-            positions=np.int32 if self._widen else np.int64,
-            padded=self._tail == "pad",
-            pack=self._shaping.packing,
-            padding=self._shaping.padding,
-            seed=self.seed,
-            epoch=epoch,
-            steps=self._numbered,
-        )
-        # Padding reads the epoch's first windows again: then an epoch may take more reads than there are blocks.
-        first_item = epoch * len(index) * (2 if self._tail == "pad" else 1)
-        if not self.prefetch:
-            return InlineSource(schedule, stages, self._counters, first_item)
-        return ThreadedSource(
-            schedule,
-            stages,
-            self._counters,
-            start=start,
-            end=order.steps if order.steady else _NUMBERED,
-            threads=self.num_threads,
-            prefetch=self.prefetch,
-            budget=self.memory_budget,
-            estimate=lambda number: int(index.bytes[number]),
-            first_item=first_item,
-            first_batch_item=epoch * self._numbered,
-        )
+        item = progress.epoch * numbered(order) + progress.position
+        feeder = Feeder(Borrowed(source), self._engine, widen=self._widen, pool=self._pool, first_item=item)
+        return walk, source, feeder
 
     def _end_iteration(self) -> None:
         iterator = self._iterator() if self._iterator is not None else None
         if iterator is not None:
-            iterator.close()
+            iterator.release()
         self._iterator = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -309,6 +319,7 @@ class DataLoader:
             return
         self._end_iteration()
         self._standing.move(epoch)
+        self._supply.keep_only(self._order, epoch, 0)
 
     def skip(self, batches: int) -> None:
         """Pass over the next batches: after a loss spike, load the state from before it and skip what caused it.
@@ -329,7 +340,7 @@ class DataLoader:
         iterator = self._iterator() if self._iterator is not None else None
         if iterator is not None and not iterator.ended:
             iterator.close()
-            source, feeder = self._open(self._standing.walk())
+            _, source, feeder = self._open()
             iterator.go_on_with(source, self._standing.progress, feeder)
 
     def state_dict(self) -> dict[str, Any]:
@@ -363,20 +374,26 @@ class DataLoader:
         settings = self._settings_of(order)
         self._standing.load(state, order, self.dataset.fingerprint, settings, world_size=self.world_size)
         self._end_iteration()
+        progress = self._standing.progress
+        self._supply.keep_only(order, progress.epoch, progress.position)
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run.
 
+        `tuning`: what `autotune` did. `frozen` in it are arguments: `DataLoader(ds, 32, **frozen)` keeps its numbers.
         With `pack` or `bucket` also `tokens` of the batches made, and the `places` they stand in: the rest is padding.
         """
         progress, padding = self._standing.progress, self._shaping.padding
         counts = {**asdict(self._counters), "epoch": progress.epoch, "position": progress.position}
+        counts["tuning"] = self._tuner.stats()
         return counts if padding is None else {**counts, "tokens": padding.tokens, "places": padding.places}
 
     def close(self) -> None:
         """End the iteration in progress and its threads, from any state, within a second."""
         self._end_iteration()
         self._closed = True
+        self._supply.keeps = False
+        self._supply.close()
 
     def __enter__(self) -> DataLoader:
         return self

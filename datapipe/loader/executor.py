@@ -1,6 +1,6 @@
 """The staged executor: a few threads read, decode and assemble ahead of the consumer, within one byte budget.
 
-What enters: a schedule and the stages. What leaves: batches, in order, whatever the number of threads. Invariants:
+What enters: the course of an epoch. What leaves: its batches, in order, whatever the number of threads. Invariants:
 
 - At most `prefetch` batches are finished or in the making beyond the one the consumer asks for.
 - Blocks and finished batches together stay within `budget` bytes, but for what the very next batch needs: that is
@@ -9,6 +9,8 @@ What enters: a schedule and the stages. What leaves: batches, in order, whatever
   ever add speed, and no lost wake-up can stop it.
 - Threads wait on conditions; nothing polls. They hold no reference to the iterator, so an abandoned one is collected
   and ends them. `close` ends them from any state.
+- When an epoch has nothing left to read and is nearly delivered, the next one is begun, by the same rules. It is taken
+  over (`go_on`) or thrown away, and does not change what comes.
 
 Every thread does whatever is furthest downstream (assemble, then prepare, then decode, then plan): finishing what was
 begun frees memory and feeds the consumer soonest. But a batch that takes less time to make than to hand over is left
@@ -18,34 +20,27 @@ to the consumer: waking a thread and passing the interpreter lock to and fro cos
 
 from __future__ import annotations
 
-import functools
-import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe import events
 from datapipe.errors import ClosedError
-from datapipe.loader.backlog import Backlog, Live
+from datapipe.loader.autotune_meter import ROUND_BATCHES
+from datapipe.loader.crew import JOIN_SECONDS, Crew, ends_at_exit
 from datapipe.loader.source import BatchSource
+from datapipe.loader.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from datapipe.loader.backlog import Read
-    from datapipe.loader.schedule import Schedule
+    from datapipe.loader.autotune import Tuner
+    from datapipe.loader.backlog import Live
+    from datapipe.loader.course import Course
     from datapipe.loader.source import Counters
-    from datapipe.loader.stages import Stages
+    from datapipe.loader.workshop import Task
 
-    Task = Callable[[int], None]
-
-_PLANNED: Final = 4
-"""Stretches planned ahead of the one being delivered: they name the next reads; a few hundred kB of indices."""
-_JOIN_SECONDS: Final = 1.0
-_CHEAP_NS: Final = 200_000
-"""Batches that take less are made by the consumer."""
-_REMEMBERED: Final = 8
-"""Batches whose lower quartile says what one takes: a thread that lost its core says nothing of the work."""
+_CLAIMED: Final = 32
+"""Cheap batches that the consumer makes between two looks at the lock: some ms, in which no block is let go."""
 
 
 @final
@@ -53,310 +48,233 @@ class ThreadedSource(BatchSource):
     """Batches made by threads.
 
     Args:
-        start: number of the first batch. threads: how many, ≥ 1. prefetch: batches ahead, ≥ 1. budget: bytes.
+        tuner: threads, prefetch and budget, now and as they change.
         estimate: block number → bytes it will hold, before it is read.
-        first_item: number of the first block in the spans.
+        follow: makes the course after the one given, or None if there shall be none.
     """
 
     def __init__(
         self,
-        schedule: Schedule,
-        stages: Stages,
+        course: Course,
         counters: Counters,
         *,
-        start: int,
-        end: int,
-        threads: int,
-        prefetch: int,
-        budget: int,
+        tuner: Tuner,
         estimate: Callable[[int], int],
-        first_item: int,
-        first_batch_item: int,
+        follow: Callable[[Course], Course | None],
     ) -> None:
-        self._schedule = schedule
-        self._stages = stages
         self._counters = counters
-        self._delivered = start
-        self._end = end
-        self._prefetch = prefetch
-        self._budget = budget
-        self._first_item = first_item
-        self._first_batch_item = first_batch_item
-        # Reentrant: the collector may run `close` on a thread that is inside the lock.
-        self._lock = threading.RLock()
-        self._for_threads = threading.Condition(self._lock)
-        self._for_consumer = threading.Condition(self._lock)
-        self._backlog = Backlog(counters, estimate)
-        self._ready: dict[int, tuple[Any, int]] = {}
-        self._batch_bytes = 0
-        self._took: deque[int] = deque(maxlen=_REMEMBERED)
-        self._cheap = False
-        self._planning = False
-        self._planned_all = False
-        self._error: tuple[int, BaseException] | None = None
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"datapipe-loader-{i}", daemon=True) for i in range(threads)
-        ]
-        counters.threads = threads
-        for thread in self._threads:
-            thread.start()
+        self._tuner = tuner
+        self._shop = Workshop(
+            course, counters, prefetch=tuner.prefetch, budget=tuner.budget, estimate=estimate, follow=follow
+        )
+        self._claim: Live | None = None
+        self._claim_from = self._claim_at = self._claim_to = 0
+        ends_at_exit(self)
+        with self._shop.lock:
+            self._crew = Crew(self._work, tuner.threads)
+        counters.threads = tuner.threads
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the epoch was delivered and the next may be taken over."""
+        return not self._shop.closed and self._shop.delivered >= self._shop.course.end
+
+    @property
+    def course(self) -> Course:
+        """The epoch being delivered."""
+        return self._shop.course
 
     # ---- the consumer's side
 
     def next(self) -> Any:
         """The next batch: one made ahead, or made here as far as it is not."""
+        shop = self._shop
+        meter = shop.meter
+        came = time.perf_counter_ns()
+        gap = came - meter.left
+        meter.own += gap
+        if gap > meter.longest:  # noqa: PLR1730  (a call of `max` takes three times as long, per batch)
+            meter.longest = gap
+        live = self._claim
+        if live is None:
+            found = self._obtain()
+            came = meter.left = time.perf_counter_ns()
+            if isinstance(found, _Taken):
+                self._count(came)
+                return found.batch
+            live = found
+        elif shop.closed:
+            raise _ended()
+        # Made by the consumer: the short way, past the queue, every wake-up and nearly every lock.
+        at = self._claim_at
+        first = at == self._claim_from
+        batch, size = live.course.stages.assemble(live.prepared, at, live.cause, sized=first)  # type: ignore[arg-type]  # prepared
+        left = time.perf_counter_ns()
+        took = left - came
+        shop.took.append(took)
+        if first:
+            shop.batch_bytes = size
+        meter.made += took
+        meter.left = left
+        self._claim_at = at + 1
+        shop.delivered += 1
+        if at + 1 == self._claim_to or took > shop.cheap_ns:
+            self._give_back(live)
+        self._count(left)
+        return batch
+
+    def _count(self, now: int) -> None:
+        """A batch was delivered; where that makes a round, let the tuner see it."""
+        shop = self._shop
+        meter = shop.meter
+        meter.batches += 1
+        if now < meter.due or meter.batches < ROUND_BATCHES:
+            return
+        with shop.lock:
+            sample = meter.end(batch_bytes=shop.batch_bytes, cheap=shop.cheap)
+            if self._tuner.observe(sample) and not shop.closed:
+                shop.prefetch, shop.budget = self._tuner.prefetch, self._tuner.budget
+                self._crew.resize(self._tuner.threads)
+                self._counters.threads = self._tuner.threads
+                shop.for_threads.notify_all()
+            meter.start()
+
+    def _obtain(self) -> _Taken | Live:
+        """The next batch, or the stretch it is to be made from here; whatever else it needs is waited for or done."""
+        shop = self._shop
         waited = False
         while True:
-            with self._lock:
+            with shop.lock:
                 found = self._take_or_choose()
                 while found is None:
                     self._counters.waits += not waited
                     waited = True
-                    self._for_consumer.wait()
+                    began = time.perf_counter_ns()
+                    shop.for_consumer.wait()
+                    shop.meter.waited += time.perf_counter_ns() - began
                     found = self._take_or_choose()
-            if isinstance(found, Live):
-                return self._make_here(found)
-            if isinstance(found, _Taken):
-                return found.batch
-            self._run(found, 0)
-
-    def _make_here(self, live: Live) -> Any:
-        """The next batch, by the consumer: the short way for cheap ones, past the queue and every wake-up."""
-        batch, size, took = self._make(live, self._delivered - live.stretch.first, 0)
-        with self._lock:
-            if self._closed:
-                raise ClosedError("this iterator was closed", fix="iterate over the loader again")
-            self._delivered += 1
-            self._finish(live, size, took)
-        return batch
+            if not callable(found):
+                return found
+            began, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            shop.run(found, 0)
+            shop.meter.helped += time.perf_counter_ns() - began
+            shop.meter.helped_cpu += time.thread_time_ns() - cpu
 
     def _take_or_choose(self) -> _Taken | Live | Task | None:
         """The batch, or the stretch it can be made from here, or what else can be done for it here.
 
         None: somebody else is at it. Called inside the lock.
         """
-        if self._closed:
-            raise ClosedError("this iterator was closed", fix="iterate over the loader again")
-        batch = self._delivered
-        ready = self._ready.pop(batch, None)
+        shop = self._shop
+        if shop.closed:
+            raise _ended()
+        batch = shop.delivered
+        if batch >= shop.course.end:  # the next epoch's first batch may be ready
+            raise StopIteration
+        shop.meter.least_ready = min(shop.meter.least_ready, len(shop.ready))
+        ready = shop.ready.pop(batch, None)
         if ready is not None:
-            self._delivered += 1
             self._counters.ready -= 1
             self._counters.hold(-ready[1])
-            if not self._cheap:
-                self._for_threads.notify()
+            shop.delivered += 1
+            shop.moved_on()
             return _Taken(ready[0])
-        if batch >= self._end:
-            raise StopIteration
-        if self._error is not None and self._error[0] <= batch:
-            raise self._error[1]
-        if not self._backlog.live:
-            return self._choose_plan()
-        head = self._backlog.live[0]
-        if head.prepared is not None:
-            if batch != head.stretch.first + head.begun:
-                return None
-            head.begin()
-            return head
-        if self._backlog.reads and self._backlog.reads[0][0] in head.missing:
-            return self._choose_read()
-        return self._choose_prepare(head)
+        if shop.error is not None and shop.error[0] <= batch:
+            raise shop.error[1]
+        if not shop.backlog.live:
+            return shop.choose_plan()
+        head = shop.backlog.live[0]
+        if head.prepared is None:
+            if shop.backlog.reads and shop.backlog.reads[0].ordinal in head.missing:
+                return shop.choose_read()
+            return shop.choose_prepare(head)
+        if batch != head.first + head.begun:
+            return None
+        most = min(len(head.stretch) - head.begun, _CLAIMED if shop.cheap else 1)
+        if shop.error is not None:
+            most = min(most, shop.error[0] - batch)
+        self._claim = head
+        self._claim_from = self._claim_at = head.begun
+        head.begun = self._claim_to = head.begun + most
+        return head
+
+    def _give_back(self, live: Live) -> None:
+        """The consumer has made what it claimed, or batches turned out dear: then threads may have the others."""
+        shop = self._shop
+        with shop.lock:
+            if shop.closed:
+                raise _ended()
+            if self._claim_at < self._claim_to:
+                if live.begun != self._claim_to:
+                    return
+                live.begun = self._claim_at
+            self._claim = None
+            shop.finish(live, self._claim_at - self._claim_from)
+            shop.moved_on()
+
+    def go_on(self) -> Course | None:
+        """Take over the next epoch, once this one is delivered: its course, of which batches may be ready already.
+
+        None: it is not over, or something went wrong ahead; then close this source and begin anew.
+        """
+        return self._shop.go_on()
 
     def close(self) -> None:
         """End the threads and wait for them; one inside Arrow or a transform ends when that call returns."""
         if self.abandon():
-            until = time.monotonic() + _JOIN_SECONDS
-            for thread in self._threads:
-                if thread is not threading.current_thread():
-                    thread.join(max(0.0, until - time.monotonic()))
-            self._counters.threads = sum(thread.is_alive() for thread in self._threads)
+            self.join(time.monotonic() + JOIN_SECONDS)
+
+    def join(self, until: float) -> None:
+        """Wait for the threads, once told to end, until that moment (monotonic seconds)."""
+        alive = self._crew.join(until)
+        if alive:
+            self._counters.threads = alive
 
     def abandon(self) -> bool:
         """Tell the threads to end; False if they had been told before."""
-        with self._lock:
-            first = not self._closed
-            self._closed = True
-            self._for_threads.notify_all()
-            self._for_consumer.notify_all()
-            self._backlog.clear()
-            self._ready.clear()
+        with self._shop.lock:
+            first = self._shop.close()
+            self._claim = None
             if first:  # ended before, the counters are another iterator's by now
                 self._counters.ready = self._counters.held_bytes = self._counters.threads = 0
         return first
 
     # ---- the threads' side
 
-    def _work(self) -> None:
+    def _work(self, place: int) -> None:
         while True:
-            task, idle_since = self._wait_for_task()
+            task, idle_since = self._wait_for_task(place)
             if task is None:
                 return
-            self._run(task, idle_since)
+            self._shop.run(task, idle_since)
             del task  # it holds a stretch, and so its blocks
 
-    def _run(self, task: Task, idle_since: int) -> None:
-        try:
-            task(idle_since)
-        except _AtBatch as failure:
-            with self._lock:
-                if self._error is None or failure.batch < self._error[0]:
-                    self._error = (failure.batch, failure.error)
-                self._for_consumer.notify()
-
-    def _wait_for_task(self) -> tuple[Task | None, int]:
+    def _wait_for_task(self, place: int) -> tuple[Task | None, int]:
+        shop = self._shop
         recorder = events.active()
         since = 0 if recorder is None else time.perf_counter_ns()
         blocked = -1
-        with self._lock:
-            while not self._closed:
-                task = self._choose()
+        with shop.lock:
+            while not shop.closed and place < self._crew.wanted:
+                task = shop.choose()
                 if task is not None:
                     break
                 if recorder is not None and blocked < 0:
-                    blocked = self._waits_for_room()
-                self._for_threads.wait()
+                    blocked = shop.waits_for_room()
+                shop.for_threads.wait()
             else:
+                self._crew.left(place)
                 return None, 0
         if recorder is not None and blocked >= 0:
             # Downstream was full: the time until there was room is backpressure, not want of input.
             now = time.perf_counter_ns()
-            item = self._first_batch_item + blocked
-            recorder.ring().write(recorder.stage("queue"), item, since, since, now, now)
+            recorder.ring().write(recorder.stage("queue"), blocked, since, since, now, now)
             since = now
         return task, since
 
-    def _waits_for_room(self) -> int:
-        """The batch that could be begun were there room for it, or -1."""
-        for live in self._backlog.live:
-            if live.prepared is not None and live.begun < len(live.stretch):
-                return live.stretch.first + live.begun
-            if live.prepared is None:
-                break
-        return -1
 
-    def _choose(self) -> Task | None:
-        """The most downstream thing that may be done ahead, marked as begun. Called inside the lock."""
-        limit = self._error[0] if self._error is not None else self._end
-        for place, live in enumerate(self._backlog.live):
-            first = live.stretch.first
-            if first >= limit:
-                break
-            if live.prepared is not None:
-                if live.begun == len(live.stretch):
-                    continue
-                if first + live.begun < limit and self._has_room(first + live.begun):
-                    return functools.partial(self._assemble, live, live.begin())
-                break
-            prepare = self._choose_prepare(live) if place <= 1 else None
-            if prepare is not None:
-                return prepare
-            break
-        if self._error is not None:
-            return None
-        if self._backlog.reads:
-            if self._counters.held_bytes + self._backlog.reads[0][2] <= self._budget:
-                return self._choose_read()
-            return None
-        return self._choose_plan() if len(self._backlog.live) < _PLANNED else None
-
-    def _cause(self, live: Live) -> int:
-        return -1 if live.cause < 0 else self._first_item + live.cause
-
-    def _has_room(self, batch: int) -> bool:
-        return (
-            not self._cheap
-            and batch < self._delivered + self._prefetch
-            and self._counters.held_bytes + self._batch_bytes <= self._budget
-        )
-
-    def _choose_read(self) -> Task:
-        return functools.partial(self._decode, self._backlog.begin_read())
-
-    def _choose_prepare(self, live: Live) -> Task | None:
-        if live.missing or live.preparing:
-            return None
-        live.preparing = True
-        return functools.partial(self._prepare, live)
-
-    def _choose_plan(self) -> Task | None:
-        if self._planning or self._planned_all:
-            return None
-        self._planning = True
-        return self._plan
-
-    def _plan(self, _since: int) -> None:
-        try:
-            stretch = self._schedule.next()
-        except BaseException as error:
-            raise _AtBatch(self._delivered, error) from None
-        with self._lock:
-            self._planning = False
-            if self._closed:
-                return
-            if stretch is None:
-                self._planned_all = True
-                self._end = min(self._end, self._schedule.at)
-            else:
-                self._backlog.admit(stretch)
-            self._for_threads.notify_all()
-            self._for_consumer.notify()
-
-    def _decode(self, read: Read, since: int) -> None:
-        ordinal, number, _ = read
-        try:
-            block = self._stages.load(number, self._first_item + ordinal, since)
-        except BaseException as error:
-            with self._lock:
-                batch = self._backlog.first_batch_waiting(ordinal, self._delivered)
-            raise _AtBatch(batch, error) from None
-        with self._lock:
-            if not self._closed and self._backlog.arrived(read, block):
-                self._for_threads.notify()
-                self._for_consumer.notify()
-
-    def _prepare(self, live: Live, since: int) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            blocks = self._backlog.blocks_of(live)
-        try:
-            prepared = self._stages.prepare(live.stretch, blocks, self._cause(live), since)
-        except BaseException as error:
-            raise _AtBatch(live.stretch.first, error) from None
-        with self._lock:
-            live.prepared = prepared
-            self._for_threads.notify_all()
-            self._for_consumer.notify()
-
-    def _assemble(self, live: Live, at: int, since: int) -> None:
-        try:
-            batch, size, took = self._make(live, at, since)
-        except BaseException as error:
-            raise _AtBatch(live.stretch.first + at, error) from None
-        with self._lock:
-            if self._closed:
-                return
-            self._ready[live.stretch.first + at] = (batch, size)
-            self._counters.ready += 1
-            self._counters.hold(size)
-            self._finish(live, size, took)
-            self._for_consumer.notify()
-
-    def _make(self, live: Live, at: int, since: int) -> tuple[Any, int, int]:
-        """A batch, its bytes, and how long it took (ns)."""
-        prepared = live.prepared
-        assert prepared is not None
-        began = time.perf_counter_ns()
-        batch, size = self._stages.assemble(prepared, at, self._cause(live), since)
-        return batch, size, time.perf_counter_ns() - began
-
-    def _finish(self, live: Live, size: int, took: int) -> None:
-        self._batch_bytes = size
-        self._took.append(took)
-        self._cheap = sorted(self._took)[len(self._took) // 4] < _CHEAP_NS
-        if self._backlog.finish(live):
-            self._for_threads.notify_all()
+def _ended() -> ClosedError:
+    return ClosedError("this iterator was closed", fix="iterate over the loader again")
 
 
 @final
@@ -367,11 +285,3 @@ class _Taken:
 
     def __init__(self, batch: Any) -> None:
         self.batch = batch
-
-
-@final
-class _AtBatch(Exception):  # noqa: N818  (not an error of its own: it carries one to the batch it strikes)
-    def __init__(self, batch: int, error: BaseException) -> None:
-        super().__init__()
-        self.batch = batch
-        self.error = error

@@ -1,6 +1,6 @@
 """No threads: the consumer does everything itself, when it asks for a batch.
 
-What enters: a schedule and the stages. What leaves: batches, in order. Invariant: never more blocks in memory than the
+What enters: the course of an epoch. What leaves: its batches, in order. Invariant: never more blocks in memory than the
 windows of the batch at hand need. Where batches are cheap (packed tokens from a warm page cache) this is the fastest
 way: handing a batch from one thread to another costs more than making it.
 """
@@ -14,26 +14,22 @@ from datapipe.loader.source import BatchSource
 
 if TYPE_CHECKING:
     from datapipe.loader.block import Block
+    from datapipe.loader.course import Course
     from datapipe.loader.filled import FilledBins
     from datapipe.loader.gather import Prepared
     from datapipe.loader.schedule import Schedule, Window
     from datapipe.loader.source import Counters
-    from datapipe.loader.stages import Stages
 
 
 @final
 class InlineSource(BatchSource):
-    """Batches made on the calling thread.
+    """Batches made on the calling thread."""
 
-    Args:
-        first_item: number of the first block in the spans.
-    """
-
-    def __init__(self, schedule: Schedule, stages: Stages, counters: Counters, first_item: int) -> None:
-        self._schedule: Schedule | None = schedule
-        self._stages = stages
+    def __init__(self, course: Course, counters: Counters) -> None:
+        self._schedule: Schedule | None = course.schedule
+        self._stages = course.stages
         self._counters = counters
-        self._item = first_item
+        self._item = course.first_item
         self._blocks: dict[int, Block] = {}
         self._windows: dict[Window, list[int]] = {}
         self._drops: list[Window] = []

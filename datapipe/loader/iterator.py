@@ -1,7 +1,8 @@
 """One epoch in progress: what `iter(loader)` returns.
 
 What enters: a source of batches. What leaves: the batches, counted as they are delivered. Invariant: whichever way it
-ends (exhausted, closed, an error, dropped and collected) its threads end and its blocks are let go.
+ends (exhausted, closed, an error, dropped and collected) its threads end and its blocks are let go, unless the epoch
+was delivered and the loader is there to go on with the next.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from datapipe.errors import LoaderError
+from datapipe.loader.source import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from datapipe.device.transfer import Feeder
     from datapipe.loader.source import BatchSource, Counters
+    from datapipe.loader.supply import Supply
 
 
 @final
@@ -40,6 +43,7 @@ class EpochIterator:
 
     Args:
         feeder: moves batches to a device, or None: they are delivered as the source makes them.
+        supply: keeps the source between two epochs.
         over: whether the epoch is over after so many batches, so that one that ends early is told from one that is.
     """
 
@@ -50,9 +54,11 @@ class EpochIterator:
         counters: Counters,
         feeder: Feeder | None,
         *,
+        supply: Supply,
         over: Callable[[int], bool],
     ) -> None:
         self._counters = counters
+        self._supply = supply
         self._is_over = over
         self._over = False
         self._follow(source, progress, feeder)
@@ -64,7 +70,7 @@ class EpochIterator:
         self._closed = False
         self._next = source.next if feeder is None else feeder.__next__
         # The threads know the source and not this object: dropping it ends them.
-        weakref.finalize(self, source.abandon)
+        self._dropped = weakref.finalize(self, self._supply.put_away, source)
 
     @property
     def ended(self) -> bool:
@@ -93,9 +99,10 @@ class EpochIterator:
         except StopIteration as error:
             delivered = self._progress.position
             self._over = self._is_over(delivered)
-            self.close()
             if self._over:
+                self.release()
                 raise
+            self.close()
             raise LoaderError(
                 f"the epoch ended after {delivered} batches, and has more",
                 expected="every batch, or an error that says why not",
@@ -109,9 +116,26 @@ class EpochIterator:
         self._counters.batches += 1
         return batch
 
+    def release(self) -> None:
+        """End it. Its source goes on to the next epoch where this one was delivered, else it is closed."""
+        if self._closed:
+            return
+        source = self._source
+        if not source.is_over:
+            self.close()
+            return
+        self._closed = True
+        self._dropped.detach()
+        if self._feeder is not None:
+            self._feeder.close()
+        self._supply.put_away(source)
+        self._source = ENDED
+        self._next = ENDED.next
+
     def close(self) -> None:
         """End it, and its threads."""
         self._closed = True
+        self._dropped.detach()
         if self._feeder is not None:
             self._feeder.close()
         self._source.close()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,42 @@ class BatchSource(abc.ABC):
     def abandon(self) -> bool:
         """Begin to end it without waiting: what the garbage collector calls. False if it had been ended before."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its epoch was delivered and it can go on to the next."""
+        return False
+
+
+@final
+class _Ended(BatchSource):
+    """What an iterator holds that gave its source back."""
+
+    def next(self) -> Any:
+        raise ClosedError("this iterator was closed", fix="iterate over the loader again")
+
+    def close(self) -> None:
+        pass
+
+    def abandon(self) -> bool:
+        return False
+
+
+ENDED: Final = _Ended()
+
+
+@final
+class Borrowed:
+    """A source's batches for somebody who closes what it reads from: the source lives on."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._next = source.next
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self._next()
+
 
 @final
 @dataclass(kw_only=True)
@@ -48,6 +86,7 @@ class Counters:
     Attributes:
         batches: delivered. blocks: fetched and decoded. decoded_bytes: of those blocks.
         held_bytes: blocks and finished batches in memory now; peak_bytes: at most so far.
+            Between two epochs: what was read ahead for the next.
         ready: finished batches that wait for the consumer. threads: of the loader, alive.
         waits: how often the consumer asked for a batch that was not ready (never, inline).
     """

@@ -41,16 +41,19 @@ class Standing:
         self._walk: tuple[int, EpochSequence] | None = None
         self._cursor: Ints | None = None
 
-    def begin(self) -> EpochSequence:
-        """The epoch to walk from `progress.position` on: the next one, if one was begun and no state loaded since."""
+    def begin(self) -> Progress:
+        """Where the next iteration begins: at the next epoch, if one was begun and no state loaded since."""
         progress = self.progress
         if progress.position and not progress.resumed:
             progress.epoch, progress.position = progress.epoch + 1, 0
         if not progress.position:
             self._cursor = None
-        walk = self.order.epoch(progress.epoch, self._cursor)
-        self._walk = progress.epoch, walk
-        return walk
+        self._walk = None
+        return progress
+
+    def follow(self, walk: EpochSequence) -> None:
+        """Take over a walk of this epoch that was begun elsewhere."""
+        self._walk = self.progress.epoch, walk
 
     def walk(self) -> EpochSequence:
         """The epoch in progress, from where it was begun."""

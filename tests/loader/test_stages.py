@@ -7,8 +7,8 @@ import pytest
 
 from datapipe import events
 from datapipe.loader import DataLoader
-from datapipe.loader import executor as executor_module
 from datapipe.loader import stages as stages_module
+from datapipe.loader import workshop as workshop_module
 
 
 def spans_of(recorder):
@@ -23,7 +23,7 @@ def spans_of(recorder):
 @pytest.mark.parametrize("cheap", [True, False])
 def test_each_block_and_each_batch_leave_their_spans(memory, monkeypatch, prefetch, cheap):
     """Items: the block's place in read order up to decode, the batch's number from there on, counted over epochs."""
-    monkeypatch.setattr(executor_module, "_CHEAP_NS", 1 << 60 if cheap else 0)
+    monkeypatch.setattr(workshop_module, "CHEAP_NS", 1 << 60 if cheap else 0)
     loader = DataLoader(
         memory([10] * 6), 4, collate="numpy", prefetch=prefetch, num_threads=2, transform=lambda b: b, lanes=2, window=1
     )
@@ -57,13 +57,14 @@ def test_a_gather_names_the_block_that_let_it_begin(memory):
 
 def test_waiting_for_room_is_recorded_as_backpressure(memory, monkeypatch):
     """Threads that could go on but for the prefetch limit leave a `queue` span for the batch they then begin."""
-    monkeypatch.setattr(executor_module, "_CHEAP_NS", 0)
+    monkeypatch.setattr(workshop_module, "CHEAP_NS", 0)
     loader = DataLoader(memory([40]), 4, collate="numpy", prefetch=1, num_threads=1)
     with events.recording(events.Recorder()) as recorder:
         iterator = iter(loader)
-        next(iterator)
-        while not loader.stats()["ready"]:
-            pass
+        for _ in range(3):
+            next(iterator)
+            while not loader.stats()["ready"]:  # the thread waits for room, is given it, and makes this one
+                pass
         list(iterator)
     queue = spans_of(recorder).get("queue", np.empty(0))
     assert len(queue)
