@@ -75,7 +75,7 @@ class FilledBins:
             f"row {int(stretch.row[at])} of row group {int(stretch.blocks[stretch.slot[at]])} has {int(found[at])}"
             f" values in column {column.name!r}",
             expected=f"{int(self._bins.whole[at])}, the length it was packed by",
-            fix="make the column of lengths anew, name another (Pack(length=...)), or pack other columns",
+            fix=f"make the column of lengths anew, or Pack(length={self._columns[0].name!r}): the lists' own lengths",
         )
 
     def batch(self, at: int, pool: BufferPool, ids: npt.DTypeLike = np.int64) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _KEPT_BYTES: Final = 64 << 20
 """Lengths remembered: a window is counted first and arranged later; 16 million rows."""
 READ_THREADS: Final = 8
 """A narrow column of a row group is a few kB: its reads wait for the disk or the network, and are done side by side."""
+TOKEN_COLUMNS: Final = ("tokens", "input_ids")
 NARROW: Final = "n_tokens"
 """The column that the step `tokenize` writes."""
 
@@ -55,6 +56,13 @@ def measured_column(dataset: Dataset, wanted: str | None, defaults: tuple[str, .
     chosen = [name for name in defaults if name in found] or (found if len(found) == 1 else [])
     if chosen:
         return str(chosen[0])
+    packed = [field.name for field in schema if field.name in defaults and pt.is_fixed_size_list(field.type)]
+    if packed:
+        raise ConfigError(
+            f"the rows of column {packed[0]!r} are of one length ({schema.field(packed[0]).type})",
+            expected="lists of any length",
+            fix="they are packed already: leave pack and bucket out",
+        )
     raise ConfigError(
         f"which column is measured? There are {', '.join(schema.names)}",
         expected=f"a column of lists named {' or '.join(defaults)}",
@@ -79,8 +87,9 @@ class Lengths:
     """Lengths of a dataset's rows, block by block; threads share it.
 
     Args:
-        column: the column measured. length: a column of integers that holds its lengths; None: one named n_tokens,
-            n_<column> or <column>_length if there is one, else the column's own offsets.
+        column: the column measured. length: a column of integers that holds its lengths, or `column` itself: by its
+            own offsets. None: one named n_<column> or <column>_length (of tokens and input_ids also n_tokens) if there
+            is one, else its own offsets.
 
     Attributes:
         source: the column that is read.
@@ -92,9 +101,11 @@ class Lengths:
     def __init__(self, dataset: Dataset, column: str, length: str | None = None) -> None:
         schema = dataset.whole_schema
         whole = [field.name for field in schema if pt.is_integer(value_type(field.type))]
-        if length is not None and length not in whole:
-            raise ConfigError(f"length={length!r}", expected="a column of integers: " + (", ".join(whole) or "none"))
-        names = (NARROW, f"n_{column}", f"{column}_length")
+        if length is not None and length not in {column, *whole}:
+            raise ConfigError(
+                f"length={length!r}", expected=f"{column!r} itself, or a column of integers: " + ", ".join(whole)
+            )
+        names = (f"n_{column}", f"{column}_length", *((NARROW,) if column in TOKEN_COLUMNS else ()))
         self.source = length or next((name for name in names if name in whole), column)
         self._data = dataset.select([self.source])
         self._lock = threading.Lock()

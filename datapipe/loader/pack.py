@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-TOKEN_COLUMNS: Final = ("tokens", "input_ids")
 LONGEST: Final = 1 << 24
 """Tokens of a row at most: best fit keeps a stack per length."""
 
@@ -41,7 +40,8 @@ class Pack:
         seq_len: tokens in a row.
         columns: the columns packed, lists of numbers. The first one's lengths are planned with; the others (labels, a
             loss mask) must have as many values in every row. None: `tokens`, else `input_ids`, else the only list.
-        length: a column that holds the lengths; None: `n_tokens` if there is one, see `datapipe.loader.lengths`.
+        length: a column that holds the lengths, or the packed column itself: its own. None: `n_tokens` if there is one,
+            see `datapipe.loader.lengths`.
         long: what becomes of a document of more than seq_len tokens: "split" into full rows and a rest, or "truncate".
         pad: what padding holds: a number, or column → number (0 for those not named).
         cu_seqlens: also give `cu_seqlens`, int32[n + 1], where each of the batch's segments begins in the rows laid end

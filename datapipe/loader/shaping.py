@@ -14,9 +14,9 @@ from datapipe.errors import ConfigError
 from datapipe.loader.bucket import Bucket, TokenBatches
 from datapipe.loader.filled import CU_SEQLENS, MAX_SEQLEN
 from datapipe.loader.graded import GradedOrder
-from datapipe.loader.lengths import Lengths, measured_column
+from datapipe.loader.lengths import TOKEN_COLUMNS, Lengths, measured_column
 from datapipe.loader.order import Order
-from datapipe.loader.pack import TOKEN_COLUMNS, Pack, PackShape
+from datapipe.loader.pack import Pack, PackShape
 from datapipe.loader.packed import POSITIONS, SEGMENTS
 from datapipe.loader.padding import Padding
 from datapipe.loader.stages import MASK

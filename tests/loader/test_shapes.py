@@ -280,7 +280,7 @@ def test_a_batch_transform_knows_the_documents_of_a_bin(of_tables):
         ({"bucket": [1, 2]}, "bucket="),
         ({"pack": Pack(8), "bucket": Bucket([4])}, "pack and bucket together"),
         ({"pack": Pack(8, columns="row")}, "lists of numbers"),
-        ({"pack": Pack(8, length="tokens")}, "length='tokens'"),
+        ({"pack": Pack(8, length="text")}, "length='text'"),
         ({"bucket": Bucket([4], column="row")}, "column='row'"),
         ({"pack": Pack(8), "transform": TableTransform()}, "pack with Arrow tables"),
     ],
@@ -342,3 +342,26 @@ def test_a_long_document_is_cut_and_a_token_batch_holds_one_too_long_alone(of_ta
     assert of_rows(cut) == {0: list(range(8)), 1: [0, 1]}
     sizes = [b["tokens"].shape for b in loader(data, 4, bucket=Bucket(max_tokens=10))]
     assert sorted(sizes) == [(1, 2), (1, 20)]
+
+
+def test_lengths_that_are_wrong_are_told_and_the_lists_own_can_be_asked_for(of_tables):
+    """A column n_tokens that counts a token more than there are: named, with what to write instead."""
+    data = dataset(of_tables, [[3, 4]])
+    wrong = of_tables(data.tables[0].set_column(2, "n_tokens", pa.array([4, 4], pa.int32())))
+    with pytest.raises(LoaderError, match="has 3 values in column 'tokens'") as caught:
+        list(loader(wrong, 1, pack=Pack(8)))
+    assert "Pack(length='tokens')" in str(caught.value)
+    assert len(list(loader(wrong, 1, pack=Pack(8, length="tokens")))) == 1
+
+
+def test_rows_of_one_length_are_not_packed_again(memory):
+    with pytest.raises(ConfigError, match="packed already"):
+        loader(memory([4], rich=True), 1, pack=Pack(8))
+
+
+def test_n_tokens_is_no_measure_of_other_columns(of_tables):
+    """Text is measured by its bytes, though a column n_tokens stands beside it."""
+    text = ["x" * n for n in (9, 1, 9, 1)]
+    data = of_tables(pa.table({"text": text, "n_tokens": [1, 9, 1, 9]}))
+    batches = [b["text"] for b in loader(data, 2, bucket=Bucket([5]), shuffle=False)]
+    assert batches == [["x"] * 2, ["x" * 9] * 2]
