@@ -160,11 +160,13 @@ def plan(
 
 
 def _bucket(boundaries: str | None, max_tokens: int | None) -> Bucket | None:
+    from datapipe.errors import ConfigError
     from datapipe.loader import Bucket
 
     if boundaries is None:
         return None if max_tokens is None else Bucket(max_tokens=max_tokens)
     try:
-        return Bucket([int(each) for each in boundaries.split(",")], max_tokens)
+        lengths = [int(each) for each in boundaries.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"--bucket {boundaries}: boundaries are whole numbers, such as 128,512") from None
+        raise ConfigError(f"--bucket {boundaries}", expected="whole numbers, such as 128,512") from None
+    return Bucket(lengths, max_tokens)

@@ -2,6 +2,8 @@
 
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -43,3 +45,16 @@ def test_plan_reads_no_row(datapipe, small, tmp_path, extra):
     assert ran.code == 0, ran.err
     assert ran.json["steps_per_rank"] > 0
     assert datapipe("plan", folder, "--batch-size", "4", *extra).out.strip()
+
+
+@pytest.mark.parametrize("shape", [["--pack", "64"], ["--bucket", "20,40"], ["--max-tokens", "256"]])
+def test_plan_of_documents_tells_their_padding(datapipe, tmp_path, shape):
+    """Packed or bucketed: steps and padding, from lengths; boundaries that are none are wrong usage."""
+    tokens = pa.array([list(range(1 + i % 60)) for i in range(400)], pa.list_(pa.int32()))
+    pq.write_table(pa.table({"tokens": tokens}), tmp_path / "a.parquet", row_group_size=50)
+    facts = datapipe("plan", tmp_path, *shape, "--batch-size", "4", "--json").json
+    assert facts["steps_per_rank"] > 0
+    assert 0 <= facts["padding"] < 0.6
+    assert "padding" in datapipe("plan", tmp_path, *shape).out
+    assert datapipe("plan", tmp_path, "--bucket", "short,long").code == 2
+    assert datapipe("plan", tmp_path, "--bucket", "20", "--max-tokens", "5").code == 2
