@@ -44,6 +44,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, StorageError | ConfigError):
         return False
+    if any(kind.__name__ in _TRANSIENT_CLASS for kind in type(error).__mro__):
+        return True  # before any status: aiohttp calls a body that ends early a 400, beneath
     if (status := _status(error)) is not None:
         return status in _TRANSIENT_STATUS
     if _is_access(error) or _is_not_found(error):

@@ -163,3 +163,108 @@ def web():
     server = WebServer()
     yield server
     server.close()
+
+
+class FaultyProxy:
+    """Stands before another server and spoils ranged reads as told; everything else it passes on.
+
+    Each GET with a Range takes the next of `faults`: a callable that gets (handler, status, headers, body) and answers
+    itself, or None to pass on. `ranges` records what was asked for, `most` how many were in hand at once.
+    """
+
+    def __init__(self, upstream):
+        import http.client
+
+        self.faults = []
+        self.ranges = []
+        self.most = 0
+        self.always = None
+        proxy = self
+        here = urllib.parse.urlsplit(upstream).netloc
+        lock = threading.Lock()
+        inside = [0]
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args):
+                pass
+
+            def pass_on(self):
+                length = int(self.headers.get("Content-Length") or 0)
+                data = self.rfile.read(length) if length else None
+                connection = http.client.HTTPConnection(here)
+                connection.request(self.command, self.path, data, dict(self.headers))
+                response = connection.getresponse()
+                body = response.read()
+                connection.close()
+                drop = ("content-length", "transfer-encoding", "connection")
+                headers = [(k, v) for k, v in response.getheaders() if k.lower() not in drop]
+                if self.command == "HEAD":
+                    headers.append(("Content-Length", response.getheader("Content-Length") or "0"))
+                spoil = None
+                if self.command == "GET" and self.headers.get("Range"):
+                    with lock:
+                        proxy.ranges.append((self.path, self.headers["Range"]))
+                        spoil = proxy.faults.pop(0) if proxy.faults else proxy.always
+                        inside[0] += 1
+                        proxy.most = max(proxy.most, inside[0])
+                try:
+                    (spoil or answer)(self, response.status, headers, body)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+                finally:
+                    if self.command == "GET" and self.headers.get("Range"):
+                        with lock:
+                            inside[0] -= 1
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.answer = answer
+        self.never = self._server.never = threading.Event()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def answer(handler, status, headers, body, *, keep=None, pace=None):
+    """The real answer; `keep` of its bytes only, or in pieces, with `pace` called before each."""
+    handler.send_response(status)
+    for name, value in headers:
+        handler.send_header(name, value)
+    if handler.command != "HEAD":
+        handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    if handler.command == "HEAD":
+        return
+    if pace is not None:
+        for i in range(len(body)):
+            pace()
+            handler.wfile.write(body[i : i + 1])
+            handler.wfile.flush()
+    else:
+        handler.wfile.write(body if keep is None else body[:keep])
+    if keep is not None:
+        handler.wfile.flush()
+        handler.close_connection = True
+
+
+@pytest.fixture
+def proxied():
+    """Puts a faulty proxy before a server."""
+    made = []
+
+    def before(url):
+        made.append(FaultyProxy(url))
+        return made[-1]
+
+    yield before
+    for proxy in made:
+        proxy.close()
