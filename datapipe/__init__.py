@@ -4,6 +4,7 @@ The public names, imported on first use, so that `import datapipe` pulls in no t
 
     open_dataset     a folder or URL of Parquet/Arrow shards → Dataset
     DataLoader       Dataset → batches: global order as a pure function, exact resume
+    Cache            what was fetched, kept on a local disk for every process of the node
     Pack, Bucket     documents → rows of one length; batches of near lengths
     preprocess       raw inputs → a sharded dataset, every row accounted for
     profile          where a training step's time goes, with any loader
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from datapipe.loader import Bucket, DataLoader, Pack
     from datapipe.preprocess import RunSummary, preprocess
     from datapipe.profiling import Profile, profile
+    from datapipe.storage.cache import Cache
 
 __version__ = "0.1.0"
 
 _HOME: Final = {
     "Bucket": "datapipe.loader",
+    "Cache": "datapipe.storage.cache",
     "DataLoader": "datapipe.loader",
     "DatapipeError": "datapipe.errors",
     "Dataset": "datapipe.dataset",
@@ -38,6 +41,7 @@ _HOME: Final = {
 
 __all__ = [
     "Bucket",
+    "Cache",
     "DataLoader",
     "DatapipeError",
     "Dataset",

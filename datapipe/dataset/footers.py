@@ -98,6 +98,12 @@ class Footers:
 
         return self._remembered(("mapped", shard), open_)
 
+    def forget(self, shard: int) -> None:
+        """Read a shard's footer anew when it is next needed."""
+        with self._lock:
+            for key in [key for key in self._held if key[1] == shard]:
+                self._bytes -= self._held.pop(key)[1]
+
     def _remembered(self, key: tuple[str, int], read: Callable[[], tuple[Held, int]]) -> Held:
         with self._lock:
             found = self._held.get(key)

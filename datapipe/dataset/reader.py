@@ -21,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from datapipe.dataset.cached import RowGroupEntries, as_cache
+from datapipe.dataset.cached_store import CachedStore, versions_of_entries, versions_of_manifest
 from datapipe.dataset.fetch import Fetched, Shards
 from datapipe.dataset.filters import Filter, Filters, read_filter, text_of
 from datapipe.dataset.footers import Footers
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.storage import Entry, Store
+    from datapipe.storage.cache import Cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,9 @@ class Dataset:
         self._whole_schema = schema
         self._whole = index
         self._filters = filters
-        self._shards = Shards(footers or Footers(store, index.paths, index.formats), columns)
+        footers = footers or Footers(store, index.paths, index.formats)
+        entries = RowGroupEntries(store, footers) if isinstance(store, CachedStore) else None
+        self._shards = Shards(footers, columns, entries)
         self._selected: tuple[Selection, DatasetIndex] | None = None
         self._lock = threading.Lock()
 
@@ -187,7 +192,15 @@ class Dataset:
             return None
         index = index_of_manifest(manifest)
         columns = _check_columns(manifest.schema, self.columns)
-        return Dataset(self.store, index, manifest.schema, manifest.fingerprint, manifest, columns, self._filters)
+        store = self.store
+        if isinstance(store, CachedStore):
+            store = store.with_versions(versions_of_manifest(manifest))
+        return Dataset(store, index, manifest.schema, manifest.fingerprint, manifest, columns, self._filters)
+
+    @property
+    def cache(self) -> Cache | None:
+        """Where its row groups are kept, if anywhere."""
+        return self.store.cache if isinstance(self.store, CachedStore) else None
 
     @property
     def whole_schema(self) -> pa.Schema:
@@ -200,6 +213,8 @@ class Dataset:
         Raises:
             SchemaError: a column does not exist. ConfigError: none, or one twice.
         """
+        if self.filter is not None:
+            self._selection()  # found once, and shared
         other = copy.copy(self)
         other.columns = tuple(_check_columns(self._whole_schema, columns))
         other.schema = pa.schema([self._whole_schema.field(name) for name in columns], metadata=self.schema.metadata)
@@ -242,6 +257,7 @@ def open_dataset(
     filters: Filters = None,
     snapshot: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    cache: Cache | str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """Open a dataset made by datapipe, or any folder (or one file) of Parquet or Arrow IPC files.
 
@@ -254,6 +270,7 @@ def open_dataset(
             that statistics rule out (or in) are not read for it. A filtered dataset has a name of its own.
         snapshot: which state of a dataset that deliveries are appended to, from 0; None means the newest.
         storage_options: what the store needs (credentials, endpoint); never written anywhere.
+        cache: a `datapipe.Cache`, or its folder: what is read is kept there, and read from there the next time.
 
     Raises:
         NotFoundError, AccessError: the place cannot be read.
@@ -263,6 +280,7 @@ def open_dataset(
         SchemaError: a column asked for does not exist, files differ in schema, or the filter compares what cannot be.
         ConfigError: `columns` or `filters` is wrong.
     """
+    kept = as_cache(cache)
     store, entries = _locate(os.fspath(url), storage_options)
     if entries is None:
         info = store.info(MANIFEST_NAME)
@@ -271,13 +289,20 @@ def open_dataset(
         manifest = read_snapshot(store, snapshot)
         index, schema, fingerprint = index_of_manifest(manifest), manifest.schema, manifest.fingerprint
         footers = None
+        if kept is not None:
+            store = CachedStore(store, kept, versions_of_manifest(manifest), all_ranges=kept.content == "raw")
     else:
         if snapshot is not None:
             raise DatasetError(
                 f"{store.url} has no snapshots", expected="a dataset with a manifest", fix="leave it out"
             )
         manifest = None
+        if kept is not None:
+            # What the index is made from is kept too: opening the folder again only lists it.
+            store = CachedStore(store, kept, versions_of_entries(entries), all_ranges=store.is_remote)
         index, schema, fingerprint, footers = index_of_folder(store, entries)
+        if isinstance(store, CachedStore):
+            store.all_ranges = store.cache.content == "raw"
     wanted = _check_columns(schema, columns)
     return Dataset(store, index, schema, fingerprint, manifest, wanted, filters, footers=footers)
 

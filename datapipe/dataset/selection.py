@@ -88,6 +88,7 @@ class SelectedFetched:
         self._selection = selection
         self._block = block
         self.nbytes = fetched.nbytes
+        self.flag = fetched.flag
 
     def decode(self) -> pa.Table:
         """The rows that pass, each column one chunk."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 
+from datapipe.dataset.cached import cache_counts
 from datapipe.device import BufferPool
 from datapipe.errors import ClosedError, ConfigError, StateError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, whole_number
@@ -381,10 +382,12 @@ class DataLoader:
         """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run.
 
         `tuning`: what `autotune` did. `frozen` in it are arguments: `DataLoader(ds, 32, **frozen)` keeps its numbers.
+        `cache`: see `datapipe.Cache.stats`, where the dataset has one.
         With `pack` or `bucket` also `tokens` of the batches made, and the `places` they stand in: the rest is padding.
         """
         progress, padding = self._standing.progress, self._shaping.padding
         counts = {**asdict(self._counters), "epoch": progress.epoch, "position": progress.position}
+        counts.update(cache_counts(self.dataset))
         counts["tuning"] = self._tuner.stats()
         return counts if padding is None else {**counts, "tokens": padding.tokens, "places": padding.places}
 

@@ -93,7 +93,7 @@ class Stages:
         span = None if recorder is None else _Span(recorder, idle_since)
         fetched = self._dataset.fetch(number)
         if span is not None:
-            span.end("fetch", item, nbytes=fetched.nbytes)
+            span.end("fetch", item, nbytes=fetched.nbytes, flags=getattr(fetched, "flag", 0))
         table = fetched.decode()
         try:
             block = Block(table, self._columns)
@@ -211,10 +211,10 @@ class _Span:
         self._start = time.perf_counter_ns()
         self._get = min(idle_since, self._start) or self._start
 
-    def end(self, stage: str, item: int, *, nbytes: int = 0, cause: int = -1) -> None:
+    def end(self, stage: str, item: int, *, nbytes: int = 0, cause: int = -1, flags: int = 0) -> None:
         now, cpu = time.perf_counter_ns(), time.thread_time_ns()
         self._ring.write(
-            self._recorder.stage(stage), item, self._get, self._start, now, now, nbytes, cpu - self._cpu, cause
+            self._recorder.stage(stage), item, self._get, self._start, now, now, nbytes, cpu - self._cpu, cause, flags
         )
         self._get = self._start = now
         self._cpu = cpu

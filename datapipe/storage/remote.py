@@ -23,7 +23,7 @@ from datapipe.errors import ConfigError, IntegrityError, NotFoundError, StorageE
 from datapipe.storage.masking import mask, mask_values, secrets_in
 from datapipe.storage.paths import checked_path, checked_prefix, scheme_of, split_query
 from datapipe.storage.range_reader import RangeReader
-from datapipe.storage.remote_entry import entry_of
+from datapipe.storage.remote_entry import entry_of, origin_of
 from datapipe.storage.remote_faults import is_transient
 from datapipe.storage.remote_reads import PARALLEL, ReadCounts, RemoteReads
 from datapipe.storage.remote_requests import ask_http, ask_other, ask_s3
@@ -73,6 +73,7 @@ class RemoteStore(Store):
         secrets = _user_part(url) + secrets_in(self._options)
         self._faults = RemoteFaults(secrets)
         self.url = mask_values(self._base + self._query, secrets)
+        self.origin = origin_of(self.url, self._options)
         if self._scheme in _BUCKETS and self._base.endswith("://"):
             raise ConfigError(f"{self.url!r} names no bucket", expected=f"{self._scheme}://bucket/prefix")
         self._lock = threading.Lock()

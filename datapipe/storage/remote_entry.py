@@ -19,6 +19,16 @@ _MARKS: Final = (
     "checksum", "Last-Modified", "LastModified", "last_modified", "mtime", "updated", "modified", "created",
 )  # fmt: skip
 
+_PLACES: Final = ("endpoint_url", "account_name", "account_host", "endpoint", "host", "port")
+
+
+def origin_of(url: str, options: Mapping[str, Any]) -> str:
+    """What tells a root from every other: without its query (a signature changes), with the server that was named."""
+    client = options.get("client_kwargs")
+    places = [options.get(name) for name in _PLACES]
+    places.append(client.get("endpoint_url") if isinstance(client, dict) else None)
+    return "|".join([url.partition("?")[0], *(str(place) for place in places if place)])
+
 
 def entry_of(path: str, info: Mapping[str, Any]) -> Entry | None:
     """The entry for fsspec's `info`; None if it lacks the size. Its etag is "" if nothing tells versions apart."""

@@ -7,6 +7,7 @@ Invariant: a read gives exactly the bytes asked for or raises; a put is seen who
 from __future__ import annotations
 
 import abc
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -33,7 +34,7 @@ Survey = tuple[list[Entry], list[tuple[str, str]]]
 """The objects that a listing gives, and (path, reason) of what it passes over."""
 
 
-Parts = list[bytes | bytearray]
+Parts = list[bytes | bytearray | memoryview]
 """The bytes of several ranges, in the order they were asked for."""
 
 
@@ -49,6 +50,11 @@ class Store(abc.ABC):
 
     is_remote: bool = False
     """Whether a read waits for somebody else: then several at a time are worth their threads."""
+
+    @functools.cached_property
+    def origin(self) -> str:
+        """What tells this root from every other, for what is kept of it: more than `url` where that is not enough."""
+        return self.url
 
     @property
     def gap(self) -> int:
