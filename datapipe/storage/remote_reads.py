@@ -15,6 +15,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.storage.cancelling import result_of
 from datapipe.storage.latencies import Latencies
 from datapipe.storage.remote_faults import is_transient
 from datapipe.storage.remote_requests import ShortError
@@ -87,7 +88,7 @@ class RemoteReads:
     def _wait(self, work: Any) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
+            return result_of(future)
         except BaseException:
             future.cancel()  # Ctrl-C, in the main thread
             raise
@@ -139,17 +140,20 @@ class RemoteReads:
         async with limit:
             start, end = span
             late = None if end is None else self._latencies.hedge_after(end - start)
-            first = self._send(where, span, pinned)
+            begun = asyncio.Event()
+            first = self._send(where, span, pinned, begun)
             if late is None:
                 return await first
             tasks = [_started(first)]
             try:
-                done, _ = await asyncio.wait(tasks, timeout=late)
+                done, _ = await asyncio.wait(tasks, timeout=late[0])
+                if not done and begun.is_set():
+                    done, _ = await asyncio.wait(tasks, timeout=late[1] - late[0])
                 if done or limit.locked() or not self._latencies.spend():
                     return await tasks[0]
                 self.counts.hedges += 1
                 async with limit:
-                    tasks.append(_started(self._send(where, span, pinned)))
+                    tasks.append(_started(self._send(where, span, pinned, asyncio.Event())))
                     return await self._first_of(tasks)
             finally:
                 for task in tasks:
@@ -166,9 +170,9 @@ class RemoteReads:
                     return task.result()
         return tasks[0].result()
 
-    async def _send(self, where: str, span: Span, pinned: Entry | None) -> Answer:
+    async def _send(self, where: str, span: Span, pinned: Entry | None, begun: asyncio.Event) -> Answer:
         self.counts.requests += 1
-        answer = await self._request(where, span, pinned)
+        answer = await self._request(where, span, pinned, begun)
         self._latencies.add(answer.size, answer.first_s, answer.whole_s)
         return answer
 

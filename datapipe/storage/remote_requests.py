@@ -1,8 +1,8 @@
 """One request for one byte range: how S3, HTTP and the rest are asked, and how a body is taken in.
 
-What enters: a file system of fsspec, a name, a range, the etag it must have. What leaves: an `Answer`, or the library's
-own exception. Invariants: an answer is as long as its range, of the version asked for where the service says which; a
-body that stops coming, or trickles, is a time-out and not a wait without end.
+What enters: a file system of fsspec, a name, a range, the version it must have, an event to set once it is answered.
+What leaves: an `Answer`, or the library's own exception. Invariants: an answer is as long as its range, of the version
+asked for where the service says which; a body that stops coming, or trickles, is a time-out and not a wait without end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datapipe.storage.store import Entry
 
     Span = tuple[int, int | None]
-    Request = Callable[[str, Span, Entry | None], Awaitable["Answer"]]
+    Request = Callable[[str, Span, Entry | None, asyncio.Event], Awaitable["Answer"]]
 
 FIRST_BYTE_S: Final = 20.0
 """S3 answers 0.99 of requests within tenths of a second; beyond this nobody is working on it."""
@@ -70,7 +70,7 @@ class Answer:
         return sum(map(len, self.chunks))
 
 
-async def ask_s3(fs: Any, where: str, span: Span, pinned: Entry | None) -> Answer:
+async def ask_s3(fs: Any, where: str, span: Span, pinned: Entry | None, begun: asyncio.Event) -> Answer:
     """GetObject, once (s3fs would try again by itself, as often as we do)."""
     began = time.monotonic()
     bucket, key, version = fs.split_path(where)
@@ -89,6 +89,7 @@ async def ask_s3(fs: Any, where: str, span: Span, pinned: Entry | None) -> Answe
         response = await client.get_object(**asked)
     body = response["Body"]
     first = time.monotonic()
+    begun.set()
     try:
         entry = entry_of(where, {"size": _total(response.get("ContentRange"), response), "ETag": response.get("ETag")})
         same_version(entry, pinned)
@@ -99,7 +100,7 @@ async def ask_s3(fs: Any, where: str, span: Span, pinned: Entry | None) -> Answe
     return Answer(chunks=chunks, entry=entry, first_s=first - began, whole_s=time.monotonic() - began)
 
 
-async def ask_http(fs: Any, where: str, span: Span, pinned: Entry | None) -> Answer:
+async def ask_http(fs: Any, where: str, span: Span, pinned: Entry | None, begun: asyncio.Event) -> Answer:
     """GET, with a Range; a server that ignores it sends everything, of which the range is kept."""
     began = time.monotonic()
     settings = dict(fs.kwargs)
@@ -111,6 +112,7 @@ async def ask_http(fs: Any, where: str, span: Span, pinned: Entry | None) -> Ans
         response = await session.get(fs.encode_url(where), headers=headers, **settings)
     async with response:
         first = time.monotonic()
+        begun.set()
         if response.status == 404:  # as fsspec says it
             raise FileNotFoundError(where)
         response.raise_for_status()
@@ -129,9 +131,9 @@ async def ask_http(fs: Any, where: str, span: Span, pinned: Entry | None) -> Ans
     return Answer(chunks=chunks, entry=entry, first_s=first - began, whole_s=time.monotonic() - began)
 
 
-async def ask_other(fs: Any, where: str, span: Span, pinned: Entry | None) -> Answer:
+async def ask_other(fs: Any, where: str, span: Span, pinned: Entry | None, begun: asyncio.Event) -> Answer:
     """Any other file system of fsspec: its own read of a range, which neither streams nor says a version."""
-    del pinned
+    del pinned, begun
     began = time.monotonic()
     start, end = span
     options: Mapping[str, Any] = {} if span == (0, None) else {"start": start, "end": end}
