@@ -8,6 +8,7 @@ since a thread that comes back from Arrow into an interpreter that is gone takes
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
 import weakref
@@ -83,3 +84,5 @@ def _end_all() -> None:
 
 
 atexit.register(_end_all)
+if hasattr(os, "register_at_fork"):  # a child has none of the threads, and perhaps a lock that one of them held
+    os.register_at_fork(after_in_child=_LIVE.clear)

@@ -71,6 +71,7 @@ class EpochIterator:
         self._next = source.next if feeder is None else feeder.__next__
         # The threads know the source and not this object: dropping it ends them.
         self._dropped = weakref.finalize(self, self._supply.put_away, source)
+        self._dropped.atexit = False  # see `crew`
 
     @property
     def ended(self) -> bool:

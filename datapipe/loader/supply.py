@@ -133,7 +133,7 @@ class Supply:
 
     def ends_with(self, loader: object) -> None:
         """Keep nothing for a loader that is gone."""
-        weakref.finalize(loader, _retire, weakref.ref(self))
+        weakref.finalize(loader, _retire, weakref.ref(self)).atexit = False  # see `crew`
 
 
 def _retire(reference: weakref.ref[Supply]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.loader.autotune_meter import Meter
 from datapipe.loader.backlog import Backlog, Live
 from datapipe.loader.course import UNKNOWN
+from datapipe.storage.cancelling import ReadScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,7 @@ class Workshop:
         self.error: tuple[int, BaseException] | None = None
         self.closed = False
         self.meter = Meter()
+        self._reads = ReadScope()
         self._planning = False
         self._planned_all = False
         self._follow_from = UNKNOWN
@@ -94,6 +96,7 @@ class Workshop:
         self.for_consumer.notify_all()
         self.backlog.clear()
         self.ready.clear()
+        self._reads.close()
         return first
 
     def moved_on(self) -> None:
@@ -126,7 +129,8 @@ class Workshop:
         began, cpu = time.perf_counter_ns(), time.thread_time_ns()
         failed: _AtBatch | None = None
         try:
-            task(idle_since)
+            with self._reads.entered():
+                task(idle_since)
         except _AtBatch as failure:
             failed = failure
         took, used = time.perf_counter_ns() - began, time.thread_time_ns() - cpu
