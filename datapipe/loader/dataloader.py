@@ -17,11 +17,11 @@ import numpy as np
 
 from datapipe.dataset.cached import cache_counts
 from datapipe.device import BufferPool
-from datapipe.errors import ClosedError, ConfigError, StateError
+from datapipe.errors import ClosedError, StateError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, whole_number
 from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
-from datapipe.loader.delivery import plan_delivery
+from datapipe.loader.delivery import open_engine, plan_delivery
 from datapipe.loader.geometry import choose_geometry
 from datapipe.loader.iterator import EpochIterator
 from datapipe.loader.shaping import Shaping
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from datapipe.dataset import Dataset
-    from datapipe.device.engine import CopyEngine
     from datapipe.device.transfer import Feeder
     from datapipe.loader.bucket import Bucket
     from datapipe.loader.pack import Pack
@@ -133,7 +132,7 @@ class DataLoader:
         self._shuffle = shuffle
         self._tail: Literal["drop", "pad", "partial"] = tail
         one_of("pin_memory", pin_memory, (True, False, "auto"))
-        self._engine = self._open_device(device, pin_memory)
+        self._engine = open_engine(device, pin_memory, arrays=self._collate is None or self._collate is dict)
         pinned = self._engine is not None and pin_memory is not False
         # On CUDA batches are gathered straight into page-locked memory: no staging copy.
         self._pool = BufferPool(self._engine.allocate, recycle_all=True) if pinned and self._engine else BufferPool()
@@ -162,16 +161,6 @@ class DataLoader:
                 f' there will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
                 stacklevel=2,
             )
-
-    def _open_device(self, device: Any, pin_memory: bool | Literal["auto"]) -> CopyEngine | None:
-        if device is None:
-            return None
-        from datapipe.device.transfer import check_device, make_engine
-
-        if self._collate is None or self._collate is dict:
-            raise ConfigError(f"device={device!r} with arrays or Arrow tables", fix='collate="torch"')
-        target = check_device(device)
-        return None if target.type == "cpu" else make_engine(target, pin_memory)
 
     def _make_order(self, lanes: int | None, window: int | None, units: int | None = None) -> Sequence:
         index = self.dataset.index

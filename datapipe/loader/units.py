@@ -16,6 +16,7 @@ rows, of units. Invariant: a pure function; each row is in the units of exactly 
 from __future__ import annotations
 
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, final
 
@@ -181,6 +182,13 @@ class UnitEpoch(EpochSequence):
         # While some lane goes on, nothing is known beyond the rounds that the shortest such lane was counted for.
         self._reached = int(self._turns.filled(min(going))) if going else sum(known)
         self._over = not going
+        if self._over and self.order.tail == "drop" and 0 < self._reached < self.order.global_batch:
+            warnings.warn(
+                f"an epoch has {self._reached} {'bins' if self.order.packs else 'batches'}, fewer than one step of"
+                f" {self.order.global_batch}: there will be no batch. Use a smaller batch_size, fewer ranks, or"
+                f' tail="pad" or "partial".',
+                stacklevel=2,
+            )
 
     def reach(self, position: int) -> int:
         """Count windows as far as it takes."""

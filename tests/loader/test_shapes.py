@@ -85,7 +85,7 @@ shapes = st.one_of(
 )
 
 
-@pytest.mark.filterwarnings("ignore:the dataset has")
+@pytest.mark.filterwarnings("ignore:the dataset has", "ignore:an epoch has")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     blocks=LENGTHS,
@@ -365,3 +365,10 @@ def test_n_tokens_is_no_measure_of_other_columns(of_tables):
     data = of_tables(pa.table({"text": text, "n_tokens": [1, 9, 1, 9]}))
     batches = [b["text"] for b in loader(data, 2, bucket=Bucket([5]), shuffle=False)]
     assert batches == [["x"] * 2, ["x" * 9] * 2]
+
+
+@pytest.mark.parametrize(("shape", "world"), [({"pack": Pack(64)}, 1), ({"bucket": Bucket(max_tokens=64)}, 4)])
+def test_fewer_units_than_a_step_is_said(of_tables, shape, world):
+    """Not an epoch that is empty in silence."""
+    with pytest.warns(UserWarning, match="fewer than one step"):
+        assert list(loader(dataset(of_tables, [[3, 4, 5]] * 2), 100, 0, world, **shape)) == []
