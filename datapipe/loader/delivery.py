@@ -1,8 +1,8 @@
 """How a batch is delivered: which columns become arrays, and which of them are widened on the device.
 
 What enters: the schema that is read, and how batches shall come. What leaves: the column plan, column → the dtype that
-the device gives it, and what moves batches there. Invariant: what cannot be delivered so is refused here, before any row
-is read.
+the device gives it, and what moves batches there. Invariant: what cannot be delivered so is refused here, before any
+row is read.
 """
 
 from __future__ import annotations
