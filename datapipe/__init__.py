@@ -5,6 +5,7 @@ The public names, imported on first use, so that `import datapipe` pulls in no t
     open_dataset     a folder or URL of Parquet/Arrow shards → Dataset
     DataLoader       Dataset → batches: global order as a pure function, exact resume
     Cache            what was fetched, kept on a local disk for every process of the node
+    mix              several datasets, in exact proportions, in the place of one
     Pack, Bucket     documents → rows of one length; batches of near lengths
     preprocess       raw inputs → a sharded dataset, every row accounted for
     profile          where a training step's time goes, with any loader
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datapipe.dataset import Dataset, open_dataset
     from datapipe.errors import DatapipeError
-    from datapipe.loader import Bucket, DataLoader, Pack
+    from datapipe.loader import Bucket, DataLoader, Pack, mix
     from datapipe.preprocess import RunSummary, preprocess
     from datapipe.profiling import Profile, profile
     from datapipe.storage.cache import Cache
@@ -34,6 +35,7 @@ _HOME: Final = {
     "Pack": "datapipe.loader",
     "Profile": "datapipe.profiling",
     "RunSummary": "datapipe.preprocess",
+    "mix": "datapipe.loader",
     "open_dataset": "datapipe.dataset",
     "preprocess": "datapipe.preprocess",
     "profile": "datapipe.profiling",
@@ -48,6 +50,7 @@ __all__ = [
     "Pack",
     "Profile",
     "RunSummary",
+    "mix",
     "open_dataset",
     "preprocess",
     "profile",

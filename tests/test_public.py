@@ -22,6 +22,7 @@ def test_the_public_names_are_pinned():
         "Pack",
         "Profile",
         "RunSummary",
+        "mix",
         "open_dataset",
         "preprocess",
         "profile",

@@ -2,6 +2,7 @@
 
 DataLoader     what a user holds
 order          (fingerprint, seed, epoch, lanes, window, batch geometry) → the global sequence of batches
+mixture        several datasets in the place of one
 sequence       the contract of an order; `units` and `graded` are orders of packed and bucketed rows
 schedule       one rank's share of it, and the reads it takes
 stages         load → prepare → assemble, run by `inline` or by `executor`'s threads
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from datapipe.loader.dataloader import DataLoader
     from datapipe.loader.epoch_plan import EpochPlan, plan_epoch
     from datapipe.loader.geometry import Geometry
+    from datapipe.loader.mixture import Mixture, mix
     from datapipe.loader.order import Order
     from datapipe.loader.pack import Pack
     from datapipe.loader.transform import RowKeys
@@ -27,13 +29,15 @@ _HOME: Final = {
     "DataLoader": "dataloader",
     "EpochPlan": "epoch_plan",
     "Geometry": "geometry",
+    "Mixture": "mixture",
     "Order": "order",
     "Pack": "pack",
     "RowKeys": "transform",
+    "mix": "mixture",
     "plan_epoch": "epoch_plan",
 }
 
-__all__ = ["Bucket", "DataLoader", "EpochPlan", "Geometry", "Order", "Pack", "RowKeys", "plan_epoch"]
+__all__ = ["Bucket", "DataLoader", "EpochPlan", "Geometry", "Mixture", "Order", "Pack", "RowKeys", "mix", "plan_epoch"]
 
 
 def __getattr__(name: str) -> Any:

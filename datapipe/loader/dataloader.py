@@ -22,13 +22,12 @@ from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, w
 from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
 from datapipe.loader.delivery import open_engine, plan_delivery
-from datapipe.loader.geometry import choose_geometry
 from datapipe.loader.iterator import EpochIterator
 from datapipe.loader.shaping import Shaping
 from datapipe.loader.source import Borrowed, Counters
 from datapipe.loader.stages import Stages
 from datapipe.loader.standing import Standing
-from datapipe.loader.state import Settings, saved_batch, saved_geometry
+from datapipe.loader.state import Settings, geometry_for, saved_batch
 from datapipe.loader.supply import Supply, numbered
 from datapipe.loader.topology import resolve_rank
 from datapipe.loader.transform import Transform
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from datapipe.dataset import Dataset
     from datapipe.device.transfer import Feeder
     from datapipe.loader.bucket import Bucket
+    from datapipe.loader.geometry import Geometry
+    from datapipe.loader.mixture import Mixture
     from datapipe.loader.pack import Pack
     from datapipe.loader.sequence import EpochSequence, Sequence
     from datapipe.loader.source import BatchSource
@@ -49,7 +50,7 @@ class DataLoader:
     """Batches of a dataset, in a reproducible global order, over any number of ranks and threads.
 
     Args:
-        dataset: from `datapipe.open_dataset`.
+        dataset: from `datapipe.open_dataset`, or several in one from `datapipe.mix`.
         batch_size: rows per rank per step. The global batch is batch_size * world_size rows.
         shuffle: rows in a keyed random order, another one each epoch; else in file order.
         seed: of the shuffle.
@@ -95,7 +96,7 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Mixture,
         batch_size: int,
         *,
         shuffle: bool = True,
@@ -149,7 +150,7 @@ class DataLoader:
             padded=tail == "pad",
         )
         self._chosen = {"lanes": lanes, "window": window}
-        self._standing = Standing(self._make_order(lanes, window))
+        self._standing = Standing(self._make_order())
         self._counters = Counters()
         self._supply = self._make_supply()
         self._closed = False
@@ -162,9 +163,8 @@ class DataLoader:
                 stacklevel=2,
             )
 
-    def _make_order(self, lanes: int | None, window: int | None, units: int | None = None) -> Sequence:
-        index = self.dataset.index
-        geometry = choose_geometry(index.rows, index.bytes, shuffle=self._shuffle, lanes=lanes, window=window)
+    def _make_order(self, geometry: Geometry | None = None, units: int | None = None) -> Sequence:
+        geometry = geometry or self._shaping.geometry(shuffle=self._shuffle, **self._chosen)
         rows = self.world_size if self._shaping.counts_batches else self.batch_size * self.world_size
         return self._shaping.sequence(
             seed=self.seed, geometry=geometry, global_batch=units or rows, tail=self._tail, shuffle=self._shuffle
@@ -242,6 +242,7 @@ class DataLoader:
             lanes=geometry.lanes,
             window=geometry.window,
             tail=self._tail,
+            mix=self._shaping.mix(geometry),
             pack=self._shaping.pack,
             bucket=self._shaping.bucket,
         )
@@ -348,19 +349,16 @@ class DataLoader:
         Raises:
             StateError: it does not fit; the message names each difference and its remedy.
         """
-        lanes, window = saved_geometry(state)
         order = self._order
+        geometry = geometry_for(state, order.geometry, self._chosen, self.dataset.fingerprint)
         units = saved_batch(state) if self._shaping.counts_batches else order.global_batch
         if units != order.global_batch and units % self.world_size and self.world_size % units:
             raise StateError(
                 f"a step of the state is {units} batches, which {self.world_size} ranks cannot share evenly",
                 expected=f"a world size that divides {units} or is a multiple of it",
             )
-        chosen = self._chosen["lanes"] in {None, lanes} and self._chosen["window"] in {None, window}
-        if ((lanes, window) != (order.geometry.lanes, order.geometry.window) and chosen) or units != order.global_batch:
-            # Nobody asked for another geometry: the recorded one holds, whatever the defaults have become.
-            lanes, window = (lanes, window) if chosen else (order.geometry.lanes, order.geometry.window)
-            order = self._make_order(lanes, window, units)
+        if (geometry, units) != (order.geometry, order.global_batch):
+            order = self._make_order(geometry, units)
         settings = self._settings_of(order)
         self._standing.load(state, order, self.dataset.fingerprint, settings, world_size=self.world_size)
         self._end_iteration()

@@ -29,10 +29,14 @@ LANE_BYTES: Final = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """`lanes` slices of the dataset are read side by side; rows mix within `window` blocks of a lane."""
+    """`lanes` slices of the dataset are read side by side; rows mix within `window` blocks of a lane.
+
+    `parts`: of a mix, (lanes, window) of each source that is read; then `lanes` are all, `window` the longest.
+    """
 
     lanes: int
     window: int
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 def choose_geometry(
@@ -42,6 +46,7 @@ def choose_geometry(
     shuffle: bool,
     lanes: int | None = None,
     window: int | None = None,
+    beside: int = 1,
 ) -> Geometry:
     """The geometry asked for, checked; what is None is chosen from the blocks' number and size.
 
@@ -52,6 +57,7 @@ def choose_geometry(
 
     Args:
         rows: int64[n], rows of each block. nbytes: int64[n], uncompressed bytes of each.
+        beside: how many datasets are read side by side, of which each has its part of the memory.
         shuffle: without it the default is one lane and windows of one block: file order, least memory.
 
     Raises:
@@ -68,12 +74,12 @@ def choose_geometry(
     if lanes is None:
         lanes = 1
         if shuffle:
-            most = min(MAX_LANES, blocks // BLOCKS_PER_LANE, max(1, LANE_BYTES // mean))
+            most = min(MAX_LANES, blocks // BLOCKS_PER_LANE, max(1, LANE_BYTES // (mean * beside)))
             while lanes * 2 <= most:  # a power of two divides the most world sizes
                 lanes *= 2
     lanes = min(lanes, blocks)
     if window is None:
-        window = max(1, WINDOW_BYTES // (lanes * mean)) if shuffle else 1
+        window = max(1, WINDOW_BYTES // (lanes * mean * beside)) if shuffle else 1
     return Geometry(lanes=lanes, window=min(window, -(-blocks // lanes)))
 
 

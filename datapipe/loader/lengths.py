@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.dataset import Dataset
+    from datapipe.loader.mixture import Mixture
 
     Ints = npt.NDArray[np.int64]
 
@@ -39,7 +40,7 @@ NARROW: Final = "n_tokens"
 """The column that the step `tokenize` writes."""
 
 
-def measured_column(dataset: Dataset, wanted: str | None, defaults: tuple[str, ...]) -> str:
+def measured_column(dataset: Dataset | Mixture, wanted: str | None, defaults: tuple[str, ...]) -> str:
     """The column whose rows are measured: the one named, else a default, else the only one of variable length.
 
     Raises:
@@ -92,13 +93,13 @@ class Lengths:
             is one, else its own offsets.
 
     Attributes:
-        source: the column that is read.
+        column: the column measured. source: the column that is read.
 
     Raises:
         ConfigError: `length` names no column of integers.
     """
 
-    def __init__(self, dataset: Dataset, column: str, length: str | None = None) -> None:
+    def __init__(self, dataset: Dataset | Mixture, column: str, length: str | None = None) -> None:
         schema = dataset.whole_schema
         whole = [field.name for field in schema if pt.is_integer(value_type(field.type))]
         if length is not None and length not in {column, *whole}:
@@ -106,6 +107,7 @@ class Lengths:
                 f"length={length!r}", expected=f"{column!r} itself, or a column of integers: " + ", ".join(whole)
             )
         names = (f"n_{column}", f"{column}_length", *((NARROW,) if column in TOKEN_COLUMNS else ()))
+        self.column = column
         self.source = length or next((name for name in names if name in whole), column)
         self._data = dataset.select([self.source])
         self._lock = threading.Lock()

@@ -129,8 +129,7 @@ class Schedule:
         else:
             edges = np.minimum((first + np.arange(max(full, 1) + 1)) * size, known)
             given = self._epoch.counts(edges)
-            self._share(given[:-1], given[1:])
-            self._lane = np.arange(order.lanes)
+            self._share(edges[:-1, None], edges[1:, None], given[:-1], given[1:])
             self._after = given[1:]
         self._page_first = first
         self._page_size = len(self._starts)
@@ -153,21 +152,38 @@ class Schedule:
             edges += [0, more]
             padding -= more
         given = self._epoch.counts(edges)
-        self._share(given[0::2].reshape(1, -1), given[1::2].reshape(1, -1))
-        self._lane = np.tile(np.arange(order.lanes), len(edges) // 2)
+        at = np.array(edges)
+        self._share(at[None, 0::2], at[None, 1::2], given[0::2], given[1::2])
         self._after = given[1:2]
 
-    def _share(self, starts: Ints, ends: Ints) -> None:
-        """Cut this rank's contiguous part out of batches of segments [starts, ends), (batches, segments) each."""
-        size = ends - starts
+    def _share(self, begin: Ints, end: Ints, given: Ints, given_after: Ints) -> None:
+        """Cut this rank's part out of batches made of positions [begin, end), (batches, segments) each.
+
+        It is a contiguous part of the positions, and so of each source's units, which are taken lane by lane.
+
+        Args:
+            given, given_after: (batches * segments, lanes): what the lanes have given before and after.
+        """
+        size = end - begin
         before = np.cumsum(size, axis=1) - size
         units = size.sum(axis=1, keepdims=True)
         low, high = units * self._rank // self._world, units * (self._rank + 1) // self._world
         if self._parts > 1:
             low = np.minimum(self._rank // self._parts, units)
             high = np.minimum(low + 1, units)
-        self._starts = starts + np.clip(low - before, 0, size)
-        self._ends = starts + np.clip(high - before, 0, size)
+        self._from, self._to = begin + np.clip(low - before, 0, size), begin + np.clip(high - before, 0, size)
+        cuts = self._order.source_cuts
+        lanes = np.diff(cuts)
+        from_start = self._epoch.shares(begin.ravel())
+        low, high = (
+            np.repeat(self._epoch.shares(at.ravel()) - from_start, lanes, axis=1) for at in (self._from, self._to)
+        )
+        size = given_after - given
+        before = np.cumsum(size, axis=1) - size
+        before -= np.repeat(before[:, cuts[:-1]], lanes, axis=1)
+        self._starts = (given + np.clip(low - before, 0, size)).reshape(len(begin), -1)
+        self._ends = (given + np.clip(high - before, 0, size)).reshape(len(begin), -1)
+        self._lane = np.tile(np.arange(self._order.lanes), begin.shape[1])
 
     @property
     def _parts(self) -> int:
@@ -206,6 +222,8 @@ class Schedule:
         # Unit i of segment s stands at lane position starts[s] + i, which the tables above hold at that + shift.
         at = np.repeat((starts + shift).ravel() - (np.cumsum(flat) - flat), flat)
         at += np.arange(total)
+        if len(self._order.source_cuts) > 2:
+            at = self._in_turn(at, low, high)
         cuts = np.concatenate([np.zeros(1, np.int64), np.cumsum(size.sum(axis=1))])
         first = self._page_first + low
         real = self._real_units(size)
@@ -231,6 +249,16 @@ class Schedule:
             drops=self._retire(self._after[high - 1], last=not self._epoch.has(self._at)),
             bins=bins,
         )
+
+    def _in_turn(self, units: Ints, low: int, high: int) -> Ints:
+        """Units that are listed source by source, per batch, in the order of their positions."""
+        begin, size = self._from[low:high].ravel(), (self._to - self._from)[low:high].ravel()
+        sources = len(self._order.source_cuts) - 1
+        positions = np.repeat(begin - (np.cumsum(size) - size), size) + np.arange(len(units))
+        listed = np.repeat(np.arange(len(size)) * sources, size) + self._epoch.source_of(positions)
+        turned = np.empty_like(units)
+        turned[np.argsort(listed, kind="stable")] = units
+        return turned
 
     def _expand(self, made_of: list[Pieces], units: Ints) -> tuple[Ints, Ints]:
         """Where the pieces of these units stand, and the pieces before each unit and after the last."""

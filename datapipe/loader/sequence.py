@@ -11,8 +11,9 @@ import abc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from datapipe.loader.geometry import Geometry
@@ -40,6 +41,16 @@ class Pieces:
     whole: Ints
 
 
+def join_pieces(parts: list[Pieces]) -> Pieces:
+    """The units of all parts, one after the other."""
+    held = np.cumsum([0, *(len(part.row) for part in parts)])
+    names = ("place", "row", "start", "length", "whole")
+    return Pieces(
+        cuts=np.concatenate([np.zeros(1, np.int64), *(part.cuts[1:] + held[i] for i, part in enumerate(parts))]),
+        **{name: np.concatenate([np.zeros(0, np.int64), *(getattr(part, name) for part in parts)]) for name in names},
+    )
+
+
 class Sequence(abc.ABC):
     """The order of every epoch.
 
@@ -64,6 +75,11 @@ class Sequence(abc.ABC):
     @abc.abstractmethod
     def lanes(self) -> int:
         """How many lanes there are."""
+
+    @property
+    def source_cuts(self) -> Ints:
+        """Where lanes are those of several sources: source k has lanes [cuts[k], cuts[k + 1])."""
+        return np.array([0, self.lanes])
 
     @property
     @abc.abstractmethod
@@ -105,6 +121,14 @@ class EpochSequence(abc.ABC):
     @abc.abstractmethod
     def counts(self, positions: npt.ArrayLike) -> Ints:
         """How many units each lane has given before each position (reached before): int64[len(positions), L]."""
+
+    def shares(self, positions: Ints) -> Ints:
+        """How many units each source has given before each position, from any start on: int64[len(positions), K]."""
+        return positions[:, None]
+
+    def source_of(self, positions: Ints) -> Ints:
+        """The source of each position, where there are several: a batch has its rows in this order."""
+        return np.zeros(len(positions), np.int64)
 
     @abc.abstractmethod
     def pieces(self, lane: int, start: int, end: int) -> Pieces | None:

@@ -13,8 +13,11 @@ import numpy as np
 from datapipe.errors import ConfigError
 from datapipe.loader.bucket import Bucket, TokenBatches
 from datapipe.loader.filled import CU_SEQLENS, MAX_SEQLEN
+from datapipe.loader.geometry import Geometry, choose_geometry
 from datapipe.loader.graded import GradedOrder
 from datapipe.loader.lengths import TOKEN_COLUMNS, Lengths, measured_column
+from datapipe.loader.mixing import mixed_geometry, mixed_sequence, record_of
+from datapipe.loader.mixture import Mixture
 from datapipe.loader.order import Order
 from datapipe.loader.pack import Pack, PackShape
 from datapipe.loader.packed import POSITIONS, SEGMENTS
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.dataset import Dataset
-    from datapipe.loader.geometry import Geometry
     from datapipe.loader.sequence import Sequence, Tail
     from datapipe.loader.shape import Shape
 
@@ -49,13 +51,13 @@ class Shaping:
         ConfigError: both are given, or they do not go with the dataset's columns.
     """
 
-    def __init__(self, dataset: Dataset, pack: Pack | None, bucket: Bucket | None, batch_size: int) -> None:
+    def __init__(self, dataset: Dataset | Mixture, pack: Pack | None, bucket: Bucket | None, batch_size: int) -> None:
         for name, value, kind in (("pack", pack, Pack), ("bucket", bucket, Bucket)):
             if value is not None and not isinstance(value, kind):
                 raise ConfigError(f"{name}={value!r}", expected=f"a datapipe.{kind.__name__}, or None")
         if pack is not None and bucket is not None:
             raise ConfigError("pack and bucket together", expected="one of them", fix="packed rows are of one length")
-        self.data = dataset
+        self.data: Dataset | Mixture = dataset
         self.packing = pack
         self.pack: dict[str, Any] | None = None
         self.bucket: dict[str, Any] | None = None
@@ -69,7 +71,7 @@ class Shaping:
             self._set_bucket(dataset, bucket, batch_size)
         self._most_rows = batch_size if self.counts_batches else 1
 
-    def _set_pack(self, dataset: Dataset, pack: Pack) -> None:
+    def _set_pack(self, dataset: Dataset | Mixture, pack: Pack) -> None:
         names = pack.names or (measured_column(dataset, None, TOKEN_COLUMNS),)
         self.data = dataset.select(names)
         for field in self.data.schema:
@@ -92,7 +94,7 @@ class Shaping:
             "long": pack.long,
         }
 
-    def _set_bucket(self, dataset: Dataset, bucket: Bucket, batch_size: int) -> None:
+    def _set_bucket(self, dataset: Dataset | Mixture, bucket: Bucket, batch_size: int) -> None:
         column = measured_column(dataset, bucket.column, TOKEN_COLUMNS)
         self._lengths = Lengths(dataset, column, bucket.length)
         self.padding = Padding(column)
@@ -104,6 +106,11 @@ class Shaping:
             "length": self._lengths.source,
         }
         if boundaries is not None:
+            if isinstance(dataset, Mixture):
+                raise ConfigError(
+                    "bucket boundaries for a mix: its sources have batches of their own only with max_tokens",
+                    fix="Bucket(max_tokens=...), or Pack",
+                )
             self._boundaries = tuple(boundaries)
         else:
             assert bucket.max_tokens is not None
@@ -115,23 +122,61 @@ class Shaping:
         """A unit is a whole batch: a global batch is one for each rank that the run began with."""
         return self._shape is not None and self._shape.divisible
 
+    def geometry(self, *, shuffle: bool, lanes: int | None, window: int | None) -> Geometry:
+        """The geometry asked for; what is None is chosen from the dataset."""
+        if isinstance(self.data, Mixture):
+            return mixed_geometry(self.data, shuffle=shuffle, lanes=lanes, window=window)
+        index = self.data.index
+        return choose_geometry(index.rows, index.bytes, shuffle=shuffle, lanes=lanes, window=window)
+
+    def mix(self, geometry: Geometry) -> dict[str, Any] | None:
+        """What the state records of a mix of datasets; None: there is one."""
+        return record_of(self.data, geometry) if isinstance(self.data, Mixture) else None
+
     def sequence(self, *, seed: int, geometry: Geometry, global_batch: int, tail: Tail, shuffle: bool) -> Sequence:
         """The sequence of this dataset, so shaped; `global_batch` counts its units."""
-        index, fingerprint = self.data.index, self.data.fingerprint
+        data = self.data
+        if not isinstance(data, Mixture):
+            return self._sequence(data, data.fingerprint, self._lengths, seed, geometry, global_batch, tail, shuffle)
+
+        def make(source: int, name: str, own: Geometry) -> Sequence:
+            dataset = data.sources[source]
+            lengths = None
+            if self._lengths is not None:
+                lengths = Lengths(dataset, self._lengths.column, self._lengths.source)
+            return self._sequence(dataset, name, lengths, seed, own, 1, "partial", shuffle)
+
+        return mixed_sequence(
+            data, make, geometry=geometry, global_batch=global_batch, tail=tail, shuffle=shuffle, seed=seed,
+            of_rows=self._shape is None,
+        )  # fmt: skip
+
+    def _sequence(
+        self,
+        data: Any,
+        name: str,
+        lengths: Lengths | None,
+        seed: int,
+        geometry: Geometry,
+        global_batch: int,
+        tail: Tail,
+        shuffle: bool,
+    ) -> Sequence:
+        rows = data.index.rows
         if self._shape is not None:
-            assert self._lengths is not None
+            assert lengths is not None
             return UnitOrder(
-                fingerprint=fingerprint, seed=seed, rows=index.rows, geometry=geometry, global_batch=global_batch,
-                tail=tail, shuffle=shuffle, shape=self._shape, lengths=self._lengths,
+                fingerprint=name, seed=seed, rows=rows, geometry=geometry, global_batch=global_batch, tail=tail,
+                shuffle=shuffle, shape=self._shape, lengths=lengths,
             )  # fmt: skip
         order = Order(
-            fingerprint=fingerprint, seed=seed, rows=index.rows, geometry=geometry, global_batch=global_batch,
-            tail=tail, shuffle=shuffle,
+            fingerprint=name, seed=seed, rows=rows, geometry=geometry, global_batch=global_batch, tail=tail,
+            shuffle=shuffle,
         )  # fmt: skip
         if self._boundaries is None:
             return order
-        assert self._lengths is not None
-        return GradedOrder(order, np.array(self._boundaries, np.int64), self._lengths)
+        assert lengths is not None
+        return GradedOrder(order, np.array(self._boundaries, np.int64), lengths)
 
     def lengths_of(self, blocks: Ints, rows: Ints) -> Ints:
         """Lengths of rows given by block and place in it: int64[n] each."""

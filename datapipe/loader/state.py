@@ -14,6 +14,8 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import StateError
+from datapipe.loader.geometry import Geometry
+from datapipe.loader.mixing import differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +36,7 @@ class Settings:
     tail: str
     pack: dict[str, Any] | None = None
     bucket: dict[str, Any] | None = None
+    mix: dict[str, Any] | None = None
 
 
 def make_state(
@@ -90,6 +93,11 @@ def read_state(
     for name, here in _plain(settings).items():
         if saved[name] == here:
             continue
+        if name == "mix":
+            told = differences(saved[name], here)
+            faults += [fault for fault, _ in told]
+            fixes += [fix for _, fix in told]
+            continue
         faults.append(f"{name} {saved[name]!r}, here {here!r}")
         fixes.append(_fix(name, saved[name], world_size))
     if faults:
@@ -105,10 +113,29 @@ def read_state(
     return epoch, position
 
 
-def saved_geometry(state: Mapping[str, Any]) -> tuple[int, int]:
-    """(lanes, window) as recorded, for a loader whose own were chosen and not asked for."""
+def saved_geometry(state: Mapping[str, Any]) -> Geometry:
+    """The geometry as recorded, for a loader whose own was chosen and not asked for."""
     saved = _checked(state)
-    return int(saved["lanes"]), int(saved["window"])
+    mix = saved["mix"]
+    parts = [] if mix is None else _numbers("mix geometry", mix.get("geometry"), None, 2)
+    return Geometry(
+        lanes=int(saved["lanes"]), window=int(saved["window"]), parts=tuple((lanes, window) for lanes, window in parts)
+    )
+
+
+def geometry_for(
+    state: Mapping[str, Any], own: Geometry, asked: Mapping[str, int | None], fingerprint: str
+) -> Geometry:
+    """The geometry to load a state with: nobody having asked for another, the recorded one, whatever defaults became.
+
+    Args:
+        own, asked: the loader's, and what its user asked for. fingerprint: of its dataset.
+    """
+    saved = saved_geometry(state)
+    fits = asked["lanes"] in {None, saved.lanes} and asked["window"] in {None, saved.window}
+    if saved.parts or own.parts:  # of another mix it says nothing of this one's sources
+        fits = fits and len(saved.parts) == len(own.parts) and state["fingerprint"] == fingerprint
+    return saved if fits else own
 
 
 def saved_batch(state: Mapping[str, Any]) -> int:
@@ -138,17 +165,17 @@ def saved_skips(state: Mapping[str, Any]) -> list[list[int]]:
     return _numbers("skipped", skipped, len(skipped) if isinstance(skipped, list) else 0, 3)
 
 
-def _numbers(name: str, value: Any, rows: int, columns: int) -> list[list[int]]:
+def _numbers(name: str, value: Any, rows: int | None, columns: int) -> list[list[int]]:
     if (
         isinstance(value, list)
-        and len(value) == rows
+        and len(value) in {rows, len(value) if rows is None else rows}
         and all(isinstance(row, list) and len(row) == columns for row in value)
         and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for row in value for n in row)
     ):
         return [list(row) for row in value]
     raise StateError(
         f"the state's {name} is {str(value)[:80]}",
-        expected=f"{rows} lists of {columns} whole numbers",
+        expected=f"{'' if rows is None else f'{rows} '}lists of {columns} whole numbers",
         fix=f"leave {name!r} out of the state: the batches are the same, after some planning"
         if name == "cursor"
         else "load the state as `loader.state_dict()` returned it",

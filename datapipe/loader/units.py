@@ -26,7 +26,7 @@ from datapipe.errors import LoaderError
 from datapipe.loader.bijection import Bijection, derive_key
 from datapipe.loader.geometry import Geometry, cut_lanes
 from datapipe.loader.lengths import READ_THREADS
-from datapipe.loader.sequence import EpochSequence, Pieces, Sequence
+from datapipe.loader.sequence import EpochSequence, Pieces, Sequence, join_pieces
 from datapipe.loader.turns import Turns
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class UnitEpoch(EpochSequence):
             base, stop = int(edges[window]), min(end, int(edges[window + 1]))
             parts.append(_part(self._plan(lane, window), start - base, stop - base))
             start = stop
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else join_pieces(parts)
 
     def _plan(self, lane: int, window: int) -> Pieces:
         held, pieces = self._held[lane]
@@ -319,15 +319,4 @@ def _taken(pieces: Pieces, order: Bijection) -> Pieces:
         start=pieces.start[at],
         length=pieces.length[at],
         whole=pieces.whole[at],
-    )
-
-
-def _joined(parts: list[Pieces]) -> Pieces:
-    held = np.cumsum([0, *(len(part.row) for part in parts)])
-    names = ("place", "row", "start", "length", "whole")
-    return Pieces(
-        cuts=np.concatenate(
-            [np.zeros(1, np.int64), *(part.cuts[1:] + held[i] for i, part in enumerate(parts))],
-        ),
-        **{name: np.concatenate([np.zeros(0, np.int64), *(getattr(part, name) for part in parts)]) for name in names},
     )

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from datapipe.errors import StateError
+from datapipe.loader.geometry import Geometry
 from datapipe.loader.state import Settings, make_state, read_state, saved_geometry
 
 SETTINGS = Settings(global_batch=32, seed=1, shuffle=True, lanes=4, window=2, tail="drop")
@@ -19,7 +20,7 @@ def read(state, settings=SETTINGS, fingerprint="dp1-a", world_size=4):
 def test_it_survives_json_and_says_where_it_stands():
     state = json.loads(json.dumps(make_state("dp1-a", SETTINGS, 3, 17)))
     assert read(state) == (3, 17)
-    assert saved_geometry(state) == (4, 2)
+    assert saved_geometry(state) == Geometry(lanes=4, window=2)
     assert set(state) == {"version", "fingerprint", "settings", "epoch", "position"}
 
 
