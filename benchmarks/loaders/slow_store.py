@@ -40,6 +40,14 @@ class Clock:
 
 def handler(root, latency, clock, counts):
     class Handler(http.server.BaseHTTPRequestHandler):
+        """One connection."""
+
+        def handle(self):
+            try:
+                super().handle()
+            except ConnectionResetError:
+                pass  # a client that was done
+
         protocol_version = "HTTP/1.1"
         wbufsize = 1 << 16
 
