@@ -1,0 +1,175 @@
+"""Ends: whichever way a process or a loader ends, threads are gone within a second and nobody is warned."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datapipe.errors import ClosedError
+from datapipe.loader import DataLoader
+from datapipe.loader.crew import Crew
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parquet")
+    rows = np.arange(100_000, dtype=np.int64)
+    pq.write_table(
+        pa.table({"id": rows, "text": [f"row {i}" for i in rows]}), folder / "a.parquet", row_group_size=2000
+    )
+    return folder
+
+
+def python(folder, code):
+    """Run code in a process of its own, where every warning is an error."""
+    setup = f"""
+        import os, signal, sys, threading, time
+        from datapipe import DataLoader, open_dataset
+        def loader(**options):
+            return DataLoader(open_dataset({str(folder)!r}), 50, collate="numpy", num_threads=3, **options)
+    """
+    text = textwrap.dedent(setup) + textwrap.dedent(code)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "it = iter(loader()); next(it)",
+        "keep = loader(); it = iter(keep); next(it); del it; keep.self = keep; two = loader(); list(two)",
+        "keep = [iter(loader(memory_budget=1)) for _ in range(4)]; [[next(it) for _ in range(30)] for it in keep]",
+        "it = iter(loader(transform=lambda b: (time.sleep(0.05), b)[1])); next(it); one = iter(loader(prefetch=0))",
+        "keep = loader(); threading.Thread(target=lambda: next(iter(keep))).start()",
+        "keep = loader(); list(keep); pid = os.fork(); pid or sys.exit(0); assert os.waitpid(pid, 0)[1] == 0",
+    ],
+)
+def test_nothing_is_said_at_exit(parquet, code):
+    """Abandoned at any point, the interpreter ends in silence and with success."""
+    done = python(parquet, code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_error_in_the_loop_is_all_that_is_said(parquet):
+    done = python(parquet, "for batch in loader():\n    raise RuntimeError('mine')")
+    assert done.returncode == 1
+    assert done.stderr.endswith("RuntimeError: mine\n")
+    assert done.stderr.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+def test_ctrl_c_ends_it(parquet, prefetch):
+    """The signal comes while a transform runs, on whichever thread: one KeyboardInterrupt, and no thread is left."""
+    code = f"""
+        def slow(batch):
+            slow.calls += 1
+            if slow.calls == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            return batch
+        slow.calls = 0
+        keep = loader(transform=slow, prefetch={prefetch})
+        try:
+            for batch in keep:
+                pass
+        except KeyboardInterrupt:
+            keep.close()
+            assert not [t for t in threading.enumerate() if t.name.startswith("datapipe-loader")]
+            print("ended at", keep.state_dict()["position"] < 100)
+    """
+    done = python(parquet, code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended at True\n", "")
+
+
+def test_a_read_that_never_returns_keeps_no_process_alive(parquet):
+    code = """
+        keep = loader()
+        keep.dataset.__class__.fetch = lambda self, block: threading.Event().wait()
+        iterator = iter(keep)
+        end = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        end.daemon = True
+        end.start()
+        try:
+            next(iterator)
+        except KeyboardInterrupt:
+            print("ended")
+    """
+    done = python(parquet, code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+def test_memory_does_not_grow_over_epochs(parquet):
+    """What a process holds after 20 epochs is what it held after 5: counted in Python's and in Arrow's allocations."""
+    code = """
+        import gc, tracemalloc
+        import pyarrow as pa
+        keep = loader(memory_budget=1 << 20)
+        def held():
+            keep.set_epoch(keep.epoch + 2)  # throws away what is read ahead: how much that is depends on time
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0], pa.total_allocated_bytes()
+        tracemalloc.start()
+        for epoch in range(5):
+            for batch in keep: pass
+        del batch
+        python, arrow = held()
+        for epoch in range(15):
+            for batch in keep: pass
+        del batch
+        after = held()
+        print(after[0] - python < 200_000, after[1] - arrow < 2_000_000, keep.stats()["held_bytes"])
+    """
+    done = python(parquet, code)
+    assert (done.stdout, done.stderr) == ("True True 0\n", "")
+
+
+def test_close_does_not_wait_for_a_read_that_hangs(memory):
+    """Threads and the consumer's own call inside a read that does not return: `close` comes back all the same."""
+    dataset = memory([10] * 8)
+    dataset.gate = threading.Event()
+    loader = DataLoader(dataset, 10, num_threads=2, prefetch=2, collate="numpy")
+    iter(loader)
+    began = time.monotonic()
+    loader.close()
+    assert time.monotonic() - began < 5  # or never
+    with pytest.raises(ClosedError):
+        iter(loader)
+    dataset.gate.set()
+
+
+def test_a_crew_grows_and_shrinks():
+    """Those beyond leave when woken; a place that is wanted again is filled again."""
+    lock = threading.Condition()
+    crew = None
+    at_work = set()
+
+    def work(place):
+        with lock:
+            at_work.add(place)
+            while place < crew.wanted:
+                lock.notify_all()
+                lock.wait()
+            at_work.discard(place)
+            crew.left(place)
+            lock.notify_all()
+
+    with lock:
+        crew = Crew(work, 2)
+        for wanted in (2, 5, 1, 4, 0):
+            crew.resize(wanted)
+            lock.notify_all()
+            assert lock.wait_for(lambda n=wanted: at_work == set(range(n)), 10)
+    assert crew.join(time.monotonic() + 10) == 0
