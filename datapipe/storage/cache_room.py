@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SLACK: Final = 16
+FEW: Final = 64
+"""Scanning fewer entries costs less than writing one: no more than needed goes then."""
 LOCK_SECONDS: Final = 30.0
 """Others hold the lock for a write of 16 bytes, or a scan: 0.5 s for 10^5 entries."""
 _FILE: Final = "room"
@@ -98,7 +100,8 @@ class Room:
         if taken + need <= self._limit:
             return taken, 0
         in_use = leased(self._root)
-        goal = max(need, self._limit - self._limit // SLACK)
+        slack = self._limit // SLACK if len(entries) >= FEW else 0
+        goal = max(need, self._limit - slack)
         evicted = 0
         for _, name, size in sorted(entries):
             if taken + need <= goal:
