@@ -30,8 +30,8 @@ class InlineSource(BatchSource):
         self._stages = course.stages
         self._counters = counters
         self._item = course.first_item
-        self._blocks: dict[int, Block] = {}
-        self._windows: dict[Window, list[int]] = {}
+        # By window: two windows of a mix may hold the same block, at the end of a source's epoch and the next's start.
+        self._windows: dict[Window, dict[int, Block]] = {}
         self._drops: list[Window] = []
         self._prepared: Prepared | FilledBins | None = None
         self._at = 0
@@ -55,17 +55,16 @@ class InlineSource(BatchSource):
             raise StopIteration
         self._prepared = None
         for window in self._drops:
-            for number in self._windows.pop(window):
-                self._counters.held_bytes -= self._blocks.pop(number).nbytes
+            self._counters.held_bytes -= sum(block.nbytes for block in self._windows.pop(window).values())
         for window, numbers in stretch.reads:
-            self._windows[window] = numbers.tolist()
-            for number in self._windows[window]:
-                block = self._stages.load(number, self._item)
+            held = self._windows[window] = {}
+            for number in numbers.tolist():
+                held[number] = block = self._stages.load(number, self._item)
                 self._item += 1
-                self._blocks[number] = block
                 self._counters.block_loaded(block.nbytes)
         self._drops = stretch.drops
-        blocks = [self._blocks[number] for number in stretch.blocks.tolist()]
+        where = {number: block for held in self._windows.values() for number, block in held.items()}
+        blocks = [where[number] for number in stretch.blocks.tolist()]
         self._prepared = self._stages.prepare(stretch, blocks, self._item - 1)
         self._at, self._size = 0, len(stretch)
 
@@ -78,7 +77,6 @@ class InlineSource(BatchSource):
         first = self._schedule is not None
         self._schedule = None
         self._prepared = None
-        self._blocks.clear()
         self._windows.clear()
         self._at = self._size = 0
         if first:  # ended before, the counter is another iterator's by now

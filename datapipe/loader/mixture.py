@@ -312,7 +312,9 @@ def mix(
     if source is not None and (not isinstance(source, str) or not source):
         raise ConfigError(f"source={source!r}", expected="the name of a column, or None")
     names = sorted(sources)
-    table = read_weights(names, {name: len(sources[name]) for name in names} if weights is None else weights)
+    table = read_weights(
+        names, {name: int(sources[name].index.rows.sum()) for name in names} if weights is None else weights
+    )
     inner = {name: data for name, data in sources.items() if isinstance(data, Mixture)}
     for name, each in inner.items():
         if each.by != by or each.column != source:

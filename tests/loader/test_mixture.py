@@ -1,0 +1,430 @@
+"""Mixes: exact proportions, each source in epochs of its own, the same batches on any topology, from any batch."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from datapipe.errors import ConfigError, LoaderError, SchemaError, StateError
+from datapipe.loader import Bucket, DataLoader, Pack, mix
+
+NAMES = "abcd"
+pytestmark = pytest.mark.filterwarnings("ignore:the dataset has")
+
+SIZES = st.lists(st.one_of(st.integers(0, 7), st.sampled_from([1, 2, 16, 17, 31])), min_size=1, max_size=6)
+SOURCES = st.lists(SIZES.filter(any), min_size=1, max_size=4)
+
+
+def source(of_tables, name, sizes):
+    """Rows that say which source they are of and which row of it; tokens as many as row number mod 5."""
+    base, tables = (ord(name) - ord("a")) * 1000, []
+    for size in sizes:
+        ids = np.arange(base, base + size)
+        tokens = [[int(i)] * (i % 5) for i in ids]
+        tables.append(pa.table({"id": pa.array(ids), "tokens": pa.array(tokens, pa.list_(pa.int32()))}))
+        base += size
+    data = of_tables(*tables)
+    data.fingerprint = f"source {name}"
+    return data
+
+
+def mixture(of_tables, sizes, weights, **options):
+    data = {name: source(of_tables, name, each) for name, each in zip(NAMES, sizes, strict=False)}
+    return mix(data, dict(zip(data, weights, strict=False)), **options)
+
+
+def loader(data, batch_size, rank=0, world=1, **options):
+    return DataLoader(data, batch_size, rank=rank, world_size=world, collate="numpy", prefetch=0, **options)
+
+
+def told(batch):
+    """A batch as plain values, padding rows left out."""
+    keep = batch.get("mask", np.ones(len(batch["tokens"]), bool))
+    return (batch["id"] if "id" in batch else batch["tokens"])[keep].tolist()
+
+
+def sources_of(rows):
+    return np.array(rows, np.int64) // 1000
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=SOURCES,
+    weights=st.lists(st.integers(0, 9), min_size=4, max_size=4),
+    shape=st.sampled_from([{}, {}, {"pack": Pack(8)}, {"bucket": Bucket(max_tokens=20)}]),
+    until=st.one_of(st.sampled_from(["first", "all"]), st.integers(1, 90)),
+    world=st.integers(1, 8),
+    batch=st.integers(1, 5),
+    lanes=st.one_of(st.none(), st.integers(1, 4)),
+    window=st.one_of(st.none(), st.integers(1, 4)),
+    tail=st.sampled_from(["drop", "pad", "partial"]),
+    shuffle=st.booleans(),
+    epoch=st.integers(0, 2),
+    data=st.data(),
+)
+def test_every_topology_makes_the_same_batches_from_any_batch_on(
+    of_tables, sizes, weights, shape, until, world, batch, lanes, window, tail, shuffle, epoch, data
+):
+    """Ranks' shares, joined, are one process's batches; equal steps, told by len; any resume is exact."""
+    assume(any(weights[: len(sizes)]))
+    assume(not shape or all(any(i % 5 for i in range(sum(each))) for each in sizes))
+    mixed = mixture(of_tables, sizes, weights, until=until)
+    by_tokens = "bucket" in shape
+    options = {**shape, "lanes": lanes, "window": window, "tail": tail, "shuffle": shuffle, "seed": 3}
+    ranks = [loader(mixed, batch, r, world, **options) for r in range(world)]
+    assume(len(ranks[0]) <= 200)
+    shares = []
+    for each in ranks:
+        each.set_epoch(epoch)
+        shares.append([told(b) for b in each])
+        assert len(shares[-1]) == len(each)
+    whole = loader(mixed, batch if by_tokens else batch * world, **options)
+    whole.load_state_dict({**ranks[0].state_dict(), "epoch": epoch, "position": 0})
+    states, batches = [whole.state_dict()], []
+    for b in whole:
+        batches.append(told(b))
+        states.append(json.loads(json.dumps(whole.state_dict())))
+    assert [[row for share in step for row in share] for step in zip(*shares, strict=True)] == batches
+    at = data.draw(st.integers(0, len(batches)))
+    units = whole.settings.global_batch
+    others = [n for n in range(1, 9) if units % n == 0 or (by_tokens and n % units == 0)]
+    other = data.draw(st.sampled_from(others))
+    resumed = []
+    for rank in range(other):
+        each = loader(mixed, batch if by_tokens else units // other, rank, other, **options)
+        each.load_state_dict(states[at])
+        resumed.append([told(b) for b in each])
+    if at == len(batches) and batches:  # the next epoch
+        assert len({len(share) for share in resumed}) == 1
+        return
+    assert [[row for share in step for row in share] for step in zip(*resumed, strict=True)] == batches[at:]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=SOURCES,
+    weights=st.lists(st.integers(1, 9), min_size=4, max_size=4),
+    until=st.one_of(st.sampled_from(["first", "all"]), st.integers(1, 60)),
+    batch=st.integers(1, 7),
+    window=st.one_of(st.none(), st.integers(1, 4)),
+    tail=st.sampled_from(["drop", "pad", "partial"]),
+    shuffle=st.booleans(),
+)
+def test_proportions_hold_at_every_row_and_sources_go_through_their_own_epochs(
+    of_tables, sizes, weights, until, batch, window, tail, shuffle
+):
+    """Over three epochs as one run: counts within the stated bound of n·w at each row; n rows of a source, n others."""
+    weights = weights[: len(sizes)]
+    mixed = mixture(of_tables, sizes, weights, until=until)
+    one = loader(mixed, batch, window=window, tail=tail, shuffle=shuffle)
+    assume(0 < len(one) <= 300)
+    epochs = [[row for b in one for row in told(b)] for _ in range(3)]
+    assert len({len(rows) for rows in epochs}) == 1
+    rows = [row for each in epochs for row in each]
+    count = len(sizes)
+    given = np.cumsum(sources_of(rows)[:, None] == np.arange(count), axis=0)
+    share = np.array(weights) / sum(weights)
+    height = (count - 1).bit_length()
+    bound = height / 2 + (8 * 2**height * share * (1 - share) if shuffle and count > 1 else 0)
+    assert (np.abs(given - np.arange(1, len(rows) + 1)[:, None] * share) <= bound + 1e-9).all()
+    for k in range(count):
+        own = [row - 1000 * k for row in rows if row // 1000 == k]
+        size = sum(sizes[k])
+        for start in range(0, len(own), size):
+            part = own[start : start + size]
+            assert len(set(part)) == len(part)
+            assert set(part) <= set(range(size))
+    if isinstance(until, int) and tail != "drop":
+        assert len(epochs[0]) == until
+
+
+@pytest.mark.parametrize("until", ["first", "all"])
+def test_an_epoch_ends_with_the_first_or_the_last_source(of_tables, until):
+    """The row that ends the first epoch of the first (or the last) source is the mix's last."""
+    mixed = mixture(of_tables, [[8, 8], [9]], [1, 1], until=until)
+    rows = [row for b in loader(mixed, 1) for row in told(b)]
+    seen = [len({row for row in rows if row // 1000 == k}) for k in range(2)]
+    complete = [found == size for found, size in zip(seen, (16, 9), strict=True)]
+    assert complete == ([False, True] if until == "first" else [True, True])
+    last = 1 if until == "first" else 0
+    assert rows[-1] // 1000 == last
+
+
+def test_seeds_and_epochs_differ(of_tables):
+    """Another seed of the mix, or of the loader: another order. Another epoch: other rows of the longer source."""
+
+    def rows(seed, of_loader):
+        one = loader(mixture(of_tables, [[20, 20], [9]], [1, 2], seed=seed), 4, seed=of_loader)
+        return [[told(b) for b in one] for _ in range(2)]
+
+    runs = [rows(0, 0), rows(1, 0), rows(0, 1)]
+    epochs = [epoch for run in runs for epoch in run]
+    assert all(a != b for i, a in enumerate(epochs) for b in epochs[:i])
+    assert runs[0] == rows(0, 0)
+    turns = [sources_of([row for b in epoch for row in b]).tolist() for epoch in epochs]
+    assert all(a != b for i, a in enumerate(turns) for b in turns[:i])
+
+
+def test_every_rank_gets_its_part_of_every_source(of_tables):
+    """A rank's rows are in proportion too: no rank is left with one source alone."""
+    mixed = mixture(of_tables, [[64] * 8, [64] * 8], [3, 1])
+    for rank in range(8):
+        rows = [row for b in loader(mixed, 8, rank, 8) for row in told(b)]
+        assert abs((sources_of(rows) == 0).mean() - 0.75) < 0.05
+
+
+def test_the_order_of_the_names_does_not_matter(of_tables):
+    sources = {name: source(of_tables, name, [5, 6]) for name in "ab"}
+    one = mix(sources, {"a": 1, "b": 2})
+    other = mix(dict(reversed(sources.items())), {"b": 2, "a": 1})
+    assert one.fingerprint == other.fingerprint
+    assert [told(b) for b in loader(one, 3)] == [told(b) for b in loader(other, 3)]
+
+
+def test_threads_deliver_what_one_thread_does(of_tables):
+    """Two epochs, the second read ahead while the first ends."""
+    mixed = mixture(of_tables, [[9] * 6, [4, 5]], [2, 1])
+    inline = loader(mixed, 4, window=1)
+    with DataLoader(mixed, 4, rank=0, world_size=1, collate="numpy", prefetch=3, num_threads=3, window=1) as threaded:
+        for _ in range(2):
+            assert [told(b) for b in threaded] == [told(b) for b in inline]
+
+
+def test_a_small_source_is_read_once_however_often_it_comes_again(of_tables):
+    big, small = source(of_tables, "a", [10] * 20), source(of_tables, "b", [2, 1])
+    one = loader(mix({"a": big, "b": small}, {"a": 1, "b": 1}), 5)
+    assert sum(len(told(b)) for b in one) == 400
+    assert sorted(small.reads) == [0, 1]
+    assert sorted(big.reads) == list(range(20))
+
+
+def test_sources_without_weight_are_not_read(of_tables):
+    big, none = source(of_tables, "a", [10]), source(of_tables, "b", [0])
+    one = loader(mix({"a": big, "b": none}, {"a": 1, "b": 0}), 5)
+    assert sorted(row for b in one for row in told(b)) == list(range(10))
+    assert not none.reads
+
+
+def test_the_source_of_each_row_can_be_a_column(of_tables):
+    """As strings, as Arrow, and among the places of a list of names."""
+    data = {name: source(of_tables, name, [5, 6]) for name in "ab"}
+    mixed = mix(data, {"a": 1, "b": 1}, source="from")
+    for batch in loader(mixed, 4):
+        assert batch["from"] == [NAMES[row // 1000] for row in batch["id"].tolist()]
+    tables = list(DataLoader(mixed, 4, rank=0, world_size=1, collate="arrow"))
+    assert all(t["from"].to_pylist() == [NAMES[i // 1000] for i in t["id"].to_pylist()] for t in tables)
+    numbered = loader(mixed, 4, dtypes={"from": ["b", "a"]})
+    assert all((b["from"] == 1 - b["id"] // 1000).all() for b in numbered)
+    with pytest.raises(ConfigError, match="source='id'"):
+        mix(data, {"a": 1, "b": 1}, source="id")
+
+
+def test_narrower_numbers_are_widened_and_other_columns_refused(of_tables):
+    """A cast loses nothing; what would, and what is missing, is named by source and column."""
+    one = of_tables(pa.table({"x": pa.array([1, 2], pa.uint16()), "s": ["a", "b"]}))
+    two = of_tables(pa.table({"s": pa.array(["c"], pa.large_string()), "x": pa.array([-3], pa.int8())}))
+    mixed = mix({"one": one, "two": two})
+    assert mixed.schema == pa.schema([("x", pa.int32()), ("s", pa.large_string())])
+    rows = [(b["x"].tolist(), b["s"]) for b in loader(mixed, 3, shuffle=False)]
+    assert len(rows) == 1
+    assert sorted(zip(*rows[0], strict=True)) == [(-3, "c"), (1, "a"), (2, "b")]
+    text = of_tables(pa.table({"x": ["1"], "s": ["a"]}))
+    with pytest.raises(SchemaError, match="column 'x' is string in source 'text', and uint16 in 'one'"):
+        mix({"one": one, "text": text})
+    short = of_tables(pa.table({"x": pa.array([1], pa.uint16())}))
+    with pytest.raises(SchemaError, match="source 'short' has no column 's', which 'one' has"):
+        mix({"one": one, "short": short})
+    with pytest.raises(SchemaError, match="source 'one' has a column 's', which 'short' has not"):
+        mix({"short": short, "one": one})
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "message"),
+    [
+        ({"a": 1}, {}, "say nothing of 'b'"),
+        ({"a": 1, "b": 1, "bb": 1}, {}, "name 'bb', which is no source"),
+        ({"a": -1, "b": 1}, {}, "'a' is -1"),
+        ({"a": float("nan"), "b": 1}, {}, "'a' is nan"),
+        ({"a": float("inf"), "b": 1}, {}, "'a' is inf"),
+        ({"a": "1", "b": 1}, {}, "'a' is '1'"),
+        ({"a": True, "b": 1}, {}, "'a' is True"),
+        ({"a": 0, "b": 0}, {}, "all 0"),
+        ([(0, {"a": 1, "b": 1}), (0, {"a": 1, "b": 1})], {}, "weights at steps"),
+        ([(1, {"a": 1, "b": 1})], {}, "weights at steps"),
+        ([], {}, "weights at steps"),
+        ([(0, 3)], {}, "weights="),
+        (3, {}, "weights=3"),
+        (lambda step: None, {}, "gives None"),
+        ({"a": 1, "b": 1}, {"until": "last"}, "until='last'"),
+        ({"a": 1, "b": 1}, {"until": 0}, "until=0"),
+        ({"a": 1, "b": 1}, {"until": True}, "until=True"),
+        ({"a": 1, "b": 1}, {"by": "bytes"}, "by='bytes'"),
+        ({"a": 1, "b": 1}, {"seed": 1.5}, "seed=1.5"),
+        ({"a": 1, "b": 1}, {"source": 3}, "source=3"),
+    ],
+)
+def test_what_is_no_mix_is_refused(of_tables, weights, options, message):
+    data = {name: source(of_tables, name, [5]) for name in "ab"}
+    with pytest.raises(ConfigError, match=message):
+        mix(data, weights, **options)
+
+
+def test_sources_that_are_none_are_refused(of_tables):
+    with pytest.raises(ConfigError, match="sources="):
+        mix({})
+    with pytest.raises(ConfigError, match="is a path"):
+        mix({"a": "/data"})
+    with pytest.raises(ConfigError, match="named 3"):
+        mix({3: source(of_tables, "a", [1])})
+    empty = mix({"a": source(of_tables, "a", [4]), "b": source(of_tables, "b", [0])}, {"a": 1, "b": 1})
+    with pytest.raises(ConfigError, match="source 'b' has no rows"):
+        loader(empty, 2)
+
+
+def test_a_state_of_another_mix_is_refused_with_what_differs(of_tables):
+    """Each difference by name: weights, sources, their content, seed, end, geometry; a mix is no dataset."""
+    sizes = [[5, 6], [7]]
+    first = loader(mixture(of_tables, sizes, [7, 3]), 2)
+    state = json.loads(json.dumps(first.state_dict()))
+
+    def refused(data, message):
+        one = loader(data, 2)
+        with pytest.raises(StateError, match=message):
+            one.load_state_dict(state)
+
+    refused(mixture(of_tables, sizes, [6, 4]), "weights of the mix {'a': 0.7, 'b': 0.3}, here {'a': 0.6, 'b': 0.4}")
+    refused(mixture(of_tables, sizes, [7, 3], seed=1), "seed of the mix 0, here 1")
+    refused(mixture(of_tables, sizes, [7, 3], until=9), "until of the mix 'all', here 9")
+    refused(mixture(of_tables, [*sizes, [3]], [7, 3, 1]), "source 'c' is new")
+    refused(mixture(of_tables, sizes[:1], [1]), "source 'b' is missing")
+    changed = {name: source(of_tables, name, each) for name, each in zip(NAMES, sizes, strict=False)}
+    changed["b"].fingerprint = "other"
+    refused(mix(changed, {"a": 7, "b": 3}), "source 'b' was source b, here other")
+    refused(source(of_tables, "a", [5, 6]), "it is of a mix and here one dataset")
+    one = loader(mixture(of_tables, sizes, [7, 3]), 2, lanes=2)
+    with pytest.raises(StateError, match="lanes"):
+        one.load_state_dict(state)
+    same = loader(mixture(of_tables, sizes, [0.7, 0.3]), 2)
+    same.load_state_dict(state)
+
+
+def test_the_recorded_geometry_holds_where_nobody_asked_for_another(of_tables, monkeypatch):
+    """Defaults may change: a state made under others goes on as it began."""
+    mixed = mixture(of_tables, [[6] * 16, [3] * 16], [1, 1])
+    first = loader(mixed, 4)
+    whole = [told(b) for b in first]
+    state = {**first.state_dict(), "epoch": 0, "position": 3}
+    monkeypatch.setattr("datapipe.loader.geometry.MAX_LANES", 1)
+    other = loader(mixed, 4)
+    assert other.settings.mix != first.settings.mix
+    other.load_state_dict(state)
+    assert [told(b) for b in other] == whole[3:]
+
+
+def test_a_curriculum_changes_the_shares_step_by_step(of_tables):
+    """A table and a function of the step; a step is a global batch, counted through the epochs."""
+    data = {name: source(of_tables, name, [50] * 4) for name in "ab"}
+    table = mix(data, [(0, {"a": 1, "b": 0}), (5, {"a": 1, "b": 1}), (8, {"a": 0, "b": 1})], until=96)
+    assert table.weights.at(7) == {"a": 0.5, "b": 0.5}
+    for world in (1, 2):
+        ranks = [loader(table, 16 // world, rank, world) for rank in range(world)]
+        steps = [
+            [row for share in shares for row in told(share)] for _ in range(2) for shares in zip(*ranks, strict=True)
+        ]
+        parts = [sources_of(rows).mean() for rows in steps]
+        assert parts == [0] * 5 + [0.5] * 3 + [1] * 4
+    calls = []
+
+    def ramp(step):
+        calls.append(step)
+        return {"a": max(0, 1000 - step), "b": step}
+
+    by_function = mix(data, ramp, until=96)
+    assert by_function.weights.at(150) == {"a": 0.9, "b": 0.1}
+    before = len(calls)
+    assert len(loader(by_function, 16)) == 6
+    assert len(calls) == before
+    state = loader(by_function, 16).state_dict()
+    assert len(json.dumps(state)) < 1000
+    later = loader(mix(data, lambda step: {"a": max(0, 1000 - step) + (step > 10**6), "b": step}, until=96), 16)
+    with pytest.raises(StateError, match="curriculum differs"):
+        later.load_state_dict(state)
+    with pytest.raises(ConfigError, match="other weights each time"):
+        mix(data, lambda step: {"a": 1, "b": len(calls) + (calls.append(step) or 0)})
+
+
+def test_weights_by_tokens_are_shares_of_tokens(of_tables):
+    """Sources of documents of other lengths: fewer rows of the long ones; unknown counts are refused."""
+    data = {name: source(of_tables, name, [30] * 4) for name in "ab"}
+    with pytest.raises(ConfigError, match="source 'a' does not say how many tokens"):
+        loader(mix(data, {"a": 1, "b": 1}, by="tokens"), 4)
+    data["a"].index.tokens = np.array([300] * 4)
+    data["b"].index.tokens = np.array([100] * 4)
+    mixed = mix(data, {"a": 1, "b": 1}, by="tokens", until=80)
+    rows = [row for b in loader(mixed, 16) for row in told(b)]
+    assert np.bincount(sources_of(rows)).tolist() == [20, 60]
+    packed = loader(mixed, 2, pack=Pack(8))
+    assert packed.settings.mix["by"] == "tokens"
+    assert all(len(told(b)) == 2 for b in packed)
+
+
+def test_a_mix_of_mixes_has_the_product_of_the_shares(of_tables):
+    data = {name: source(of_tables, name, [40] * 2) for name in "abc"}
+    inner = mix({"b": data["b"], "c": data["c"]}, {"b": 1, "c": 3})
+    outer = mix({"a": data["a"], "in": inner}, {"a": 1, "in": 1}, until=64)
+    assert outer.weights.at(0) == {"a": 0.5, "in/b": 0.125, "in/c": 0.375}
+    rows = [row for b in loader(outer, 32) for row in told(b)]
+    assert np.bincount(sources_of(rows)).tolist() == [32, 8, 24]
+    with pytest.raises(ConfigError, match="by='rows'"):
+        mix({"a": data["a"], "in": inner}, {"a": 1, "in": 1}, by="tokens")
+
+
+def test_without_weights_rows_count(of_tables):
+    """Then all sources end together: in file order an epoch has each row once."""
+    mixed = mix({"a": source(of_tables, "a", [9, 9]), "b": source(of_tables, "b", [3])})
+    rows = [row for b in loader(mixed, 7, shuffle=False) for row in told(b)]
+    assert sorted(rows) == [*range(18), *range(1000, 1003)]
+
+
+def test_a_source_of_empty_documents_cannot_be_packed(of_tables):
+    """It says which source, and what to do, rather than look for a token for ever."""
+    empty = of_tables(pa.table({"id": [1000], "tokens": pa.array([[]], pa.list_(pa.int32()))}))
+    mixed = mix({"a": source(of_tables, "a", [9]), "b": empty}, {"a": 1, "b": 1}, until=30)
+    with pytest.raises(LoaderError, match="source 'b' gives no unit"):
+        list(loader(mixed, 2, pack=Pack(8)))
+
+
+def test_buckets_by_boundaries_are_refused(of_tables):
+    with pytest.raises(ConfigError, match="bucket boundaries for a mix"):
+        loader(mixture(of_tables, [[5], [5]], [1, 1]), 2, bucket=Bucket([2]))
+
+
+def test_stored_datasets_mix_on_disk(stored, check):
+    """Real files, every kind of column, the filter of one of them."""
+    one, two = stored([40, 30, 20], "parquet"), stored([25, 35], "arrow")
+    mixed = mix({"one": one, "two": two}, {"one": 0.7, "two": 0.3}, source="source")
+    assert mixed.num_rows == 150
+    assert "two: " in mixed.row_groups[-1].path
+    with DataLoader(mixed, 10, rank=0, world_size=1, collate="numpy") as batches:
+        for batch in batches:
+            for at in range(10):
+                check(batch, at)
+            assert abs(batch["source"].count("one") - 7) <= 5
+
+
+def test_what_a_transform_is_keyed_by_tells_rows_of_two_sources_apart(of_tables):
+    keyed = {}
+
+    def transform(batch, keys):
+        for row, key in zip(batch["id"].tolist(), keys.rows.tolist(), strict=True):
+            assert keyed.setdefault(key, row) == row
+        return batch
+
+    mixed = mixture(of_tables, [[5, 6], [7]], [1, 1])
+    list(loader(mixed, 2, transform=transform))
+    assert len(set(keyed.values())) == len(keyed) == 18
