@@ -240,3 +240,48 @@ def test_spans_of_an_epoch_read_ahead_bear_its_numbers(memory):
         assert len(set(items.tolist())) == len(items)
         assert set(range(24)) <= set(items.tolist()) <= set(range(32))
     assert np.all(spans["get"] <= spans["put"])
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_feeder_that_is_ahead_of_its_consumer_hands_over_the_right_epoch(memory, monkeypatch, left):
+    """On a device one batch is on its way beyond those delivered: breaking off near the end gives the next epoch."""
+    torch = pytest.importorskip("torch")
+    from datapipe.device import transfer
+    from datapipe.device.engine import CopyEngine
+    from datapipe.device.pool import plain_memory
+
+    class Direct(CopyEngine):
+        def allocate(self, nbytes):
+            return plain_memory(nbytes)
+
+        def is_ready(self, tensor):
+            return True
+
+        def send(self, tensor, dtype):
+            return tensor.clone() if dtype is None else tensor.to(dtype)
+
+        def mark(self):
+            return 0
+
+        def passed(self, mark):
+            return True
+
+        def join(self, mark, tensors):
+            pass
+
+        def finish(self):
+            pass
+
+    monkeypatch.setattr(transfer, "check_device", lambda device: type("D", (), {"type": "cuda"}))
+    monkeypatch.setattr(transfer, "make_engine", lambda target, pin: Direct())
+    dataset = memory([10] * 6)
+    how = options(collate="torch")
+    loader = DataLoader(dataset, 10, prefetch=2, device="cuda", **how)
+    plain = DataLoader(dataset, 10, prefetch=0, **how)
+    for _ in range(3):
+        one, other = iter(loader), iter(plain)
+        assert ids(next(one) for _ in range(6 - left)) == ids(next(other) for _ in range(6 - left))
+        assert loader.state_dict() == plain.state_dict()
+        assert loader.epoch == plain.epoch
+    assert isinstance(next(iter(loader))["id"], torch.Tensor)
+    loader.close()
