@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 import pyarrow as pa
 import pyarrow.types as pt
 
-from datapipe.loader.columns import Column, Kind
+from datapipe.loader.columns import Column, ColumnPlan, Kind
 from datapipe.loader.lists import ListBlock
-from datapipe.loader.row_matrix import row_layout
 from datapipe.loader.texts import TextBlock, address_of, aligned
 from datapipe.loader.values import flat_values, plain
 
@@ -39,7 +38,7 @@ class Block:
 
     __slots__ = ("_keep", "addresses", "arrays", "lists", "matrix", "nbytes", "rows", "texts")
 
-    def __init__(self, table: pa.Table, columns: tuple[Column, ...] | None) -> None:
+    def __init__(self, table: pa.Table, columns: ColumnPlan | None) -> None:
         self.rows = table.num_rows
         self.nbytes = 0
         self.arrays: dict[str, pa.Array] = {}
@@ -67,7 +66,7 @@ class Block:
                 together[column.name] = flat_values(array, column)
             else:
                 self.addresses[column.name] = self._hold(aligned(flat_values(array, column)))
-        layout = row_layout(columns)
+        layout = columns.layout
         if layout is not None:
             self.matrix = self._hold(layout.fill([together[name] for name in layout.names], self.rows))
 

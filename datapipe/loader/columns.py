@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
@@ -39,6 +40,7 @@ from datapipe.loader.column_types import (
     value_type,
 )
 from datapipe.loader.null_policy import NullPolicy
+from datapipe.loader.row_matrix import RowLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -112,6 +114,26 @@ class Column:
         return self.width * self.stored.itemsize
 
 
+@final
+class ColumnPlan(tuple[Column, ...]):  # noqa: SLOT001  (it remembers its layout)
+    """The columns of a batch, in order.
+
+    Attributes:
+        contiguous: each array is contiguous, also of columns that are kept together.
+    """
+
+    contiguous = False
+
+    @functools.cached_property
+    def layout(self) -> RowLayout | None:
+        """Where those columns stand that are kept together, if there are any."""
+        beside = [column for column in self if column.together]
+        return RowLayout(beside, contiguous=self.contiguous) if beside else None
+
+    def __reduce__(self) -> Any:
+        return ColumnPlan, (tuple(self),), {"contiguous": self.contiguous}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ColumnOptions:
     """What a user asked of columns.
@@ -137,7 +159,7 @@ class ColumnOptions:
         """Which of the options says anything; empty if none does."""
         return "dtypes" if self.dtypes else "" if self._policy.refuses_all else "nulls"
 
-    def plan(self, schema: pa.Schema, *, narrow: bool = False, together: bool = False) -> tuple[Column, ...]:
+    def plan(self, schema: pa.Schema, *, narrow: bool = False, together: bool = False) -> ColumnPlan:
         """`plan_columns` with these options."""
         return plan_columns(schema, self.dtypes, nulls=self._policy, narrow=narrow, together=together)
 
@@ -166,7 +188,7 @@ def plan_columns(
     nulls: Any = "refuse",
     narrow: bool = False,
     together: bool = False,
-) -> tuple[Column, ...]:
+) -> ColumnPlan:
     """Plan every column of `schema`.
 
     Args:
@@ -200,7 +222,7 @@ def plan_columns(
     if together and len(small) >= _LEAST_TOGETHER:
         beside = {id(column) for column in small}
         columns = [replace(column, together=True) if id(column) in beside else column for column in columns]
-    return tuple(columns)
+    return ColumnPlan(columns)
 
 
 def _leaves(schema: pa.Schema) -> Iterator[_Leaf]:

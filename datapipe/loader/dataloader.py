@@ -87,7 +87,8 @@ class DataLoader:
     `<name>_lengths` [B], strings and binary as lists, dates and times as int64 counts of their unit, a struct `a` with
     a field `b` as `a.b`; see `datapipe.loader.columns`. A dataset with
     `tokens` and `segment_ids` [B, T] also gives `position_ids` [B, T], which begin at 0 in every segment. Buffers are
-    recycled once nobody holds them or a view of them: keep a batch as long as you like.
+    recycled once nobody holds them or a view of them: keep a batch as long as you like. Small columns of a shuffled
+    table share a buffer, row by row: each is a view with a stride.
 
     Raises:
         ConfigError: an argument is wrong. SchemaError: a column's type cannot be delivered.
@@ -148,6 +149,7 @@ class DataLoader:
             collated=self._collate is not None,
             packed=self._shaping.packing is not None,
             padded=tail == "pad",
+            moved=self._engine is not None,
         )
         self._chosen = {"lanes": lanes, "window": window}
         self._standing = Standing(self._make_order())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from datapipe.device.engine import CopyEngine
-    from datapipe.loader.columns import Column, ColumnOptions
+    from datapipe.loader.columns import ColumnOptions, ColumnPlan
 
 
 def plan_delivery(
@@ -32,13 +32,15 @@ def plan_delivery(
     collated: bool,
     packed: bool,
     padded: bool,
-) -> tuple[tuple[Column, ...] | None, dict[str, Any]]:
+    moved: bool = False,
+) -> tuple[ColumnPlan | None, dict[str, Any]]:
     """The column plan (None: rows stay Arrow), and the torch dtype of each column that the device widens.
 
     Args:
         options: what was asked of columns. narrow: integers stay as stored until they are on the device.
         shuffled: rows come in random order. tables: rows stay Arrow until they are a table.
         collated: batches are no tables in the end. packed: rows are packed here. padded: there is a mask.
+        moved: batches are copied to a device.
 
     Raises:
         ConfigError: these do not go together. SchemaError: a column's type cannot be delivered.
@@ -62,6 +64,7 @@ def plan_delivery(
     if tables:
         return None, {}
     columns = options.plan(schema, narrow=narrow, together=shuffled and not packed)
+    columns.contiguous = moved
     widen: dict[str, Any] = {}
     if narrow:
         from datapipe.loader.torch_collate import torch_dtype

@@ -15,10 +15,9 @@ import pyarrow as pa
 
 from datapipe.loader.block import Block
 from datapipe.loader.column_types import Reading
-from datapipe.loader.columns import Column, Kind
+from datapipe.loader.columns import ColumnPlan, Kind
 from datapipe.loader.lists import Lists
 from datapipe.loader.packed import SEGMENTS, add_positions
-from datapipe.loader.row_matrix import row_layout
 from datapipe.loader.rows import ScatteredRows
 from datapipe.loader.texts import Texts
 
@@ -43,7 +42,7 @@ class Prepared:
         blocks: in the order of `stretch.blocks`; held until this object goes.
     """
 
-    def __init__(self, stretch: Stretch, blocks: Sequence[Block], columns: tuple[Column, ...] | None) -> None:
+    def __init__(self, stretch: Stretch, blocks: Sequence[Block], columns: ColumnPlan | None) -> None:
         self.stretch = stretch
         self._blocks = blocks
         self._rows = None if columns is None else _Rows(columns, blocks, stretch.slot, stretch.row)
@@ -64,7 +63,7 @@ class Prepared:
         return pa.table({name: array.slice(first, last - first) for name, array in self._tables.items()})
 
 
-def batch_of_table(table: pa.Table, columns: tuple[Column, ...], pool: BufferPool) -> Batch:
+def batch_of_table(table: pa.Table, columns: ColumnPlan, pool: BufferPool) -> Batch:
     """The same for rows that are one table already (a table transform's output)."""
     rows = np.arange(table.num_rows)
     block = Block(table, columns)  # checks nulls and ranges
@@ -78,10 +77,10 @@ def batch_of_table(table: pa.Table, columns: tuple[Column, ...], pool: BufferPoo
 class _Rows:
     """Wanted rows of all columns: in blocks[slot[i]], row[i]."""
 
-    def __init__(self, columns: tuple[Column, ...], blocks: Sequence[Block], slot: Ints, row: Ints) -> None:
+    def __init__(self, columns: ColumnPlan, blocks: Sequence[Block], slot: Ints, row: Ints) -> None:
         self._columns = columns
         self._blocks = blocks  # what is found by address must stay where it is
-        self._layout = row_layout(columns)
+        self._layout = columns.layout
         if self._layout is not None:
             self._together = self._layout.rows(np.array([b.matrix for b in blocks], np.int64), slot, row)
         self._fixed: dict[str, ScatteredRows] = {}

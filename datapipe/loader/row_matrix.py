@@ -1,20 +1,22 @@
 """Many small columns kept row by row, so that a row of a shuffled batch is one read and not one for each column.
 
 What enters: the columns of a row group. What leaves: a matrix of bytes, one row for each of the table's; and from such
-matrices, the columns of a batch. Invariant: the same values as column by column; each delivered column is contiguous.
+matrices, the columns of a batch. Invariant: the same values as column by column.
 
 A shuffled batch of a table of 40 columns of 4 bytes reads 40 scattered cache lines a row when columns lie apart, and
 three when they lie together. Measured on 2 cores, rows from 250 MB, ns a row: gathered column by column 194; row by
-row 35, and 27 to bring a row group into this order once, and 17 to take a batch apart again.
+row 35, and 32 to bring a row group into this order once, and 9 to cast a batch, which stays row by row: the columns
+delivered are views of it with a stride, unless contiguous ones are asked for (for a device that copies them), which
+takes 17 to 35.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 
+from datapipe.device import BufferPool
 from datapipe.loader.rows import ScatteredRows
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from datapipe.device import BufferPool
     from datapipe.loader.columns import Column
 
     Bytes = npt.NDArray[np.uint8]
@@ -31,8 +32,9 @@ _ALIGN: Final = 8
 """Rows begin at multiples of the widest item."""
 _STEP_BYTES: Final = 80 << 10
 """Rows are taken apart in steps of this size: what was just gathered is still in the L2 cache."""
-_FILL_ROWS: Final = 1 << 16
-"""Rows that the columns are brought together for at once; beyond the cache, fewer is no faster (measured)."""
+_IDLE_BYTES: Final = 64 << 20
+"""Memory of row groups let go that is kept for those to come. Fresh memory costs a page fault for every 4 kB: with it,
+half of all time in the kernel."""
 
 
 @final
@@ -42,7 +44,7 @@ class _Run:
     def __init__(self, columns: Sequence[Column], offset: int) -> None:
         first = columns[0]
         self.source, self.out = first.stored, first.dtype
-        self.columns = [(column.name, column.width, column.shape) for column in columns]
+        self.columns = [(column.name, column.shape) for column in columns]
         self.count = sum(column.width for column in columns)
         self.offset = offset
         self.end = offset + self.count * self.source.itemsize
@@ -55,9 +57,13 @@ class RowLayout:
 
     Attributes:
         nbytes: of a row. names: of the columns, in the order in which `fill` takes their values.
+
+    Args:
+        contiguous: deliver scalars as contiguous arrays, not as views of rows.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], *, contiguous: bool = False) -> None:
+        self._contiguous = contiguous
         # The widest items first: then every item is aligned. Scalars and lists apart, as they are taken apart unlike.
         order = sorted(columns, key=lambda c: (-c.stored.itemsize, c.stored.str, c.dtype.str, c.shape))
         self.names = [column.name for column in order]
@@ -74,6 +80,7 @@ class RowLayout:
             at += column.nbytes
         self._close(run, at)
         self.nbytes = -(-at // _ALIGN) * _ALIGN
+        self._memory = BufferPool(idle_bytes=_IDLE_BYTES)
 
     def _close(self, run: list[Column], end: int) -> None:
         if run:
@@ -81,15 +88,14 @@ class RowLayout:
 
     def fill(self, values: Sequence[npt.NDArray[Any]], rows: int) -> Bytes:
         """Bring columns together: uint8[rows, nbytes]; `values` in the order of `names`, each flat."""
-        matrix = np.empty((rows, self.nbytes), np.uint8)
-        for start in range(0, rows, _FILL_ROWS):
-            part = matrix[start : start + _FILL_ROWS]
-            for (at, width, dtype), each in zip(self._places, values, strict=True):
-                target = part[:, at : at + width * dtype.itemsize].view(dtype)
-                if width == 1:
-                    target[:, 0] = each[start : start + len(part)]
-                else:
-                    target[...] = each[start * width : (start + len(part)) * width].reshape(-1, width)
+        matrix = self._memory.empty((rows, self.nbytes), np.uint8)
+        # Column by column over all rows: by parts that fit the cache it was slower, by a third and more (measured).
+        for (at, width, dtype), each in zip(self._places, values, strict=True):
+            target = matrix[:, at : at + width * dtype.itemsize].view(dtype)
+            if width == 1:
+                target[:, 0] = each
+            else:
+                target[...] = each.reshape(-1, width)
         return matrix
 
     def rows(self, addresses: npt.NDArray[np.int64], slot: Any, row: Any) -> ScatteredRows:
@@ -97,33 +103,31 @@ class RowLayout:
         return ScatteredRows(addresses, slot, row, np.dtype(np.uint64), self.nbytes // _ALIGN)
 
     def batch(self, found: ScatteredRows, first: int, last: int, pool: BufferPool) -> dict[str, npt.NDArray[Any]]:
-        """The columns of the wanted rows [first, last), each contiguous."""
+        """The columns of the wanted rows [first, last)."""
         rows = last - first
-        outs = [pool.empty((run.count, rows) if run.scalars else (rows, run.count), run.out) for run in self._runs]
+        across = [self._contiguous and run.scalars for run in self._runs]
+        outs = [
+            pool.empty((run.count, rows) if turned else (rows, run.count), run.out)
+            for run, turned in zip(self._runs, across, strict=True)
+        ]
         step = max(1, _STEP_BYTES // self.nbytes)
         for start in range(0, rows, step):
             part = found.take(first + start, min(last, first + start + step)).view(np.uint8)
             stop = start + len(part)
-            for run, out in zip(self._runs, outs, strict=True):
+            for run, turned, out in zip(self._runs, across, outs, strict=True):
                 values = part[:, run.offset : run.end].view(run.source)
-                if run.scalars:
+                if turned:
                     out[:, start:stop] = values.T
                 else:
                     out[start:stop] = values
         batch: dict[str, npt.NDArray[Any]] = {}
-        for run, out in zip(self._runs, outs, strict=True):
-            for at, (name, _, shape) in enumerate(run.columns):
-                batch[name] = out[at] if run.scalars else out.reshape(rows, *shape)
+        for run, turned, out in zip(self._runs, across, outs, strict=True):
+            columns = out if turned else out.T
+            for at, (name, shape) in enumerate(run.columns):
+                batch[name] = out.reshape(rows, *shape) if shape else columns[at]
         return batch
 
 
 def _alike(column: Column) -> tuple[Any, ...]:
     # A list column is a run of its own: it is delivered as [B, n], contiguous.
     return (column.stored, column.dtype, column.name if column.shape else None)
-
-
-@functools.lru_cache(maxsize=64)
-def row_layout(columns: tuple[Column, ...]) -> RowLayout | None:
-    """The layout of those of the columns that are kept together, if there are any."""
-    beside = [column for column in columns if column.together]
-    return RowLayout(beside) if beside else None

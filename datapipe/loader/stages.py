@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from datapipe.dataset import Dataset
     from datapipe.device import BufferPool
-    from datapipe.loader.columns import Column, ColumnOptions
+    from datapipe.loader.columns import ColumnOptions, ColumnPlan
     from datapipe.loader.pack import Pack
     from datapipe.loader.padding import Padding
     from datapipe.loader.schedule import Stretch
@@ -55,7 +55,7 @@ class Stages:
         self,
         dataset: Dataset,
         *,
-        columns: tuple[Column, ...] | None,
+        columns: ColumnPlan | None,
         options: ColumnOptions,
         pool: BufferPool,
         transform: Transform | None,
@@ -81,7 +81,7 @@ class Stages:
         self._seed = seed
         self._epoch = epoch
         self._first_item = epoch * steps
-        self._planned: tuple[pa.Schema, tuple[Column, ...]] | None = None
+        self._planned: tuple[pa.Schema, ColumnPlan] | None = None
 
     def load(self, number: int, item: int, idle_since: int = 0) -> Block:
         """Fetch and decode one block.
@@ -179,7 +179,7 @@ class Stages:
         rows = self._dataset.row_numbers(stretch.blocks[stretch.slot[part]], stretch.row[part])
         return RowKeys(seed=self._seed, epoch=self._epoch, rows=rows)
 
-    def _plan(self, schema: pa.Schema) -> tuple[Column, ...]:
+    def _plan(self, schema: pa.Schema) -> ColumnPlan:
         """The plan of a transformed table: its columns are known when the first one comes out."""
         planned = self._planned
         if planned is None or not planned[0].equals(schema):

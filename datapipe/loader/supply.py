@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _STRETCH_BYTES: Final = 8 << 20
 """Rows of strings and lists prepared together hold about this much."""
-_STRETCH_ROWS: Final = 8192
+_STRETCH_ROWS: Final = 1 << 15
+"""Rows planned together: of fewer, the calls cost more than the rows."""
 _NUMBERED: Final = 1 << 40
 """More batches than any epoch has, where their number is found out as it goes."""
 
