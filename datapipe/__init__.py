@@ -5,7 +5,7 @@ The public names, imported on first use, so that `import datapipe` pulls in no t
     open_dataset     a folder or URL of Parquet/Arrow shards → Dataset
     DataLoader       Dataset → batches: global order as a pure function, exact resume
     Cache            what was fetched, kept on a local disk for every process of the node
-    mix              several datasets, in exact proportions, in the place of one
+    mix, balance     several datasets, or the labels of one, in exact proportions
     Pack, Bucket     documents → rows of one length; batches of near lengths
     preprocess       raw inputs → a sharded dataset, every row accounted for
     profile          where a training step's time goes, with any loader
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datapipe.dataset import Dataset, open_dataset
     from datapipe.errors import DatapipeError
-    from datapipe.loader import Bucket, DataLoader, Pack, mix
+    from datapipe.loader import Bucket, DataLoader, Pack, balance, mix
     from datapipe.preprocess import RunSummary, preprocess
     from datapipe.profiling import Profile, profile
     from datapipe.storage.cache import Cache
@@ -35,6 +35,7 @@ _HOME: Final = {
     "Pack": "datapipe.loader",
     "Profile": "datapipe.profiling",
     "RunSummary": "datapipe.preprocess",
+    "balance": "datapipe.loader",
     "mix": "datapipe.loader",
     "open_dataset": "datapipe.dataset",
     "preprocess": "datapipe.preprocess",
@@ -50,6 +51,7 @@ __all__ = [
     "Pack",
     "Profile",
     "RunSummary",
+    "balance",
     "mix",
     "open_dataset",
     "preprocess",

@@ -22,6 +22,7 @@ def test_the_public_names_are_pinned():
         "Pack",
         "Profile",
         "RunSummary",
+        "balance",
         "mix",
         "open_dataset",
         "preprocess",

@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from datapipe.loader.balanced import balance
     from datapipe.loader.bucket import Bucket
     from datapipe.loader.dataloader import DataLoader
     from datapipe.loader.epoch_plan import EpochPlan, plan_epoch
@@ -33,11 +34,24 @@ _HOME: Final = {
     "Order": "order",
     "Pack": "pack",
     "RowKeys": "transform",
+    "balance": "balanced",
     "mix": "mixture",
     "plan_epoch": "epoch_plan",
 }
 
-__all__ = ["Bucket", "DataLoader", "EpochPlan", "Geometry", "Mixture", "Order", "Pack", "RowKeys", "mix", "plan_epoch"]
+__all__ = [
+    "Bucket",
+    "DataLoader",
+    "EpochPlan",
+    "Geometry",
+    "Mixture",
+    "Order",
+    "Pack",
+    "RowKeys",
+    "balance",
+    "mix",
+    "plan_epoch",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -93,7 +93,7 @@ class Mixture:
 
     Attributes:
         names: of the sources, sorted. sources: the datasets, in that order. weights: their shares, step by step.
-        by, until, seed: as given to `mix`. column: of the source's name, or None.
+        by, until, seed: as given to `mix`. column: of the source's name, or None. store: a remote one, if there is one.
         schema: of the columns asked for. fingerprint: names all of it.
     """
 
@@ -115,6 +115,9 @@ class Mixture:
         self.by = by
         self.column = column
         self.url = "mix of " + ", ".join(f"{name}={getattr(sources[name], 'url', '?')}" for name in self.names)
+        stores = [getattr(data, "store", None) for data in self.sources]
+        # What it is asked for is whether reads wait for a network.
+        self.store = next((store for store in stores if getattr(store, "is_remote", False)), stores[0])
         own = common_schema({name: sources[name].schema for name in sources})
         if column is not None:
             if column in own.names:
@@ -195,6 +198,11 @@ class Mixture:
         """Bring one row group's stored bytes near; thread-safe."""
         source, own = self.locate(block)
         return MixedFetched(self.sources[source].fetch(own), self.schema, self.column, self.names[source])
+
+    def fetch_anew(self, block: int) -> MixedFetched:
+        """The same, once more from the source's store itself."""
+        source, own = self.locate(block)
+        return MixedFetched(self.sources[source].fetch_anew(own), self.schema, self.column, self.names[source])
 
     def row_numbers(self, blocks: Ints, rows: Ints) -> Ints:
         """Numbers that name each row: its number in its source, plus 2^40 for each source before it."""

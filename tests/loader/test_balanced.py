@@ -1,0 +1,107 @@
+"""Balanced labels: exact shares of one dataset's labels, every row of a label once in its own epoch."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datapipe.dataset import open_dataset
+from datapipe.errors import ConfigError, LoaderError, SchemaError
+from datapipe.loader import DataLoader, balance
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Labels → an opened dataset of rows numbered through, 50 to a row group."""
+
+    def make(labels, **options):
+        table = pa.table({"id": np.arange(len(labels)), "label": labels})
+        pq.write_table(table, tmp_path / "data.parquet", row_group_size=50)
+        return open_dataset(str(tmp_path), **options)
+
+    return make
+
+
+def loader(data, batch_size=10, **options):
+    return DataLoader(data, batch_size, rank=0, world_size=1, collate="numpy", **options)
+
+
+@pytest.mark.parametrize("kind", ["text", "number", "flag", "dictionary"])
+def test_rare_labels_are_as_frequent_as_common_ones(labelled, kind):
+    """In every batch; rows are their own, and none of a label comes twice before all of it came once."""
+    rare = (np.arange(400) % 10 == 0).tolist()
+    labels = {
+        "text": ["rare" if each else "common" for each in rare],
+        "number": [int(each) - 1 for each in rare],
+        "flag": rare,
+        "dictionary": pa.array(["rare" if each else "common" for each in rare]).dictionary_encode(),
+    }[kind]
+    mixed = balance(labelled(labels), "label", seed=1)
+    rows = []
+    for batch in loader(mixed, 16):
+        assert (batch["id"] % 10 == 0).sum() == 8
+        rows += batch["id"].tolist()
+    common = [row for row in rows if row % 10]
+    assert len(set(common)) == len(common) == len(rows) // 2 >= 350
+    few = [row for row in rows if row % 10 == 0]
+    for start in range(0, len(few), 40):
+        part = few[start : start + 40]
+        assert len(set(part)) == len(part)
+
+
+def test_a_state_goes_on_and_names_what_differs(labelled):
+    data = labelled(["a", "b", "b", "c"] * 50)
+    one = loader(balance(data, "label", {"a": 1, "b": 1, "c": 2}, source="of"))
+    batches, states = [], []
+    for batch in one:
+        batches.append((batch["id"].tolist(), batch["of"]))
+        states.append(json.loads(json.dumps(one.state_dict())))
+    other = loader(balance(data, "label", {"c": 2, "b": 1, "a": 1}, source="of"), prefetch=0)
+    other.load_state_dict(states[4])
+    assert [(batch["id"].tolist(), batch["of"]) for batch in other] == batches[5:]
+    with pytest.raises(LoaderError, match="weights of the mix"):
+        loader(balance(data, "label", source="of")).load_state_dict(states[4])
+
+
+def test_a_filter_and_columns_hold(labelled):
+    """Only rows that pass are balanced; the label column need not be delivered; rows keep their numbers."""
+    data = labelled(["a", "b", "b", "c"] * 50, columns=["id"], filters=[("id", "<", 100), ("label", "!=", "c")])
+    seen = {}
+
+    def transform(batch, keys):
+        seen.update(zip(batch["id"].tolist(), keys.rows.tolist(), strict=True))
+        return batch
+
+    for batch in loader(balance(data, "label"), tail="partial", transform=transform):
+        assert set(batch) == {"id"}
+    assert set(seen) == {row for row in range(100) if row % 4 != 3}
+    assert len(set(seen.values())) == len(seen)
+
+
+def test_what_is_no_label_is_refused(labelled):
+    data = labelled(["a", None, "b"])
+    with pytest.raises(LoaderError, match="1 null"):
+        balance(data, "label")
+    with pytest.raises(SchemaError, match="no column 'lable'"):
+        balance(data, "lable")
+    with pytest.raises(ConfigError, match="is double"):
+        balance(labelled([0.5, 1.5]), "label")
+    with pytest.raises(ConfigError, match="more than 4096"):
+        balance(labelled(list(range(5000))), "label")
+    with pytest.raises(ConfigError, match="say nothing of 'b'"):
+        balance(labelled(["a", "b"]), "label", {"a": 1})
+    with pytest.raises(ConfigError, match="weights=3"):
+        balance(labelled(["a", "b"]), "label", 3)
+    with pytest.raises(ConfigError, match="is a path"):
+        balance("data", "label")
+
+
+def test_many_labels_in_each_row_group_are_warned_of(labelled):
+    """They would have each row group read many times over; sorted, they would not."""
+    with pytest.warns(UserWarning, match="rows of 20 labels lie in a row group"):
+        balance(labelled([i % 20 for i in range(400)]), "label")
+    balance(labelled([i // 20 for i in range(400)]), "label")
