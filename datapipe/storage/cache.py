@@ -10,7 +10,6 @@ written is taken over by whoever wants it next, or removed when room is made.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -25,6 +24,7 @@ from datapipe.storage.byte_count import byte_count
 from datapipe.storage.cache_entry import HEADER, intact, write_payload
 from datapipe.storage.cache_leases import Leases
 from datapipe.storage.cache_locks import unlock
+from datapipe.storage.cache_maps import Maps, identity_of
 from datapipe.storage.cache_room import Room
 from datapipe.storage.paths import local_root
 
@@ -140,9 +140,9 @@ class Cache:
         self._counts = dict.fromkeys(
             ("hits", "misses", "bytes", "written", "evictions", "damaged", "waits", "refused"), 0
         )
-        self._checked: dict[str, tuple[int, ...]] = {}
         self._root = -1
         self._writes = False
+        self._maps = Maps(0)
         self._leases: Leases
         self._room: Room
         self._open(self.max_bytes or None)
@@ -157,6 +157,7 @@ class Cache:
                 disk = os.fstatvfs(self._root)
                 free = disk.f_bavail * disk.f_frsize
                 self.max_bytes = max(1, (free + Room(self._root, 0).taken()) // 2)
+            self._maps = Maps(self.max_bytes)
             self._leases, self._room = Leases(os.dup(self._root)), Room(self._root, self.max_bytes)
             self._writes = True
         except OSError as error:
@@ -219,7 +220,7 @@ class Cache:
 
     def discard(self, name: str) -> None:
         """Remove an entry that turned out to be of no use."""
-        self._checked.pop(name, None)
+        self._maps.drop(name)
         try:
             size = cache_folder.remove_entry(self._root, name)
             if size is not None:
@@ -233,45 +234,47 @@ class Cache:
         if self._root < 0:
             return None
         try:
-            fd = cache_folder.open_entry(self._root, name)
-            if fd is None:
+            status = cache_folder.look_at(self._root, name)
+            mapped = None if status is None else self._maps.get(name, identity_of(status))
+            if status is not None and mapped is None:
+                status, mapped = self._mapped(name)
+            if status is None:  # never there, or evicted a moment ago
+                self._maps.drop(name)
                 return None
-            try:
-                found = self._mapped(fd, name)
-            finally:
-                os.close(fd)
+            identity = identity_of(status)  # of what is mapped: it may be another by now
+            contents = self.verify == "always" or not self._maps.checked(name, identity)
+            whole = mapped is not None and intact(name, memoryview(mapped), contents=contents)
         except OSError as error:
-            if error.errno not in _PASSING:
-                self._damaged(name)
+            if error.errno in _PASSING:
+                return None
+            whole = False
+        if not whole:
+            self._count(damaged=1)
+            self.discard(name)
             return None
-        if found is None:
-            self._damaged(name)
-        else:
-            self._count(hits=1, bytes=found.size)
+        self._maps.put(name, identity, mapped)
+        if self._writes:
+            cache_folder.stamp(self._root, name, identity[3])
+        found = CachedBytes(_payload(mapped, _Lease(mapped, self._leases, name)))
+        self._count(hits=1, bytes=found.size)
         return found
 
-    def _mapped(self, fd: int, name: str) -> CachedBytes | None:
+    def _mapped(self, name: str) -> tuple[os.stat_result | None, Any]:
+        """An entry's status and the whole file, mapped: None, None if it is not there; no map of what is no entry."""
         import pyarrow as pa
 
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER:
-            return None
-        # By its descriptor: a path would be looked up again. Closed, the map stays, and takes no descriptor.
-        with pa.memory_map(f"/dev/fd/{fd}") as file:
-            mapped = file.read_buffer()
-        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        contents = self.verify == "always" or self._checked.get(name) != identity
-        if not intact(name, memoryview(mapped), contents=contents):
-            return None
-        self._checked[name] = identity
-        if self._writes:
-            _stamp(fd, status.st_mtime_ns)
-        lease = _Lease(mapped, self._leases, name)
-        return CachedBytes(pa.foreign_buffer(mapped.address + HEADER, mapped.size - HEADER, base=lease))
-
-    def _damaged(self, name: str) -> None:
-        self._count(damaged=1)
-        self.discard(name)
+        fd = cache_folder.open_entry(self._root, name)
+        if fd is None:
+            return None, None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER:
+                return status, None
+            # By its descriptor: a path would be looked up again. Closed, the map stays, and takes no descriptor.
+            with pa.memory_map(f"/dev/fd/{fd}") as file:
+                return status, file.read_buffer()
+        finally:
+            os.close(fd)
 
     # Writing
 
@@ -281,13 +284,17 @@ class Cache:
         try:
             reserved, evicted = self._room.reserve(fd, whole) if self._writes else (False, 0)
             self._count(evictions=evicted, refused=int(self._writes and not reserved))
+            if evicted:
+                for held in self._maps.names():
+                    if cache_folder.look_at(self._root, held) is None:
+                        self._maps.drop(held)
             if reserved:
                 write_payload(fd, name, size, write)
                 status = os.fstat(fd)
-                _stamp(fd, status.st_mtime_ns)
+                cache_folder.stamp(self._root, name + cache_folder.PART, status.st_mtime_ns)
                 cache_folder.publish_part(self._root, name)
                 published = True
-                self._checked[name] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+                self._maps.note(name, identity_of(status))
                 self._count(written=size)
         except OSError as error:
             self._trouble(error)
@@ -322,10 +329,10 @@ class Cache:
             )
 
 
-def _stamp(fd: int, changed_ns: int) -> None:
-    """Note when an entry was last used, whatever the mount's habits with access times; when it was changed stays."""
-    with contextlib.suppress(OSError):
-        os.utime(fd, ns=(time.time_ns(), changed_ns))
+def _payload(mapped: Any, lease: _Lease) -> Any:
+    import pyarrow as pa
+
+    return pa.foreign_buffer(mapped.address + HEADER, mapped.size - HEADER, base=lease)
 
 
 def _rebuild(path: str, max_bytes: int, content: Any, verify: Any) -> Cache:

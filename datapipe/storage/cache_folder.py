@@ -101,6 +101,20 @@ def _check(root: int, path: str) -> None:
         )
 
 
+def look_at(root: int, name: str) -> os.stat_result | None:
+    """An entry's status; None where there is none."""
+    try:
+        return os.stat(f"{ENTRIES}/{name}", dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def stamp(root: int, name: str, changed_ns: int) -> None:
+    """Note that an entry is used now, whatever the mount's habits with access times; when it was changed stays."""
+    with contextlib.suppress(OSError):
+        os.utime(f"{ENTRIES}/{name}", ns=(time.time_ns(), changed_ns), dir_fd=root, follow_symlinks=False)
+
+
 def open_entry(root: int, name: str) -> int | None:
     """An entry's file to read from; None where there is none."""
     try:

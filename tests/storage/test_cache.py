@@ -525,3 +525,36 @@ def test_without_a_limit_half_of_what_is_free_is_the_limit(tmp_path):
     disk = os.statvfs(tmp_path)
     free = disk.f_bavail * disk.f_frsize
     assert 0.3 * free < Cache(tmp_path / "c").max_bytes < 0.7 * free
+
+
+# Maps
+
+
+def test_what_is_held_is_bounded_and_let_go_when_it_is_evicted(tmp_path):
+    """Space that was evicted is free again, but for what is in use."""
+    cache = Cache(tmp_path / "c", 64 * 4096)
+    for key in range(40):
+        put(cache, key, b"x" * 4032)
+        cache.lookup(entry_name(key))
+    assert mapped_entries(cache) == 16  # a quarter of the limit
+    put(cache, "large", b"x" * 60 * 4096)
+    assert mapped_entries(cache) <= 3
+
+
+def mapped_entries(cache):
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("there is no /proc here")
+    return sum(f"{cache.path}/entries/" in line for line in maps.read_text().splitlines())
+
+
+def test_a_replaced_file_is_not_served_from_what_is_held(cache):
+    put(cache, "a", b"x" * 5000)
+    held = cache.lookup(entry_name("a"))
+    path = Path(cache.path) / "entries" / entry_name("a")
+    good = path.read_bytes()
+    path.unlink()
+    path.write_bytes(good[:-1] + b"!")
+    put(cache, "a", b"x" * 5000)
+    assert cache.stats()["damaged"] == 1
+    assert held.buffer.to_pybytes() == b"x" * 5000
