@@ -49,8 +49,8 @@ class DatasetIndex:
     Attributes:
         paths, formats: one per shard.
         shard, group: int32[n]: the shard of each block and its row group within it.
-        rows: int64[n]: rows of each block. bytes: int64[n]: their size uncompressed, all columns. tokens: int64[n]
-        or None.
+        rows: int64[n]: rows of each block. bytes: int64[n]: their size in memory, all columns: as the files tell, but
+        at least what columns of one width take, which Parquet stores encoded. tokens: int64[n] or None.
         first: int64[n + 1]: the number of the first row of each block in the whole dataset.
     """
 
@@ -73,6 +73,7 @@ def build_index(
     rows: Sequence[Sequence[int]],
     sizes: Sequence[Sequence[int]],
     tokens: Sequence[Sequence[int]] | None,
+    schema: pa.Schema,
 ) -> DatasetIndex:
     """Arrays from per-shard lists of per-row-group counts."""
     counts = np.fromiter((len(r) for r in rows), np.int64, len(rows))
@@ -84,10 +85,31 @@ def build_index(
         shard=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
         group=(np.arange(len(flat_rows)) - np.repeat(starts, counts)).astype(np.int32),
         rows=flat_rows,
-        bytes=_flat(sizes),
+        bytes=np.maximum(_flat(sizes), flat_rows * _least_width(schema)),
         tokens=None if tokens is None else _flat(tokens),
         first=np.concatenate([np.zeros(1, np.int64), np.cumsum(flat_rows)]),
     )
+
+
+def _least_width(schema: pa.Schema) -> int:
+    """Bytes that a row's values of one width take in memory.
+
+    A Parquet file tells its encoded size, which dictionaries and runs make smaller by any factor.
+    """
+
+    def bits(kind: pa.DataType) -> int:
+        if isinstance(kind, pa.BaseExtensionType):
+            return bits(kind.storage_type)
+        if pa.types.is_struct(kind):
+            return sum(bits(kind.field(i).type) for i in range(kind.num_fields))
+        if pa.types.is_fixed_size_list(kind):
+            return int(kind.list_size) * bits(kind.value_type)
+        try:
+            return 0 if pa.types.is_nested(kind) else int(kind.bit_width)
+        except ValueError:  # of no one width
+            return 0
+
+    return sum(bits(field.type) for field in schema) // 8
 
 
 def _flat(lists: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
@@ -104,6 +126,7 @@ def index_of_manifest(manifest: Manifest) -> DatasetIndex:
         [g.rows for g in groups],
         [g.uncompressed for g in groups],
         tokens if groups and len(tokens) == len(groups) else None,
+        manifest.schema,
     )
 
 
@@ -229,7 +252,7 @@ def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetInde
             )
         digest.update(f"{entry.size}:{footer.rows}:{footer.digest};".encode())
     index = build_index(
-        [entry.path for entry in entries], kinds, [f.rows for f in footers], [f.sizes for f in footers], None
+        [entry.path for entry in entries], kinds, [f.rows for f in footers], [f.sizes for f in footers], None, schema
     )
     return index, schema, f"dp1-{digest.hexdigest()}", held
 
