@@ -109,7 +109,8 @@ class Cache:
         max_bytes: of all entries together, as a number or as "20 GB". The least recently used that nobody has in use
             goes first. None: half of what is free on that disk, what this cache already holds included.
         content: "decoded" keeps row groups as uncompressed Arrow, mapped back without a copy: as fast as local Arrow
-            files, and as large. "raw" keeps the byte ranges as they are stored: smaller, decoded each time.
+            files, and as large. "raw" keeps the byte ranges as they are stored: smaller, decoded each time. (Arrow
+            files on this machine's file systems are mapped where they are, and not kept raw.)
         verify: "once": each process checks an entry's checksum when it first maps it, and again if the file is not the
             same; what it wrote itself counts as checked. "always": each time (adds a third to a gather of tokens).
 
@@ -233,34 +234,32 @@ class Cache:
     def _find(self, name: str) -> CachedBytes | None:
         if self._root < 0:
             return None
+        status, mapped = None, None
         try:
             status = cache_folder.look_at(self._root, name)
-            mapped = None if status is None else self._maps.get(name, identity_of(status))
+            if status is not None and self.verify == "once":
+                mapped = self._maps.get(name, identity_of(status))
             if status is not None and mapped is None:
                 status, mapped = self._mapped(name)
             if status is None:  # never there, or evicted a moment ago
                 self._maps.drop(name)
                 return None
-            identity = identity_of(status)  # of what is mapped: it may be another by now
-            contents = self.verify == "always" or not self._maps.checked(name, identity)
-            whole = mapped is not None and intact(name, memoryview(mapped), contents=contents)
         except OSError as error:
             if error.errno in _PASSING:
                 return None
-            whole = False
-        if not whole:
+        if status is None or mapped is None:
             self._count(damaged=1)
             self.discard(name)
             return None
-        self._maps.put(name, identity, mapped)
+        self._maps.put(name, identity_of(status), mapped)
         if self._writes:
-            cache_folder.stamp(self._root, name, identity[3])
+            cache_folder.stamp(self._root, name, status.st_mtime_ns)
         found = CachedBytes(_payload(mapped, _Lease(mapped, self._leases, name)))
         self._count(hits=1, bytes=found.size)
         return found
 
     def _mapped(self, name: str) -> tuple[os.stat_result | None, Any]:
-        """An entry's status and the whole file, mapped: None, None if it is not there; no map of what is no entry."""
+        """An entry's status and the whole file, mapped: None, None if it is not there; no map of what is damaged."""
         import pyarrow as pa
 
         fd = cache_folder.open_entry(self._root, name)
@@ -269,6 +268,9 @@ class Cache:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER:
+                return status, None
+            seen = self.verify == "once" and self._maps.checked(name, identity_of(status))
+            if not seen and not intact(fd, name, status.st_size):
                 return status, None
             # By its descriptor: a path would be looked up again. Closed, the map stays, and takes no descriptor.
             with pa.memory_map(f"/dev/fd/{fd}") as file:

@@ -22,6 +22,8 @@ NAME_BYTES: Final = 20
 _MAGIC: Final = b"dpcache1"
 _LAYOUT: Final = struct.Struct(f"<8sQ16s{NAME_BYTES}s12x")
 assert _LAYOUT.size == HEADER
+_AT_ONCE: Final = 256 << 10
+"""Read and then hashed within a core's own cache."""
 BLOCK: Final = 4096
 """File systems give space in blocks of this size, most of them."""
 
@@ -48,22 +50,28 @@ def header_of(name: str, size: int, digest: bytes) -> bytes:
     return _LAYOUT.pack(_MAGIC, size, digest, bytes.fromhex(name))
 
 
-def intact(name: str, data: memoryview, *, contents: bool) -> bool:
-    """Whether `data` is entry `name` as it was written; without `contents` only header and length are looked at.
+def intact(fd: int, name: str, size: int) -> bool:
+    """Whether the file `fd`, of `size` bytes, is entry `name` as it was written.
 
-    The whole costs 1/30 s a GB from memory (xxh3 on one core).
+    Read, not mapped: a bad sector is an OSError then, and ends the process under a map. 1/18 s a GB from the page
+    cache.
+
+    Raises:
+        OSError: it cannot be read.
     """
-    if len(data) < HEADER:
-        return False
-    head, payload = bytes(data[:HEADER]), data[HEADER:]
-    digest = _LAYOUT.unpack(head)[2]
-    if head != header_of(name, len(payload), digest):
-        return False
-    if not contents:
-        return True
     import xxhash
 
-    return bool(xxhash.xxh3_128_digest(payload) == digest)
+    head = os.pread(fd, HEADER, 0)
+    if len(head) < HEADER:
+        return False
+    digest = _LAYOUT.unpack(head)[2]
+    if head != header_of(name, size - HEADER, digest):
+        return False
+    found, at = xxhash.xxh3_128(), HEADER
+    while block := os.pread(fd, _AT_ONCE, at):
+        found.update(block)
+        at += len(block)
+    return at == size and bool(found.digest() == digest)
 
 
 @final

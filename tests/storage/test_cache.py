@@ -330,6 +330,24 @@ def test_what_is_no_file_is_replaced(cache, make):
     assert not path.is_symlink()
 
 
+def test_a_bad_sector_is_damage_and_no_error(cache, monkeypatch):
+    put(cache, "a")
+
+    real = os.pread
+
+    def refuse(fd, size, at):
+        if at:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(fd, size, at)
+
+    other = Cache(cache.path, "1 MB")
+    with monkeypatch.context() as patched, unwarned():
+        patched.setattr(os, "pread", refuse)
+        put(other, "a")
+    assert other.stats()["damaged"] == 1
+    assert isinstance(other.lookup(entry_name("a")), CachedBytes)
+
+
 # Disks
 
 
