@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from datapipe.dataset.arrow_footer import batch_buffers
 from datapipe.dataset.bounds import Bounds, bounds_of
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
+from datapipe.dataset.footers import Footers
 from datapipe.dataset.leaves import buffers_of, flat_leaves, leaves_of
 from datapipe.errors import DatapipeError, IntegrityError
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from datapipe.dataset.cached import RowGroupEntries
-    from datapipe.dataset.footers import ArrowFooter, Footers
-    from datapipe.storage import Entry
+    from datapipe.dataset.footers import ArrowFooter
+    from datapipe.storage import Entry, Store
 
     Parts = list[tuple[int, memoryview]]
 
@@ -175,6 +176,23 @@ class Shards:
             if self._footers.formats[shard] == "parquet":
                 return self._fetch_parquet(shard, group, rows)
             return self._fetch_arrow(shard, group, rows)
+
+    def anew(self, store: Store) -> Shards:
+        """The same from `store`, with nothing remembered of the files."""
+        return Shards(Footers(store, self._footers.paths, self._footers.formats), self._columns)
+
+    def fetch_anew(self, store: Store, shard: int, group: int, rows: int) -> Fetched:
+        """A row group from `store`, its footer read once more.
+
+        Raises:
+            IntegrityError: the shard is another file by now.
+        """
+        other = self.anew(store)
+        fetched = other.fetch(shard, group, rows)
+        before, now = self._footers.version(shard), other._footers.version(shard)  # noqa: SLF001  (its own class)
+        if before is not None and before != now:
+            raise _replaced(self._footers.paths[shard], group, rows)
+        return fetched
 
     def bounds(self, shard: int, groups: Sequence[int], rows: Sequence[int]) -> list[dict[str, Bounds]]:
         """What a Parquet shard's footer says of the columns in each of these row groups; nested ones are left out."""

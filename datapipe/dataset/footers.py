@@ -104,6 +104,15 @@ class Footers:
             for key in [key for key in self._held if key[1] == shard]:
                 self._bytes -= self._held.pop(key)[1]
 
+    def version(self, shard: int) -> Entry | None:
+        """Which version of a shard is read, if its footer is remembered (a mapped file has none)."""
+        with self._lock:
+            for form in ("parquet", "arrow"):
+                if (form, shard) in self._held:
+                    entry: Entry = self._held[form, shard][0].entry
+                    return entry
+        return None
+
     def _remembered(self, key: tuple[str, int], read: Callable[[], tuple[Held, int]]) -> Held:
         with self._lock:
             found = self._held.get(key)

@@ -227,6 +227,15 @@ class Dataset:
         fetched = self._shards.fetch(int(whole.shard[block]), int(whole.group[block]), int(whole.rows[block]))
         return fetched if self.filter is None else SelectedFetched(fetched, self._selection()[0], block)
 
+    def fetch_anew(self, block: int) -> Fetched:
+        """The same, once more from the store itself: past every cache, and past what is remembered of the file."""
+        whole, store = self._whole, self.store
+        fetched = self._shards.fetch_anew(
+            store.inner if isinstance(store, CachedStore) else store,
+            int(whole.shard[block]), int(whole.group[block]), int(whole.rows[block]),
+        )  # fmt: skip
+        return fetched if self.filter is None else SelectedFetched(fetched, self._selection()[0], block)
+
     def take(self, rows: Iterable[int]) -> pa.Table:
         """The rows with these numbers (0 ≤ n < `num_rows`, repeats allowed), in the order asked.
 

@@ -6,6 +6,7 @@ What enters: what the user wrote. What leaves: values of one type each, or a Con
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError
@@ -14,6 +15,8 @@ from datapipe.storage import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from datapipe.loader.sequence import Sequence
 
 TAILS: Final = ("drop", "pad", "partial")
 _MOST_THREADS: Final = 4
@@ -74,3 +77,13 @@ def collate_function(collate: Any) -> Callable[[dict[str, Any]], Any] | None:
             fix='pip install "datapipe-toolkit[train]", or collate="numpy" or "arrow"',
         ) from None
     return to_tensors
+
+
+def warn_of_no_batch(order: Sequence, rows: int) -> None:
+    """Say so where a dataset is smaller than one step."""
+    if rows and order.steady and not order.steps:
+        warnings.warn(
+            f"the dataset has {rows} rows, fewer than one global batch of {order.global_batch}:"
+            f' there will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
+            stacklevel=3,
+        )

@@ -8,7 +8,6 @@ else (threads, prefetch, budget, ranks) changes when a batch is ready, never wha
 from __future__ import annotations
 
 import functools
-import warnings
 import weakref
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, final
@@ -18,16 +17,18 @@ import numpy as np
 from datapipe.dataset.cached import cache_counts
 from datapipe.device import BufferPool
 from datapipe.errors import ClosedError, StateError
-from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, whole_number
+from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, warn_of_no_batch, whole_number
 from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
 from datapipe.loader.delivery import open_engine, plan_delivery
 from datapipe.loader.iterator import EpochIterator
+from datapipe.loader.quarantine import Quarantine, checked_quarantine
 from datapipe.loader.shaping import Shaping
 from datapipe.loader.source import Borrowed, Counters
 from datapipe.loader.stages import Stages
 from datapipe.loader.standing import Standing
 from datapipe.loader.state import Settings, geometry_for, saved_batch
+from datapipe.loader.substitutes import Substitutes
 from datapipe.loader.supply import Supply, numbered
 from datapipe.loader.topology import resolve_rank
 from datapipe.loader.transform import Transform
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from datapipe.loader.pack import Pack
     from datapipe.loader.sequence import EpochSequence, Sequence
     from datapipe.loader.source import BatchSource
+    from datapipe.loader.state import Settings
 
 
 @final
@@ -82,6 +84,9 @@ class DataLoader:
         device: "cpu" or "cuda": where the tensors shall be. On CUDA the next batch is copied beside the compute, from
             page-locked buffers, narrow integers as they are stored and widened there. None: left on the host.
         pin_memory: page-lock those buffers; "auto": where the device is CUDA.
+        on_error: "quarantine": a row group that is found damaged twice (truncated, a wrong checksum, a null where none
+            may be) is replaced by rows of another, see `datapipe.loader.substitutes`; log, `stats` and state tell. Of
+            a lane 5% may be bad, and lengths and filter columns must be readable. What may pass (the network) raises.
 
     Integer columns come as int64 [B], fixed-size lists as [B, n], variable-length lists as zero-padded [B, max] and
     `<name>_lengths` [B], strings and binary as lists, dates and times as int64 counts of their unit, a struct `a` with
@@ -119,6 +124,7 @@ class DataLoader:
         autotune: bool = True,
         device: Any = None,
         pin_memory: bool | Literal["auto"] = "auto",
+        on_error: Literal["raise", "quarantine"] = "raise",
     ) -> None:
         self.dataset = opened(dataset)
         self.batch_size = whole_number("batch_size", batch_size, 1)
@@ -140,6 +146,8 @@ class DataLoader:
         self._pool = BufferPool(self._engine.allocate, recycle_all=True) if pinned and self._engine else BufferPool()
         self._shaping = Shaping(self.dataset, pack, bucket, self.batch_size)
         self._data = self._shaping.data
+        one_of("on_error", on_error, ("raise", "quarantine"))
+        self._quarantine = Quarantine(self.dataset) if on_error == "quarantine" else None
         self._columns, self._widen = plan_delivery(
             self._data.schema,
             self._column_options,
@@ -157,13 +165,7 @@ class DataLoader:
         self._supply = self._make_supply()
         self._closed = False
         self._iterator: weakref.ref[EpochIterator] | None = None
-        rows = int(self.dataset.index.rows.sum())
-        if rows and self._order.steady and not self._order.steps:
-            warnings.warn(
-                f"the dataset has {rows} rows, fewer than one global batch of {self.global_batch}:"
-                f' there will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
-                stacklevel=2,
-            )
+        warn_of_no_batch(self._order, int(self.dataset.index.rows.sum()))
 
     def _make_order(self, geometry: Geometry | None = None, units: int | None = None) -> Sequence:
         geometry = geometry or self._shaping.geometry(shuffle=self._shuffle, **self._chosen)
@@ -187,10 +189,15 @@ class DataLoader:
             padding=self._shaping.padding,
             seed=self.seed,
         )
+        substitutes = self._quarantine and functools.partial(
+            Substitutes, self._quarantine, self._data, seed=self.seed, shuffled=self._shuffle,
+            lengths=self._shaping.lengths, packed=self._shaping.packing is not None,
+        )  # fmt: skip
         supply = Supply(
             dataset=self.dataset,
             shaping=self._shaping,
             stages=stages,
+            substitutes=substitutes,
             by_row=self._columns is not None and all(column.kind is Kind.FIXED for column in self._columns),
             padded=self._tail == "pad",
             rank=self.rank,
@@ -236,18 +243,7 @@ class DataLoader:
         return self._settings_of(self._order)
 
     def _settings_of(self, order: Sequence) -> Settings:
-        geometry = order.geometry
-        return Settings(
-            global_batch=order.global_batch,
-            seed=self.seed,
-            shuffle=self._shuffle,
-            lanes=geometry.lanes,
-            window=geometry.window,
-            tail=self._tail,
-            mix=self._shaping.mix(geometry),
-            pack=self._shaping.pack,
-            bucket=self._shaping.bucket,
-        )
+        return self._shaping.settings(order, seed=self.seed, shuffle=self._shuffle)
 
     def __len__(self) -> int:
         """Batches of an epoch: the same on every rank, and in every epoch.
@@ -341,7 +337,8 @@ class DataLoader:
 
         `position` batches of `epoch` were delivered; once an epoch's last one was, that is 0 of the next.
         """
-        return self._standing.state(self.dataset.fingerprint, self.settings)
+        state = self._standing.state(self.dataset.fingerprint, self.settings)
+        return state if self._quarantine is None else self._quarantine.in_state(state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next `iter()` gives the batches that would have come next.
@@ -362,8 +359,11 @@ class DataLoader:
         if (geometry, units) != (order.geometry, order.global_batch):
             order = self._make_order(geometry, units)
         settings = self._settings_of(order)
+        quarantined = checked_quarantine(state, self.dataset, self._quarantine)
         self._standing.load(state, order, self.dataset.fingerprint, settings, world_size=self.world_size)
         self._end_iteration()
+        if self._quarantine is not None:
+            self._quarantine.restore(quarantined)
         progress = self._standing.progress
         self._supply.keep_only(order, progress.epoch, progress.position)
 
@@ -371,13 +371,15 @@ class DataLoader:
         """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run.
 
         `tuning`: what `autotune` did. `frozen` in it are arguments: `DataLoader(ds, 32, **frozen)` keeps its numbers.
-        `cache`: see `datapipe.Cache.stats`, where the dataset has one.
+        `cache`: see `datapipe.Cache.stats`, where the dataset has one. `quarantined`: each bad row group, and why.
         With `pack` or `bucket` also `tokens` of the batches made, and the `places` they stand in: the rest is padding.
         """
         progress, padding = self._standing.progress, self._shaping.padding
         counts = {**asdict(self._counters), "epoch": progress.epoch, "position": progress.position}
         counts.update(cache_counts(self.dataset))
         counts["tuning"] = self._tuner.stats()
+        if self._quarantine is not None:
+            counts["quarantined"] = self._quarantine.stats()
         return counts if padding is None else {**counts, "tokens": padding.tokens, "places": padding.places}
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from datapipe.errors import ConfigError, LoaderError
+from datapipe.errors import ConfigError, DatapipeError, LoaderError
 from datapipe.loader.column_types import value_type
 from datapipe.loader.values import plain
 
@@ -125,7 +125,14 @@ class Lengths:
             if held is not None:
                 self._held.move_to_end(block)
                 return held.astype(np.int64)
-        lengths = _lengths(self._data.fetch(block).decode().column(self.source))
+        try:
+            lengths = _lengths(self._data.fetch(block).decode().column(self.source))
+        except DatapipeError as unread:
+            unread.add_note(
+                f"batches are planned from the lengths in column {self.source!r}: without them no other row group can"
+                ' stand in for this one, on_error="quarantine" or not'
+            )
+            raise
         if len(lengths) and int(lengths.min()) < 0:
             group = self._data.row_groups[block]
             error = LoaderError(f"column {self.source!r} holds {int(lengths.min())}", expected="lengths from 0")

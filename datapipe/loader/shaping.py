@@ -23,6 +23,7 @@ from datapipe.loader.pack import Pack, PackShape
 from datapipe.loader.packed import POSITIONS, SEGMENTS
 from datapipe.loader.padding import Padding
 from datapipe.loader.stages import MASK
+from datapipe.loader.state import Settings
 from datapipe.loader.units import UnitOrder
 
 if TYPE_CHECKING:
@@ -132,6 +133,26 @@ class Shaping:
     def mix(self, geometry: Geometry) -> dict[str, Any] | None:
         """What the state records of a mix of datasets; None: there is one."""
         return record_of(self.data, geometry) if isinstance(self.data, Mixture) else None
+
+    def settings(self, order: Sequence, *, seed: int, shuffle: bool) -> Settings:
+        """All that the order depends on, the dataset apart."""
+        geometry = order.geometry
+        return Settings(
+            global_batch=order.global_batch,
+            seed=seed,
+            shuffle=shuffle,
+            lanes=geometry.lanes,
+            window=geometry.window,
+            tail=order.tail,
+            mix=self.mix(geometry),
+            pack=self.pack,
+            bucket=self.bucket,
+        )
+
+    @property
+    def lengths(self) -> Lengths | None:
+        """Of rows, where batches are planned by them."""
+        return self._lengths
 
     def sequence(self, *, seed: int, geometry: Geometry, global_batch: int, tail: Tail, shuffle: bool) -> Sequence:
         """The sequence of this dataset, so shaped; `global_batch` counts its units."""

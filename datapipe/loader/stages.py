@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from datapipe.dataset import Dataset
     from datapipe.device import BufferPool
     from datapipe.loader.columns import ColumnOptions, ColumnPlan
+    from datapipe.loader.mixture import Mixture
     from datapipe.loader.pack import Pack
     from datapipe.loader.padding import Padding
     from datapipe.loader.schedule import Stretch
+    from datapipe.loader.substitutes import Substitutes
 
 MASK = "mask"
 """The column that tells real rows from padding, with tail="pad"."""
@@ -48,12 +50,13 @@ class Stages:
         collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables.
         positions: dtype of position_ids, where rows are packed. pack: how they are packed here, if they are.
         padding: counts it, where rows are packed or bucketed.
+        substitutes: stand in for row groups that cannot be read; None: those are errors.
         steps: batches per epoch, for the numbers in spans.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Mixture,
         *,
         columns: ColumnPlan | None,
         options: ColumnOptions,
@@ -64,6 +67,7 @@ class Stages:
         pack: Pack | None = None,
         padding: Padding | None = None,
         positions: npt.DTypeLike = np.int64,
+        substitutes: Substitutes | None = None,
         seed: int,
         epoch: int,
         steps: int,
@@ -78,6 +82,7 @@ class Stages:
         self._pack = pack
         self._padding = padding
         self._positions = positions
+        self._substitutes = substitutes
         self._seed = seed
         self._epoch = epoch
         self._first_item = epoch * steps
@@ -91,19 +96,36 @@ class Stages:
         """
         recorder = events.active()
         span = None if recorder is None else _Span(recorder, idle_since)
-        fetched = self._dataset.fetch(number)
-        if span is not None:
-            span.end("fetch", item, nbytes=fetched.nbytes, flags=getattr(fetched, "flag", 0))
-        table = fetched.decode()
+        substitutes = self._substitutes
+        if substitutes is not None and substitutes.holds(number):
+            block = substitutes.stand_in(number, self._block)
+            if span is not None:
+                span.end("quarantine", item, nbytes=block.nbytes)
+            return block
         try:
-            block = Block(table, self._columns)
+            fetched = self._dataset.fetch(number)
+            if span is not None:
+                span.end("fetch", item, nbytes=fetched.nbytes, flags=getattr(fetched, "flag", 0))
+            table = fetched.decode()
+            try:
+                block = self._block(table)
+            except DatapipeError as error:
+                group = self._dataset.row_groups[number]
+                error.add_note(f"shard {group.path}, row group {group.group}")
+                raise
         except DatapipeError as error:
-            group = self._dataset.row_groups[number]
-            error.add_note(f"shard {group.path}, row group {group.group}")
-            raise
+            if substitutes is None:
+                raise
+            block = substitutes.checked(number, error, self._block)
+            if span is not None:
+                span.end("quarantine", item, nbytes=block.nbytes)
+            return block
         if span is not None:
             span.end("decode", item, nbytes=block.nbytes, cause=item)
         return block
+
+    def _block(self, table: pa.Table) -> Block:
+        return Block(table, self._columns)
 
     def prepare(
         self, stretch: Stretch, blocks: Sequence[Block], cause: int, idle_since: int = 0
@@ -176,7 +198,10 @@ class Stages:
 
     def _keys(self, stretch: Stretch, at: int) -> RowKeys:
         part = slice(stretch.cuts[at], stretch.cuts[at + 1])
-        rows = self._dataset.row_numbers(stretch.blocks[stretch.slot[part]], stretch.row[part])
+        blocks, rows = stretch.blocks[stretch.slot[part]], stretch.row[part]
+        if self._substitutes is not None:
+            blocks, rows = self._substitutes.real(blocks, rows)
+        rows = self._dataset.row_numbers(blocks, rows)
         return RowKeys(seed=self._seed, epoch=self._epoch, rows=rows)
 
     def _plan(self, schema: pa.Schema) -> ColumnPlan:

@@ -166,6 +166,15 @@ def saved_skips(state: Mapping[str, Any]) -> list[list[int]]:
     return _numbers("skipped", skipped, len(skipped) if isinstance(skipped, list) else 0, 3)
 
 
+def saved_quarantine(state: Mapping[str, Any]) -> list[list[int]]:
+    """[epoch, block] of each bad row group, as recorded.
+
+    Raises:
+        StateError: it is nothing of the kind.
+    """
+    return _numbers("quarantined", state.get("quarantined", []), None, 2)
+
+
 def _numbers(name: str, value: Any, rows: int | None, columns: int) -> list[list[int]]:
     if (
         isinstance(value, list)

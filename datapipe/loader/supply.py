@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datapipe.loader.shaping import Shaping
     from datapipe.loader.source import BatchSource, Counters
     from datapipe.loader.stages import Stages
+    from datapipe.loader.substitutes import Substitutes
 
 _STRETCH_BYTES: Final = 8 << 20
 """Rows of strings and lists prepared together hold about this much."""
@@ -44,7 +45,8 @@ class Supply:
     """Makes courses and sources for one loader.
 
     Attributes:
-        stages: epoch=…, steps=… → the stages of that epoch. by_row: rows are of one width: they are found at no cost.
+        stages: epoch=…, steps=…, substitutes=… → the stages of that epoch. substitutes: walk, epoch=… → what stands in
+            for bad row groups; None: nothing. by_row: rows are of one width: they are found at no cost.
         keeps: whether a source that is through with its epoch shall go on to the next; not once the loader is gone.
         kept: such a source, between two epochs.
     """
@@ -58,6 +60,7 @@ class Supply:
     world_size: int
     tuner: Tuner
     counters: Counters
+    substitutes: Callable[..., Substitutes] | None = None
     keeps: bool = True
     kept: ThreadedSource | None = None
 
@@ -72,7 +75,11 @@ class Supply:
             epoch,
             walk,
             Schedule(walk, rank=self.rank, world_size=self.world_size, start=start, max_rows=units),
-            self.stages(epoch=epoch, steps=numbered(order)),
+            self.stages(
+                epoch=epoch,
+                steps=numbered(order),
+                substitutes=None if self.substitutes is None else self.substitutes(walk, epoch=epoch),
+            ),
             start=start,
             batches=order.steps if order.steady else UNKNOWN,
             # Padding reads the epoch's first windows again: then an epoch may take more reads than there are blocks.

@@ -1,0 +1,385 @@
+"""Bad row groups: what stands in for them, on any topology and after any resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import datapipe
+from datapipe.errors import ConfigError, IntegrityError, LoaderError, StateError, StorageError
+from datapipe.loader.quarantine import is_damage
+from datapipe.loader.substitutes import _by_length
+
+GROUPS, ROWS = 24, 20
+
+
+def write(folder, groups=GROUPS, rows=ROWS, *, form="parquet", lengths=False):
+    """Two shards whose ids count the rows; with `lengths` token lists and their lengths in a column."""
+    for shard, part in enumerate(np.array_split(np.arange(groups), 2)):
+        tables = []
+        for group in part.tolist():
+            ids = np.arange(group * rows, (group + 1) * rows)
+            table = {"id": pa.array(ids)}
+            if lengths:
+                lists = [[int(i)] * int(1 + i * 7 % 13) for i in ids]
+                table["tokens"] = pa.array(lists, pa.list_(pa.int32()))
+                table["n_tokens"] = pa.array([len(each) for each in lists], pa.int32())
+            tables.append(pa.table(table))
+        path = folder / f"part-{shard}.{form}"
+        with pq.ParquetWriter(path, tables[0].schema, write_page_checksum=True, compression="NONE") as writer:
+            for table in tables:
+                writer.write_table(table)
+    return folder
+
+
+def damage(folder, group, column="id", groups=GROUPS):
+    """Flip bits in the pages of one column of a row group."""
+    shard, own = divmod(group, groups // 2)
+    path = folder / f"part-{shard}.parquet"
+    meta = pq.ParquetFile(path).metadata
+    chunk = meta.row_group(own)
+    names = [chunk.column(i).path_in_schema.split(".")[0] for i in range(chunk.num_columns)]
+    found = chunk.column(names.index(column))
+    start = found.dictionary_page_offset or found.data_page_offset
+    with path.open("r+b") as file:
+        file.seek(start)
+        whole = bytearray(file.read(found.total_compressed_size))
+        half = len(whole) // 2
+        whole[half:] = bytes(byte ^ 0x5A for byte in whole[half:])
+        file.seek(start)
+        file.write(whole)
+
+
+def ids_of(loader):
+    return [batch["id"].tolist() for batch in loader]
+
+
+def make(folder, **options):
+    given = {"batch_size": 8, "seed": 3, "lanes": 4, "window": 2, "collate": "numpy", "on_error": "quarantine"}
+    return datapipe.DataLoader(datapipe.open_dataset(folder), **{**given, **options})
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    caplog.set_level(logging.ERROR, "datapipe.loader.quarantine")
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_positions_and_steps_stay_and_only_bad_rows_change(tmp_path, shuffle, prefetch):
+    """Every good row stands where it stood; at a bad one's place stands a row of another row group of its lane."""
+    write(tmp_path)
+    with make(tmp_path, shuffle=shuffle, prefetch=prefetch) as whole:
+        before = ids_of(whole)
+    damage(tmp_path, 7)
+    with make(tmp_path, shuffle=shuffle, prefetch=prefetch) as loader:
+        after = ids_of(loader)
+        entries = loader.stats()["quarantined"]
+    assert [len(batch) for batch in after] == [len(batch) for batch in before]
+    stands_in = set()
+    for old, new in zip([*chain(*before)], [*chain(*after)], strict=True):
+        if old // ROWS == 7:
+            stands_in.add(new // ROWS)
+            assert new % ROWS == old % ROWS
+        else:
+            assert new == old
+    assert len(stands_in) == 1
+    assert stands_in < {6, 8, 9, 10, 11}  # its lane
+    if not shuffle:
+        assert stands_in == {8}
+    (entry,) = entries
+    assert (entry["epoch"], entry["block"], entry["shard"], entry["row_group"]) == (0, 7, "part-0.parquet", 7)
+    assert "part-0.parquet" in entry["reason"]
+
+
+def test_all_ranks_agree_without_talking(tmp_path):
+    """Two ranks, and eight that share lanes, deliver together what one does."""
+    write(tmp_path)
+    damage(tmp_path, 7)
+    damage(tmp_path, 14)
+    with make(tmp_path, batch_size=16) as loader:
+        one = [sorted(batch) for batch in ids_of(loader)]
+    for world in (2, 8):
+        ranks = [make(tmp_path, batch_size=16 // world, rank=rank, world_size=world) for rank in range(world)]
+        parts = [ids_of(rank) for rank in ranks]
+        assert [sorted([*chain(*batches)]) for batches in zip(*parts, strict=True)] == one
+        found = {tuple(entry) for rank in ranks for entry in rank.state_dict().get("quarantined", [])}
+        assert found == {(0, 7), (0, 14)}
+        for rank in ranks:
+            rank.close()
+
+
+def test_resume_gives_the_same_rows_even_once_the_file_is_whole_again(tmp_path):
+    """The state says which row groups are replaced, so what comes next does not depend on the file any more."""
+    write(tmp_path)
+    whole = (tmp_path / "part-0.parquet").read_bytes()
+    damage(tmp_path, 7)
+    with make(tmp_path) as loader:
+        first, second = ids_of(loader), ids_of(loader)
+    with make(tmp_path, window=6) as loader:
+        wide = ids_of(loader)
+    with make(tmp_path, window=6) as loader:
+        iterator = iter(loader)
+        for _ in range(20):
+            next(iterator)
+        state = json.loads(json.dumps(loader.state_dict()))
+    assert state["quarantined"] == [[0, 7]]
+    assert first != second
+    (tmp_path / "part-0.parquet").write_bytes(whole)
+    for world in (1, 2):
+        ranks = [make(tmp_path, window=6, batch_size=8 // world, rank=rank, world_size=world) for rank in range(world)]
+        parts = []
+        for rank in ranks:
+            rank.load_state_dict(state)
+            assert rank.state_dict()["quarantined"] == [[0, 7]]
+            parts.append(ids_of(rank))
+            assert rank.stats()["quarantined"][0]["block"] == 7
+            rank.close()
+        assert [sorted([*chain(*batches)]) for batches in zip(*parts, strict=True)] == [sorted(b) for b in wide[20:]]
+
+
+def test_a_stand_in_that_is_bad_as_well_is_passed_over(tmp_path):
+    """Whichever is found first, the rows are the same: those of the first good one in the keyed order."""
+    write(tmp_path, groups=48)
+    for group in (1, 2):
+        damage(tmp_path, group, groups=48)
+    found = []
+    for prefetch in (0, 4):
+        with make(tmp_path, lanes=2, shuffle=False, prefetch=prefetch, num_threads=4 if prefetch else 1) as loader:
+            found.append(ids_of(loader))
+            assert loader.state_dict()["quarantined"] == [[0, 1], [0, 2]]
+    assert found[0] == found[1]
+    delivered = np.concatenate([np.array(batch) for batch in found[0]])
+    assert np.bincount(delivered // ROWS, minlength=48).tolist() == [20, 0, 0, 60, *[20] * 44]
+
+
+def test_too_many_bad_row_groups_are_an_error_that_says_so(tmp_path):
+    """Of a lane of 12, one may be bad."""
+    write(tmp_path)
+    damage(tmp_path, 1)
+    damage(tmp_path, 3)
+    with (
+        make(tmp_path, lanes=2) as loader,
+        pytest.raises(LoaderError, match="2 of the 12 row groups of a lane") as info,
+    ):
+        ids_of(loader)
+    assert "1 at most" in str(info.value)
+    assert any("part-0.parquet, row group" in note for note in info.value.__notes__)
+
+
+def test_the_only_row_group_of_a_lane_has_no_stand_in(tmp_path):
+    """There is nothing to take its place: that is said, with the shard."""
+    write(tmp_path, groups=2)
+    damage(tmp_path, 0, groups=2)
+    with make(tmp_path, lanes=2) as loader, pytest.raises(LoaderError, match="no other of its lane"):
+        ids_of(loader)
+
+
+def test_nulls_that_are_refused_are_quarantined(of_tables, caplog):
+    """A row group with a null where none may be is bad; the log names shard, row group and reason."""
+    caplog.set_level(logging.WARNING, "datapipe.loader.quarantine")
+    tables = [pa.table({"id": pa.array(np.arange(10 * i, 10 * i + 10))}) for i in range(8)]
+    tables[5] = pa.table({"id": pa.array([None, *range(51, 60)], pa.int64())})
+    data = of_tables(*tables)
+    with datapipe.DataLoader(data, 10, shuffle=False, collate="numpy", on_error="quarantine", num_threads=1) as loader:
+        assert [batch["id"][0] for batch in loader] == [0, 10, 20, 30, 40, 60, 60, 70]
+    (record,) = [record for record in caplog.records if record.name == "datapipe.loader.quarantine"]
+    assert "shard-0, row group 5" in record.getMessage()
+    assert "null" in record.getMessage()
+
+
+def test_what_is_read_well_the_second_time_is_delivered(of_tables):
+    """One bad read is no bad row group: it is read again, once, and nothing is recorded."""
+    data = of_tables(*(pa.table({"id": pa.array(np.arange(4 * i, 4 * i + 4))}) for i in range(8)))
+    data.fails[3] = IntegrityError("a flipped bit on the way")
+    anew = []
+
+    def fetch_anew(block):
+        anew.append(block)
+        data.fails.pop(block)
+        return data.fetch(block)
+
+    data.fetch_anew = fetch_anew
+    with datapipe.DataLoader(data, 4, shuffle=False, collate="numpy", on_error="quarantine") as loader:
+        assert np.concatenate([batch["id"] for batch in loader]).tolist() == list(range(32))
+        assert loader.stats()["quarantined"] == []
+        assert "quarantined" not in loader.state_dict()
+    assert anew == [3]
+
+
+@pytest.mark.parametrize(
+    "fault", [StorageError("the network"), MemoryError(), "memory within an integrity error", "a system call's error"]
+)
+def test_what_may_pass_is_never_quarantined(of_tables, fault):
+    """The network, memory and the system say nothing about the rows: they stop the run as ever."""
+    if isinstance(fault, str):
+        error = IntegrityError("cannot be read")
+        error.__cause__ = MemoryError() if "memory" in fault else OSError(24, "Too many open files")
+        fault = error
+    data = of_tables(*(pa.table({"id": pa.array(np.arange(4))}) for _ in range(8)))
+    data.fails[3] = fault
+    with datapipe.DataLoader(data, 4, shuffle=False, collate="numpy", on_error="quarantine") as loader:
+        with pytest.raises(type(fault)) as info:
+            ids_of(loader)
+        assert info.value is fault
+        assert loader.stats()["quarantined"] == []
+    assert not is_damage(fault)
+
+
+def test_a_network_error_at_the_second_read_is_not_damage(of_tables):
+    """The second read decides, and it could not be made."""
+    data = of_tables(*(pa.table({"id": pa.array(np.arange(4))}) for _ in range(8)))
+    data.fails[3] = IntegrityError("short")
+
+    def fetch_anew(block):
+        raise StorageError("no route")
+
+    data.fetch_anew = fetch_anew
+    with datapipe.DataLoader(data, 4, shuffle=False, collate="numpy", on_error="quarantine") as loader:
+        with pytest.raises(StorageError, match="no route"):
+            ids_of(loader)
+        assert loader.stats()["quarantined"] == []
+
+
+@pytest.mark.parametrize("tail", ["pad", "partial"])
+def test_tails_keep_their_shape(tmp_path, tail):
+    """A padded or partial last batch is as long, and as real, as it was."""
+    write(tmp_path, rows=19)
+    with make(tmp_path, batch_size=32, tail=tail) as whole:
+        before = [(len(b["id"]), int(b.get("mask", np.ones(0)).sum())) for b in whole]
+    damage(tmp_path, 7)
+    with make(tmp_path, batch_size=32, tail=tail) as loader:
+        assert [(len(b["id"]), int(b.get("mask", np.ones(0)).sum())) for b in loader] == before
+
+
+def test_packed_rows_are_as_long_as_planned(tmp_path):
+    """With lengths of their own, bins are filled as planned: only the bad row group's tokens change."""
+    write(tmp_path, lengths=True)
+    options = {"pack": datapipe.Pack(32, columns="tokens"), "batch_size": 2}
+    with make(tmp_path, **options) as whole:
+        before = list(whole)
+    damage(tmp_path, 7, "tokens")
+    with make(tmp_path, **options) as loader:
+        after = list(loader)
+        assert loader.state_dict()["quarantined"] == [[0, 7]]
+    assert len(before) == len(after)
+    changed = 0
+    for old, new in zip(before, after, strict=True):
+        assert np.array_equal(old["segment_ids"], new["segment_ids"])
+        bad = (old["tokens"] // ROWS == 7) & (old["segment_ids"] > 0)
+        changed += int(bad.sum())
+        assert np.array_equal(old["tokens"][~bad], new["tokens"][~bad])
+        assert not (new["tokens"][bad] // ROWS == 7).any()
+    assert changed > 50
+
+
+def test_bucketed_rows_are_no_longer_than_planned(tmp_path):
+    """Batches of at most so many tokens stay so."""
+    write(tmp_path, lengths=True)
+    damage(tmp_path, 7, "tokens")
+    with make(tmp_path, bucket=datapipe.Bucket(max_tokens=64), batch_size=16) as loader:
+        shapes = [batch["tokens"].shape for batch in loader]
+        assert loader.state_dict()["quarantined"] == [[0, 7]]
+    assert max(rows * width for rows, width in shapes) <= 64
+    with make(tmp_path, bucket=datapipe.Bucket(max_tokens=64), batch_size=16) as again:
+        assert [batch["tokens"].shape for batch in again] == shapes
+
+
+def test_lengths_that_cannot_be_read_are_refused_clearly(tmp_path):
+    """Batches cannot be planned without them, so that no stand-in helps; the error says so and names the row group."""
+    write(tmp_path, lengths=True)
+    damage(tmp_path, 7, "n_tokens")
+    options = {"pack": datapipe.Pack(32, columns="tokens"), "batch_size": 2}
+    with make(tmp_path, **options) as loader, pytest.raises(IntegrityError) as info:
+        list(loader)
+    assert any("batches are planned from the lengths" in note for note in info.value.__notes__)
+    assert "part-0.parquet: row group 7" in str(info.value)
+
+
+def test_keys_name_the_rows_that_are_delivered(tmp_path):
+    """A transform's draws are keyed by the row it gets, the stand-in, not by the one that is missing."""
+    write(tmp_path)
+    damage(tmp_path, 7)
+    seen = []
+
+    def note(batch, keys):
+        seen.append((batch["id"].tolist(), keys.rows.tolist()))
+        return batch
+
+    with make(tmp_path, transform=note, prefetch=0) as loader:
+        for _ in loader:
+            pass
+    assert all(ids == rows for ids, rows in seen)
+
+
+def test_a_mix_replaces_within_the_source(tmp_path):
+    """A bad row group of one source is replaced by rows of the same source."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name)
+    damage(tmp_path / "b", 7)
+    sources = {name: datapipe.open_dataset(tmp_path / name) for name in ("a", "b")}
+    mixed = datapipe.mix(sources, {"a": 1, "b": 1}, source="from")
+    with datapipe.DataLoader(mixed, 8, lanes=4, window=2, collate="numpy", on_error="quarantine") as loader:
+        rows = [(s, int(i) // ROWS) for batch in loader for s, i in zip(batch["from"], batch["id"], strict=True)]
+        (entry,) = loader.stats()["quarantined"]
+    assert entry["shard"] == "b: part-0.parquet"
+    assert rows.count(("b", 7)) == 0
+    assert {rows.count(("a", group)) for group in range(GROUPS)} == {ROWS}
+    assert sorted(rows.count(("b", group)) for group in range(GROUPS)) == [0, *[ROWS] * (GROUPS - 2), 2 * ROWS]
+
+
+def test_cached_rows_are_checked_against_the_store(tmp_path):
+    """The second read goes past the cache: a row group that was never in it is found bad all the same."""
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data")
+    damage(tmp_path / "data", 7)
+    data = datapipe.open_dataset(tmp_path / "data", cache=datapipe.Cache(tmp_path / "cache", 1 << 26))
+    for _ in range(2):
+        with datapipe.DataLoader(data, 8, lanes=4, window=2, collate="numpy", on_error="quarantine") as loader:
+            assert len(ids_of(loader)) == 60
+            assert [each["block"] for each in loader.stats()["quarantined"]] == [7]
+
+
+def test_states_with_quarantine_are_refused_where_it_cannot_be_honoured(tmp_path):
+    """A loader that raises, another dataset's blocks and nonsense are refused, with what to do."""
+    write(tmp_path)
+    with make(tmp_path) as loader:
+        state = loader.state_dict()
+    with make(tmp_path, on_error="raise") as other:
+        with pytest.raises(StateError, match="in quarantine, and this loader none") as info:
+            other.load_state_dict({**state, "quarantined": [[0, 7]]})
+        assert 'on_error="quarantine"' in str(info.value)
+        other.load_state_dict(state)
+    with make(tmp_path) as other:
+        for bad in ([[0, GROUPS]], [[0]], [["0", 1]], "all", [[0, -1]]):
+            with pytest.raises(StateError, match="quarantine"):
+                other.load_state_dict({**state, "quarantined": bad})
+    with pytest.raises(ConfigError, match="on_error"):
+        make(tmp_path, on_error="skip")
+
+
+def test_raise_is_the_default_and_names_the_row_group(tmp_path):
+    """Nothing is replaced unless asked for."""
+    write(tmp_path)
+    damage(tmp_path, 7)
+    data = datapipe.open_dataset(tmp_path)
+    with datapipe.DataLoader(data, 8, collate="numpy") as loader, pytest.raises(IntegrityError, match="row group 7"):
+        ids_of(loader)
+
+
+def test_rows_lined_up_by_length():
+    """A stand-in is no longer than the row it stands in for, where there is such a one; lengths spread alike."""
+    rng = np.random.default_rng(0)
+    wanted, there = rng.integers(1, 100, 500), rng.integers(1, 100, 300)
+    rows = _by_length(wanted, there)
+    fits = wanted >= there.min()
+    assert (there[rows] <= wanted)[fits].all()
+    assert len(np.unique(rows)) > 150
+    assert set(_by_length(np.array([1, 2]), np.array([9, 5, 7])).tolist()) == {1}
