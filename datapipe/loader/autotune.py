@@ -94,7 +94,7 @@ class Decision:
 
 @final
 class Tuner:
-    """The numbers of one loader, over all its epochs. Called by the source that is at work, inside its lock.
+    """The numbers of one loader, over all its epochs. Called by whoever consumes its batches.
 
     Attributes:
         knobs: as they are now. decisions: the last 200, oldest first.
@@ -163,7 +163,7 @@ class Tuner:
         return {
             "active": bool(self._limits.tunable),
             "frozen": asdict(self.knobs),
-            "decisions": [asdict(decision) for decision in self.decisions],
+            "decisions": [asdict(decision) for decision in list(self.decisions)],
         }
 
     def _allowed(self, knob: Knob, direction: int) -> bool:

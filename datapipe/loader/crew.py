@@ -27,6 +27,9 @@ class Crew:
 
     Args:
         wanted: how many.
+
+    Attributes:
+        wanted: how many there shall be; fewer than asked for where the machine gives no more.
     """
 
     def __init__(self, work: Callable[[int], None], wanted: int) -> None:
@@ -44,7 +47,12 @@ class Crew:
                     target=self._work, args=(place,), name=f"datapipe-loader-{place}", daemon=True
                 )
                 self._threads[place] = thread
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # the machine gives no more threads: those there are will do, even if none
+                    del self._threads[place]
+                    self.wanted = place
+                    return
 
     def left(self, place: int) -> None:
         """The thread at this place returns now. Called inside the lock, so that one wanted again is started anew."""

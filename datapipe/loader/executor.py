@@ -69,10 +69,11 @@ class ThreadedSource(BatchSource):
         )
         self._claim: Live | None = None
         self._claim_from = self._claim_at = self._claim_to = 0
+        self._times: list[int] = []
         ends_at_exit(self)
         with self._shop.lock:
             self._crew = Crew(self._work, tuner.threads)
-        counters.threads = tuner.threads
+        counters.threads = self._crew.wanted
 
     @property
     def is_over(self) -> bool:
@@ -111,7 +112,7 @@ class ThreadedSource(BatchSource):
         batch, size = live.course.stages.assemble(live.prepared, at, live.cause, sized=first)  # type: ignore[arg-type]  # prepared
         left = time.perf_counter_ns()
         took = left - came
-        shop.took.append(took)
+        self._times.append(took)
         if first:
             shop.batch_bytes = size
         meter.made += took
@@ -132,12 +133,15 @@ class ThreadedSource(BatchSource):
             return
         with shop.lock:
             sample = meter.end(batch_bytes=shop.batch_bytes, cheap=shop.cheap)
-            if self._tuner.observe(sample) and not shop.closed:
+            meter.start()
+        if not self._tuner.observe(sample):  # outside the lock: it logs
+            return
+        with shop.lock:
+            if not shop.closed:
                 shop.prefetch, shop.budget = self._tuner.prefetch, self._tuner.budget
                 self._crew.resize(self._tuner.threads)
-                self._counters.threads = self._tuner.threads
+                self._counters.threads = self._crew.wanted
                 shop.for_threads.notify_all()
-            meter.start()
 
     def _obtain(self) -> _Taken | Live:
         """The next batch, or the stretch it is to be made from here; whatever else it needs is waited for or done."""
@@ -209,6 +213,8 @@ class ThreadedSource(BatchSource):
                     return
                 live.begun = self._claim_at
             self._claim = None
+            shop.took.extend(self._times)
+            self._times.clear()
             shop.finish(live, self._claim_at - self._claim_from)
             shop.moved_on()
 

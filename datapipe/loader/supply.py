@@ -122,10 +122,14 @@ class Supply:
         source, self.kept = self.kept, None
         if source is None:
             return None
-        if not start and source.course.walk.order is order and source.course.epoch + 1 == epoch and source.go_on():
-            return source
-        source.close()
-        return None
+        taken = False
+        try:
+            if not start and source.course.walk.order is order and source.course.epoch + 1 == epoch:
+                taken = source.go_on() is not None
+        finally:
+            if not taken:
+                source.close()
+        return source if taken else None
 
     def keep_only(self, order: Sequence, epoch: int, start: int) -> None:
         """Throw away what was read ahead, unless it is this."""

@@ -149,6 +149,24 @@ def test_close_ends_it_from_any_state(memory, regime, taken):
     loader.close()
 
 
+@pytest.mark.parametrize("given", [0, 2])
+def test_a_machine_that_gives_no_more_threads_is_no_reason_to_fail(memory, monkeypatch, given):
+    """Threads that cannot be started are done without: the consumer can do everything itself."""
+    start = threading.Thread.start
+    count = iter(range(100))
+
+    def limited(self):
+        if self.name.startswith("datapipe-loader") and next(count) >= given:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    loader = DataLoader(memory([10] * 20), 10, num_threads=4, prefetch=2, collate="numpy")
+    assert len(ids(loader)) == 20
+    assert loader.stats()["threads"] == given
+    loader.close()
+
+
 def test_close_frees_a_consumer_that_waits(memory):
     """The consumer waits for a read that hangs; closing from another thread ends the wait."""
     dataset = memory([10] * 4)
