@@ -102,8 +102,12 @@ def output_aside(aside: bool) -> Iterator[None]:
     if not aside:
         yield
         return
+    try:
+        kept = os.dup(1)
+    except OSError:  # it was closed: nobody reads it
+        yield
+        return
     sys.stdout.flush()
-    kept = os.dup(1)
     os.dup2(2, 1)
     try:
         yield

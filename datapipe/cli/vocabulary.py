@@ -40,9 +40,12 @@ def vocabulary(
 
     options = options_from(find_step("vocabulary"), {"model": model, "size": 1 << 24})
     wanted = checked_sizes(_numbers(sizes), options)
-    sample = draw_sample(inputs, sample_bytes=sample_mb << 20, held_out=held_out, seed=seed, text_column=text_column)
+    with console.output_aside(aside=True):
+        sample = draw_sample(
+            inputs, sample_bytes=sample_mb << 20, held_out=held_out, seed=seed, text_column=text_column
+        )  # fmt: skip
+        found = sweep(sample.texts, sample.held_out, wanted, options)
     trained_on, measured_on = (sum(len(text.encode()) for text in part) for part in (sample.texts, sample.held_out))
-    found = sweep(sample.texts, sample.held_out, wanted, options)
     if json:
         console.emit(
             {

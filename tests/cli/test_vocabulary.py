@@ -1,6 +1,7 @@
 """`datapipe vocabulary`: a table for people, one object for programs, and wrong usage told."""
 
 import json
+import os
 
 import pytest
 
@@ -50,3 +51,22 @@ def test_wrong_usage(datapipe, docs, args, message):
     assert ran.code == 2
     assert message in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_what_is_printed_on_the_way_is_no_result(docs, capfd, monkeypatch):
+    """A library that prints while it trains does not break the JSON object."""
+    from datapipe.cli import vocabulary
+    from datapipe.steps import vocabulary_sweep
+
+    def loud(*args):
+        os.write(1, b"progress\n")
+        return sweep(*args)
+
+    sweep = vocabulary_sweep.sweep
+    monkeypatch.setattr(vocabulary_sweep, "sweep", loud)
+    vocabulary.vocabulary(
+        [str(docs)], sizes="530", model="bpe", sample_mb=1, held_out=0.1, seed=0, text_column="text", json=True
+    )  # fmt: skip
+    said = capfd.readouterr()
+    assert json.loads(said.out)["ok"]
+    assert "progress" in said.err
