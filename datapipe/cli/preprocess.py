@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -71,7 +71,8 @@ def preprocess(
             console.show("\n".join(map(str, [plan, *needs])))
         return
     policy: Literal["quarantine", "stop"] = "stop" if on_error == "stop" else "quarantine"
-    with RunView(quiet=json) as view:
+    # What a step prints (a user's own, here or in a worker) is no result.
+    with console.output_aside(aside=True), RunView(quiet=json) as view:
         summary = run_preprocess(
             inputs,
             output,
@@ -97,9 +98,13 @@ def preprocess(
         raise typer.Exit(1)
 
 
+REASONS: Final = 10
+"""Reasons that the end's ledger names; the report and the JSON object have all."""
+
+
 def summary_lines(summary: RunSummary) -> list[str]:
     """What a run did, for a person: the ledger, the throughput, where the dataset is."""
-    lines = ["documents", *summary.ledger_lines()]
+    lines = ["documents", *summary.ledger_lines(most=REASONS)]
     tasks = f"{summary.tasks_run} tasks run, {summary.tasks_reused} reused"
     if summary.tasks_reused and summary.tasks_run:
         lines.append(f"{summary.seconds:.1f} s; {tasks}")

@@ -74,14 +74,25 @@ class RunSummary:
         """10^6 stored input bytes per second of wall time."""
         return self.bytes_in / 1e6 / self.seconds if self.seconds > 0 else 0.0
 
-    def ledger_lines(self) -> list[str]:
-        """The row ledger as a table: in, then out and every reason, which sum to it."""
-        parts = [
-            ("out", self.documents_out),
+    def ledger_lines(self, most: int | None = None) -> list[str]:
+        """The row ledger as a table: in, then out and every reason, which sum to it.
+
+        Args:
+            most: reasons that have a line of their own, the largest; the rest are one line. None: all.
+        """
+        gone = [
             *((f"dropped: {reason}", n) for reason, n in _by_count(self.dropped)),
-            ("duplicates", self.duplicates),
             *((f"quarantined: {reason}", n) for reason, n in _by_count(self.quarantined)),
         ]
+        shown = gone if most is None else sorted(gone, key=lambda part: -part[1])[:most]
+        parts = [
+            ("out", self.documents_out),
+            *(part for part in gone if part in shown and part[0].startswith("dropped")),
+            ("duplicates", self.duplicates),
+            *(part for part in gone if part in shown and part[0].startswith("quarantined")),
+        ]
+        if rest := [n for name, n in gone if (name, n) not in shown]:
+            parts.append((f"and {len(rest):,} more (report.html)", sum(rest)))
         whole = max(self.documents_in, 1)
         width = max(len(name) for name, _ in parts)
         return [f"  {'in':<{width + 2}} {self.documents_in:>12,}"] + [

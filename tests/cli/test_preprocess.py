@@ -92,3 +92,19 @@ def test_what_packing_cost_is_told(datapipe, docs, tmp_path):
     assert counters["pack.row_tokens"] == summary["rows"] * 16
     assert counters["pack.padding_tokens"] == summary["rows"] * 16 - summary["tokens"]
     assert counters["pack.cuts"] >= counters["pack.long_documents"] > 0
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_what_a_step_prints_is_no_result(datapipe, docs, tmp_path, workers):
+    """It goes to standard error, from this process and from a worker: standard output stays one JSON object."""
+    (tmp_path / "loud.py").write_text(
+        "import os\n\n\ndef loud(table):\n    print('from Python', flush=True)\n"
+        "    os.write(1, b'from C\\n')\n    return table\n"
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: loud\nsteps: [decode, 'loud.py:loud']\n")
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--recipe", recipe, "--workers", workers, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["ok"]
+    assert "from Python" in ran.err
+    assert "from C" in ran.err

@@ -38,3 +38,16 @@ def test_rates_are_of_wall_time():
     assert (done.docs_per_s, done.mb_per_s) == (5.0, 2.0)
     assert summary(seconds=0.0, documents_in=10).docs_per_s == 0.0
     assert json.loads(json.dumps(done.as_dict()))["mb_per_s"] == 2.0
+
+
+def test_the_largest_reasons_have_a_line_each():
+    """The rest are summed, with a word on where they are told; the lines add up all the same."""
+    dropped = {f"rule_{n:02d}": n for n in range(1, 16)}
+    done = summary(documents_in=220, dropped=dropped, quarantined={"hung": 100})
+    lines = done.ledger_lines(most=10)
+    assert len(lines) == 3 + 10 + 1
+    assert "dropped: rule_07" in lines[-4]
+    assert "quarantined: hung" in lines[-2]
+    assert lines[-1].split()[:4] == ["and", "6", "more", "(report.html)"]
+    assert sum(int(line.rpartition("  ")[0].split()[-1]) for line in lines[1:]) == 220
+    assert done.ledger_lines(most=16) == done.ledger_lines()
