@@ -37,6 +37,7 @@ from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
 from datapipe.preprocess.warnings_of_run import warnings_of
 from datapipe.preprocess.work import INDEX
+from datapipe.steps.safety_score import has_classifier
 from datapipe.steps.user_steps import is_user_step
 
 if TYPE_CHECKING:
@@ -375,8 +376,8 @@ class _Run:
 
 
 def _foreign(plan: Plan) -> bool:
-    """Whether a step is the user's own."""
-    return any(is_user_step(step.name) for step in plan.recipe.steps)
+    """Whether a step is the user's own, or runs a classifier that is."""
+    return any(is_user_step(step.name) or has_classifier(step.options) for step in plan.recipe.steps)
 
 
 def _added(a: StepCost, b: StepCost) -> StepCost:

@@ -55,6 +55,11 @@ class SafetyScoreOptions:
         in_range("safety_score.threshold", self.threshold)
 
 
+def has_classifier(options: object) -> bool:
+    """Whether the options are of this step, and name a classifier: code that is not ours will run."""
+    return isinstance(options, SafetyScoreOptions) and bool(options.model or options.function)
+
+
 def judge(signals: pa.Table, options: SafetyScoreOptions) -> pa.Array:
     """TOO_HIGH where the score lies above the threshold: string[n]."""
     import pyarrow as pa
@@ -96,7 +101,7 @@ class SafetyScore:
         import pyarrow as pa
 
         options = self.options
-        if not (options.model or options.function):
+        if not has_classifier(options):
             scores: Any = np.zeros(table.num_rows)
         else:
             if self._classifier is None:

@@ -194,6 +194,18 @@ def test_a_step_of_ones_own_has_a_process_for_one_split(tmp_path):
     assert summary.documents_out == 2
 
 
+def test_a_classifier_of_ones_own_has_a_process_for_one_split(tmp_path):
+    """safety_score runs code of the user's: it may end its process too."""
+    (tmp_path / "ends.py").write_text(
+        "import os\n\n\ndef score(texts):\n    if 'END' in texts:\n        os._exit(3)\n    return [0.0] * len(texts)\n"
+    )
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("a", "END", "b")))
+    steps = ["decode", {"safety_score": {"model": str(tmp_path / "ends.py"), "function": "score"}}]
+    summary = datapipe.preprocess(tmp_path / "in.jsonl", tmp_path / "out", {"name": "own", "steps": steps})
+    assert summary.quarantined == {"worker_killed": 1}
+    assert summary.documents_out == 2
+
+
 def program(corpus, output, body):
     """A script of the user's that preprocesses on two workers."""
     return f"import sys, datapipe\n{body}\n".replace("RUN", f"datapipe.preprocess({str(corpus)!r}, {str(output)!r}, ")
