@@ -83,9 +83,11 @@ def draw_sample(
         apart = {texts[0]}
         texts = [text for text in texts if text not in apart]
     if not texts or not apart:
-        unread = f"; {counts['unreadable']:,} rows could not be read ({why[0]})" if why else ""
+        rows_not_read = "1 row" if counts["unreadable"] == 1 else f"{counts['unreadable']:,} rows"
+        unread = f"; {rows_not_read} could not be read ({why[0]})" if why else ""
+        n = len({*texts, *apart})
         raise CorpusError(
-            f"{len(set(texts) | apart)} documents with different text{unread}",
+            ("1 document with text" if n == 1 else f"{n} documents with different text") + unread,
             expected="at least two, one to train on and one to measure on",
             fix="name the field that holds the text: --text-column NAME"
             if why and not counts["documents"]

@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """'did you mean …' for a name that is not among `names`, or None where nothing is close."""
     known = list(names)
-    close = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=1, cutoff=0.6)
     if not close:
         # "gopher" is far from "gopher_quality@whitespace" by edit distance, near for a reader.
         close = [each.lower() for each in known if name and each.lower().startswith(name.lower())][:1]

@@ -87,7 +87,7 @@ def test_pages_and_bad_rows(tmp_path):
 
 def test_refused(tmp_path):
     (tmp_path / "a.txt").write_text("one document")
-    with pytest.raises(CorpusError, match="1 documents with different text"):
+    with pytest.raises(CorpusError, match="1 document with text\n"):
         draw_sample(tmp_path)
     for held in (0.0, 1.0):
         with pytest.raises(ConfigError, match="held_out"):
@@ -99,6 +99,11 @@ def test_refused(tmp_path):
 def test_rows_without_the_field(tmp_path):
     """Not a lack of documents: the reason of the first row is named, and the option that helps."""
     (tmp_path / "a.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "b.jsonl").write_text('{"body": "one"}\n')
+    with pytest.raises(CorpusError, match=r"; 1 row could not be read \("):
+        draw_sample(tmp_path / "one")
+    (tmp_path / "one" / "b.jsonl").unlink()
     with pytest.raises(
         CorpusError, match=r"2 rows could not be read \(.*a.jsonl:0: missing_text(.*\n)*.*--text-column"
     ):

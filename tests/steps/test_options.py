@@ -147,5 +147,6 @@ def test_nearest():
     assert nearest("tokenise", ["tokenize", "pack"]) == "did you mean 'tokenize'?"
     assert nearest("gopher", ["gopher_quality@whitespace", "pack"]) == "did you mean 'gopher_quality@whitespace'?"
     assert nearest("qqqqqq", ["tokenize", "pack"]) is None
+    assert nearest("nope", ["unicode", "decode"]) is None
     assert nearest("", ["tokenize"]) is None
     assert nearest("x", []) is None
