@@ -6,6 +6,7 @@ import gc
 import threading
 import traceback
 import weakref
+from concurrent.futures import Future
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pytest
 from datapipe.errors import ClosedError, IntegrityError
 from datapipe.loader import DataLoader
 from datapipe.loader import workshop as workshop_module
+from datapipe.storage.cancelling import result_of
 
 
 def loader_threads():
@@ -188,6 +190,35 @@ def test_close_frees_a_consumer_that_waits(memory):
     consumer.join(10)
     closer.join(10)
     assert ended.is_set() or not consumer.is_alive()
+
+
+def test_close_gives_up_remote_reads(memory):
+    """Threads and a consumer that wait for requests which never come back are freed: the requests are cancelled."""
+    dataset = memory([10] * 8)
+    asked = []
+
+    def never(block):
+        asked.append(Future())
+        result_of(asked[-1])
+
+    dataset.fetch = never
+    loader = DataLoader(dataset, 10, num_threads=2, prefetch=1, collate="numpy")
+    met = []
+
+    def consume():
+        try:
+            next(iter(loader))
+        except ClosedError as error:
+            met.append(error)
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    while len(asked) < 2:
+        pass
+    loader.close()
+    consumer.join(10)
+    assert len(met) == 1
+    assert all(future.cancelled() for future in asked)
 
 
 def test_an_abandoned_iterator_is_collected_and_its_threads_end(memory):
