@@ -41,6 +41,7 @@ from datapipe.loader.column_types import (
 )
 from datapipe.loader.null_policy import NullPolicy
 from datapipe.loader.row_matrix import RowLayout
+from datapipe.loader.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -280,7 +281,7 @@ def _plan(leaf: _Leaf, wanted: Any, policy: NullPolicy, narrow: bool) -> list[Co
     column = Column(
         name=leaf.name, path=leaf.path, kind=how, source=source, out=out, shape=shape,
         bounds=bounds_in(natural, out), overflows=overflows_in(natural, out), reading=reading, fill=choice.fill,
-        values=pa.array(wanted, kind) if categories else None,
+        values=plain(pa.array(wanted, kind)) if categories else None,
     )  # fmt: skip
     if not choice.mask:
         return [column]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ALIGN: Final = 8
 """Rows begin at multiples of the widest item."""
-_STEP_BYTES: Final = 80 << 10
+_STEP_BYTES: Final = 256 << 10
 """Rows are taken apart in steps of this size: what was just gathered is still in the L2 cache."""
 _IDLE_BYTES: Final = 64 << 20
 """Memory of row groups let go that is kept for those to come. Fresh memory costs a page fault for every 4 kB: with it,
