@@ -8,6 +8,7 @@ clock before it is sent, so no number of connections gets more than the cap.
 """
 
 import argparse
+import contextlib
 import email.utils
 import http.server
 import os
@@ -43,10 +44,8 @@ def handler(root, latency, clock, counts):
         """One connection."""
 
         def handle(self):
-            try:
+            with contextlib.suppress(ConnectionResetError):  # a client that was done
                 super().handle()
-            except ConnectionResetError:
-                pass  # a client that was done
 
         protocol_version = "HTTP/1.1"
         wbufsize = 1 << 16

@@ -9,6 +9,7 @@ cannot be told of this schema is refused before anything is read.
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
@@ -164,6 +165,8 @@ def _value(value: Any, column: str, operator: str, schema: pa.Schema) -> Any:
         value = value.as_py()
     elif isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
         value = value.item()
+    if isinstance(value, decimal.Decimal) and not pa.types.is_decimal(_value_type(schema.field(column).type)):
+        value = int(value) if value == value.to_integral_value() else float(value)
     if value is None:
         raise ConfigError(
             f"({column!r}, {operator!r}, None)",
@@ -190,9 +193,9 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
 def _expression(term: _Term, schema: pa.Schema) -> pc.Expression:
     field = pc.field(term.column)
     kind = _value_type(schema.field(term.column).type)
+    if (wide := _wider(kind, term.value if isinstance(term.value, list) else [term.value])) is not None:
+        field, kind = field.cast(wide, safe=False), wide
     if term.operator in ("in", "not in"):
-        if pa.types.is_float16(kind) or pa.types.is_float32(kind):
-            field = field.cast(pa.float64())  # or Arrow would round the values: 0.1 would be in, and yet not ==
         inside = field.isin(_typed(term.value, kind, pa.array))
         # Arrow calls "null in (…)" false; SQL calls it and its opposite unknown.
         return inside if term.operator == "in" else ~inside & field.is_valid()
@@ -202,6 +205,20 @@ def _expression(term: _Term, schema: pa.Schema) -> pc.Expression:
         ">=": field.__ge__,
     }[term.operator](value)  # fmt: skip
     return result
+
+
+def _wider(kind: pa.DataType, values: list[Any]) -> pa.DataType | None:
+    """The type to compare in, where Arrow would cut the values down to the column's: 0 would be == -0.5."""
+    if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+        return pa.float64()
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        return pa.float64() if any(isinstance(value, float) for value in values) else None
+    if any(isinstance(value, dt.datetime) for value in values):
+        if pa.types.is_timestamp(kind) and kind.unit != "ns":
+            return pa.timestamp("us" if all(not getattr(v, "nanosecond", 0) for v in values) else "ns", kind.tz)
+        if pa.types.is_date(kind):
+            return pa.timestamp("us")
+    return None
 
 
 def _typed(value: Any, kind: pa.DataType, make: Any) -> Any:
@@ -215,7 +232,7 @@ def _typed(value: Any, kind: pa.DataType, make: Any) -> Any:
             pass
     first = value[0] if make is pa.array else value
     if pa.types.is_timestamp(kind) and isinstance(first, dt.datetime):  # nanoseconds would be cut off
-        return make(value, type=pa.timestamp("ns", "UTC" if first.tzinfo else None))
+        return make(value, type=pa.timestamp(kind.unit, "UTC" if first.tzinfo else None))
     try:
         return make(value)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
@@ -324,8 +341,11 @@ def _judge_expression(
                 known = known & _guarantee(field, bound)
         fragments.append(kind.make_fragment(str(number), filesystem=here, partition_expression=known))
     result = np.zeros(len(groups), np.int8)
-    for fragment in ds.FileSystemDataset(fragments, schema, kind, here).get_fragments(filter=expression):
-        result[int(fragment.path)] = SOME
+    try:
+        for fragment in ds.FileSystemDataset(fragments, schema, kind, here).get_fragments(filter=expression):
+            result[int(fragment.path)] = SOME
+    except pa.ArrowException:  # a bound that cannot be what the expression makes of it
+        result[:] = SOME
     return result
 
 

@@ -93,6 +93,30 @@ def test_times_may_be_written_as_text():
         read_filter([("d", ">=", "last Tuesday")], table.schema)
 
 
+@pytest.mark.parametrize(
+    ("column", "op", "value", "kept"),
+    [
+        (pa.array([-1, 0, 1]), "<", 0.5, [True, True, False]),
+        (pa.array([-1, 0, 1]), "==", -0.5, [False, False, False]),
+        (pa.array([-1, 0, 1]), "in", [0.5, 1.0], [False, False, True]),
+        (pa.array([-1, 0, 1]), ">", decimal.Decimal("0.5"), [False, False, True]),
+        (pa.array([0.1, 0.2], pa.float32()), "==", 0.1, [False, False]),
+        (pa.array([0.1, 0.2], pa.float32()), "in", [0.1], [False, False]),
+        (pa.array([1, 2], pa.timestamp("s")), "<", dt.datetime(1970, 1, 1, 0, 0, 1, 500000), [True, False]),
+        (pa.array([1, 2], pa.timestamp("s")), "==", dt.datetime(1970, 1, 1, 0, 0, 1, 500000), [False, False]),
+        (pa.array([1, 2], pa.timestamp("us")), "==", np.datetime64(1000, "ns"), [True, False]),
+        (pa.array([0, 1], pa.date32()), "<", dt.datetime(1970, 1, 1, 12), [True, False]),
+        (pa.array([decimal.Decimal("1.20")]), "<", 1.205, [True]),
+        (pa.array([decimal.Decimal("1.20")]), "==", decimal.Decimal("1.205"), [False]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_are_not_cut_to_the_columns_type(column, op, value, kept):
+    """A value between two that the column can hold is equal to neither, and lies between them."""
+    table = pa.table({"c": column})
+    assert read_filter([("c", op, value)], table.schema).mask(table).to_pylist() == kept
+
+
 NUMBERS = st.integers(-3, 3)
 COLUMNS = {
     "i8": (pa.int8(), NUMBERS),
