@@ -8,6 +8,7 @@ import typer
 
 from datapipe.cli import console
 from datapipe.cli.console import JsonOption
+from datapipe.cli.dataset import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,8 @@ def explain(
     """
     from datapipe.preprocess import explain as explained
 
-    found = explained(dataset, row_id)
+    with named(dataset):
+        found = explained(dataset, row_id)
     if json:
         console.emit({"ok": True, **found.as_dict()})
         return
@@ -52,7 +54,9 @@ def retune(
     """
     from datapipe.preprocess import retune as retuned
 
-    found = retuned(dataset, changes_of(set_))
+    changes = changes_of(set_)
+    with named(dataset):
+        found = retuned(dataset, changes)
     if json:
         console.emit({"ok": True, **found.as_dict()})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,10 +11,51 @@ from datapipe.cli import console
 from datapipe.cli.console import JsonOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from datapipe.dataset import Dataset, LedgerEntry
     from datapipe.loader import Bucket
 
 Where = Annotated[str, typer.Argument(help="A dataset: a folder or URL with a manifest, or of Parquet or Arrow files.")]
+
+
+@contextlib.contextmanager
+def named(dataset: str) -> Iterator[None]:
+    """What fails in the block because there is nothing at all by that name is wrong usage, and no damaged dataset.
+
+    Raises:
+        InputError: neither a file nor a folder is there; of a remote place, nothing begins with its name.
+    """
+    from datapipe.errors import DatasetError, InputError, NotFoundError
+    from datapipe.storage import mask
+
+    try:
+        yield
+    except (DatasetError, NotFoundError) as error:
+        if not _nothing_at(dataset):
+            raise
+        raise InputError(
+            f"{mask(dataset)}: there is nothing by that name",
+            expected="a dataset: a folder or URL",
+            fix="check the path, or make a dataset with `datapipe preprocess INPUT OUTPUT`",
+        ) from error
+
+
+def _nothing_at(dataset: str) -> bool:
+    from pathlib import Path
+
+    from datapipe.errors import StorageError
+    from datapipe.storage import open_store, split_url
+
+    try:
+        store = open_store(dataset)
+        if not store.is_remote:
+            local = store.local_path("x")
+            return local is not None and not Path(local).parent.exists()
+        root, name = split_url(dataset)
+        return next(iter(store.list()), None) is None and not open_store(root).exists(name)
+    except StorageError:
+        return False
 
 
 def describe(dataset: Where, json: JsonOption = False) -> None:
@@ -23,7 +65,8 @@ def describe(dataset: Where, json: JsonOption = False) -> None:
     """
     from datapipe.dataset import open_dataset
 
-    opened = open_dataset(dataset)
+    with named(dataset):
+        opened = open_dataset(dataset)
     facts = description(opened)
     if json:
         console.emit(facts)
@@ -109,7 +152,8 @@ def verify(dataset: Where, json: JsonOption = False) -> None:
     """
     from datapipe.dataset import verify_dataset
 
-    report = verify_dataset(dataset)
+    with named(dataset):
+        report = verify_dataset(dataset)
     if json:
         faults = [{"path": path, "fault": fault} for path, fault in report.faults]
         console.emit(
@@ -148,7 +192,8 @@ def plan(
     from datapipe.dataset import open_dataset
     from datapipe.loader import Pack, plan_epoch
 
-    opened = open_dataset(dataset, columns=columns.split(",") if columns else None)
+    with named(dataset):
+        opened = open_dataset(dataset, columns=columns.split(",") if columns else None)
     facts = plan_epoch(
         opened, batch_size=batch_size, world_size=world_size, tail=tail, shuffle=shuffle, seed=seed,
         pack=None if pack is None else Pack(pack), bucket=_bucket(bucket, max_tokens),

@@ -58,3 +58,23 @@ def test_plan_of_documents_tells_their_padding(datapipe, tmp_path, shape):
     assert "padding" in datapipe("plan", tmp_path, *shape).out
     assert datapipe("plan", tmp_path, "--bucket", "short,long").code == 2
     assert datapipe("plan", tmp_path, "--bucket", "20", "--max-tokens", "5").code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["describe"], ["verify"], ["plan"], ["explain", "a:0"], ["retune", "--set", "gopher_quality.min_words=3"]],
+)
+@pytest.mark.parametrize("name", ["absent", "absent.parquet"])
+def test_a_dataset_that_is_not_there_is_wrong_usage(datapipe, tmp_path, command, name):
+    """Exit code 2, with the path."""
+    ran = datapipe(command[0], tmp_path / name, *command[1:])
+    assert ran.code == 2
+    assert str(tmp_path / name) in ran.err
+
+
+@pytest.mark.parametrize("command", [["describe"], ["verify"], ["explain", "a:0"]])
+def test_what_is_there_and_damaged_is_a_fault(datapipe, tmp_path, command):
+    """A manifest that is none, and a folder that lost all its files, give exit code 1."""
+    assert datapipe(command[0], tmp_path, *command[1:]).code == 1
+    (tmp_path / "manifest.json").write_text("{")
+    assert datapipe(command[0], tmp_path, *command[1:]).code == 1

@@ -47,7 +47,7 @@ def test_wrong_usage_exits_with_2(datapipe, args):
 
 def test_an_error_is_one_message_and_no_traceback(datapipe, tmp_path):
     ran = datapipe("describe", tmp_path / "missing")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "missing" in ran.err
     assert "Traceback" not in ran.err
     assert ran.out == ""
@@ -59,7 +59,7 @@ def test_debug_shows_the_traceback(datapipe, tmp_path):
 
 def test_with_json_an_error_is_one_object(datapipe, tmp_path):
     ran = datapipe("describe", tmp_path / "missing", "--json")
-    assert ran.code == 1
+    assert ran.code == 2
     assert ran.json["ok"] is False
     assert "missing" in ran.json["error"]["message"]
 
@@ -128,7 +128,7 @@ def test_a_name_that_is_no_text_is_shown_escaped(datapipe):
     """A path of bytes that are not UTF-8 gives an error, in words and in JSON, and no traceback."""
     for extra in ([], ["--json"]):
         ran = datapipe("describe", b"/nowhere/\xff".decode(errors="surrogateescape"), *extra)
-        assert ran.code == 1
+        assert ran.code == 2
         assert "Traceback" not in ran.err
     assert ran.json["ok"] is False
 
