@@ -7,6 +7,7 @@ by the footers of the input, before any work, not by the shards, after all of it
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.corpus.reasons import MISSING_ID, MISSING_TEXT, NO_TEXT_COLUMN
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.recipe import Recipe
 
 _COLUMNAR: Final = ("parquet", "arrow")
+_WITH_HEADER: Final = ("csv", "tsv")
 _WITH_FIELDS: Final = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
 _AT_ONCE: Final = 16
 """Footers fetched side by side: of a remote input each is a request or two."""
@@ -34,7 +36,10 @@ def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_opt
         SchemaError: a column has two types, or some columnar files have it and others lack it.
     """
     names = recipe.input.columns
-    if not names or "*" in names or not any(file.format in _COLUMNAR for file in files):
+    if not names or "*" in names:
+        return
+    _check_headers(files, recipe, storage_options)
+    if not any(file.format in _COLUMNAR for file in files):
         return
     found: dict[str, dict[str, str]] = {name: {} for name in names}  # column → type → the first file that has it
     columnar = [file for file in files if file.format in _COLUMNAR]
@@ -49,11 +54,7 @@ def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_opt
     plain = next((file for file in files if file.format not in _COLUMNAR), None)
     for name, kinds in found.items():
         if plain is None and kinds.keys() == {"not there"}:
-            raise ConfigError(
-                f"input.columns names {name!r}, which no file has, {kinds['not there']} among them",
-                expected="columns of the input",
-                fix=f"correct the name, or leave {name} out",
-            )
+            raise _nowhere(name, kinds["not there"])
         if plain is not None:
             kinds.setdefault("large_string", plain.name)
         if len(kinds) > 1:
@@ -63,6 +64,42 @@ def check_input_columns(files: Sequence[SourceFile], recipe: Recipe, storage_opt
                 expected="one type in all of the input",
                 fix=f"convert the files, preprocess them apart, or leave {name} out of input.columns",
             )
+
+
+def _check_headers(
+    files: Sequence[SourceFile], recipe: Recipe, storage_options: Mapping[str, Any] | None
+) -> None:  # fmt: skip
+    """Of CSV and TSV alone, so few files that each can be looked at: a column that no first line names.
+
+    What a later record of JSON lines may have is found out when all were read (`warnings_of_run`).
+    """
+    from datapipe.corpus import read_piece
+    from datapipe.corpus.piece import Piece
+
+    if len(files) > _AT_ONCE or any(file.format not in _WITH_HEADER for file in files):
+        return
+    options = replace(recipe.input.read_options(), max_batch_bytes=1)  # a row is enough
+    seen: set[str] = set()
+    for file in files:
+        try:
+            batch = next(read_piece(Piece(file=file), options=options, storage_options=storage_options))
+        except (StopIteration, StorageError):
+            return
+        if not batch.table.num_rows:
+            return
+        # A field that is empty is "", one that the header does not name is null.
+        seen.update(n for n in batch.table.column_names if batch.table.column(n).null_count < batch.table.num_rows)
+    for name in recipe.input.columns:
+        if name not in seen:
+            raise _nowhere(name, files[0].name)
+
+
+def _nowhere(name: str, file: str) -> ConfigError:
+    return ConfigError(
+        f"input.columns names {name!r}, which no file has, {file} among them",
+        expected="columns of the input",
+        fix=f"correct the name, or leave {name} out",
+    )
 
 
 def check_named_fields(

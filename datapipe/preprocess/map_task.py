@@ -24,6 +24,7 @@ from datapipe.preprocess.stage import ROWS, SHARD
 from datapipe.preprocess.step_order import POSITION, internal
 from datapipe.preprocess.tally import Tally
 from datapipe.preprocess.tasks import PASSING, OutputFile, TaskRecord
+from datapipe.preprocess.warnings_of_run import NAMED
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class _Run:
         self.work = WorkFolder(store)
         self.tally = Tally(task.seed)
         self.sources: list[list[Any]] = []
+        self.columns: set[str] = set()  # of `input.columns`, those that had a value
         self.keys = Keys(seed=task.seed)
         steps = [bind(name, options) for name, options in self._steps(stack)]
         if task.only is not None:
@@ -90,7 +92,10 @@ class _Run:
     def found(self) -> dict[str, Any]:
         """What the record keeps beside counts and files."""
         poison = [[row.row_id, row.step, row.reason, row.detail] for row in self.task.skip]
-        return {name: value for name, value in (("sources", self.sources), ("poison", poison)) if value}
+        told = {"sources": self.sources, "poison": poison, NAMED: sorted(self.columns)}
+        return {
+            name: value for name, value in told.items() if value or (name == NAMED and self.task.pieces is not None)
+        }
 
     def _steps(self, stack: contextlib.ExitStack) -> Iterator[tuple[str, dict[str, Any]]]:
         """Names and options, with the paths that files have on this machine."""
@@ -271,6 +276,13 @@ class _Run:
                 if batch is None:
                     break
                 self._unreadable(batch.quarantined)
+                self.columns.update(
+                    name
+                    for name in options.columns
+                    if name not in self.columns
+                    and name in batch.table.column_names
+                    and batch.table.column(name).null_count < batch.table.num_rows
+                )
                 there = there and not any(row.reason in PASSING for row in batch.quarantined)
                 n = batch.table.num_rows
                 self.tally.rows_in += n

@@ -35,7 +35,7 @@ from datapipe.preprocess.summary import RunSummary, nothing_new
 from datapipe.preprocess.survey import survey
 from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
-from datapipe.preprocess.warnings_of_run import warnings_of
+from datapipe.preprocess.warnings_of_run import columns_never_there, warnings_of
 from datapipe.preprocess.work import INDEX
 from datapipe.steps.safety_score import has_classifier
 from datapipe.steps.user_steps import is_user_step
@@ -272,7 +272,9 @@ class _Run:
             self._vocabulary(),
             rejects,
             before=self.before.manifest if self.before is not None else None,
-            sources=put_sources(self.store, self._sources()),
+            sources=put_sources(
+                self.store, (file for record in self._readers() for file in record.found.get("sources", ()))
+            ),
             index=list(self._index()),
             statistics=self._statistics(),
         )
@@ -309,6 +311,7 @@ class _Run:
             stages={name: round(value, 6) for name, value in self._seconds.items()},
             warnings=(
                 *([] if inputs.replaced is None else [inputs.replaced]),
+                *columns_never_there(self.plan, self._readers()),
                 *warnings_of(
                     self.plan, tuple(self._costs.values()), inputs.skipped, {**total["dropped"], **total["quarantined"]}
                 ),
@@ -338,11 +341,11 @@ class _Run:
                 found[step.name] = json.loads(self.store.read(file.path))
         return found
 
-    def _sources(self) -> Iterator[Sequence[Any]]:
+    def _readers(self) -> Iterator[TaskRecord]:
+        """The records of the tasks that read the corpus."""
         for stage in self.plan.stages:
             if stage.kind == MAP and stage.source is None:
-                for record in self._made.records[stage.number].values():
-                    yield from record.found.get("sources", ())
+                yield from self._made.records[stage.number].values()
 
     def _index(self) -> Iterator[IndexEntry]:
         """What stages have put into the index, in the order of stages and splits."""

@@ -10,16 +10,39 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from datapipe.preprocess.plan import Plan
-    from datapipe.preprocess.tasks import StepCost
+    from datapipe.preprocess.tasks import StepCost, TaskRecord
 
 
 ENOUGH: Final = 1000
 """Rows: of fewer it says nothing that one rule of a step touched none."""
 _FITS: Final = ("schema",)
 """Steps whose rule is what rows should be: that it touched none is what was hoped for."""
+NAMED: Final = "columns"
+"""What a record of a task that read the corpus holds of `input.columns`: the names of those that had a value."""
+
+
+def columns_never_there(plan: Plan, records: Iterable[TaskRecord]) -> tuple[str, ...]:
+    """A warning for each of `input.columns` that had no value in all of the input: most often it is misspelt.
+
+    Args:
+        plan: of the run. records: of the tasks that read the corpus; of those of an earlier version nothing is known.
+    """
+    names = [name for name in plan.recipe.input.columns if name != "*"]
+    seen: set[str] = set()
+    read = False
+    for record in records if names else ():
+        if NAMED not in record.found:
+            return ()
+        seen.update(record.found[NAMED])
+        read = True
+    return tuple(
+        f"input.columns names {name!r}, for which no row of the input has a value: is it misspelt?"
+        for name in names
+        if read and name not in seen
+    )
 
 
 def warnings_of(

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datapipe.errors import ConfigError
-from datapipe.preprocess import plan_run
+from datapipe.preprocess import plan_run, preprocess
 
 
 def planned(folder, **read):
@@ -48,3 +48,29 @@ def test_a_column_that_no_file_has(folder):
     assert len(planned(folder, columns=["source"]).splits) == 1
     with pytest.raises(ConfigError, match="'nope', which no file has, in/b.parquet"):
         planned(folder, columns=["nope"])
+
+
+def test_a_column_that_no_header_has(folder):
+    """The first lines of CSV and TSV say what they have; one file that has it is enough, an empty field is a field."""
+    (folder / "a.jsonl").unlink()
+    (folder / "a.csv").write_text("text,source\none,\n")
+    (folder / "b.tsv").write_text("text\tdate\none\t2020\n")
+    assert len(planned(folder, columns=["source", "date"]).splits) == 1
+    with pytest.raises(ConfigError, match="'sorce', which no file has, in/a.csv"):
+        planned(folder, columns=["source", "sorce"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_column_that_no_record_had(folder, workers):
+    """Of JSON lines that is known at the end, and told; a value in the last row is enough to say nothing."""
+
+    def warned(*columns):
+        recipe = {"name": "r", "input": {"columns": columns}, "steps": ["decode"]}
+        return preprocess(folder, folder.parent / "out", recipe, workers).warnings
+
+    with (folder / "a.jsonl").open("a") as file:
+        file.write('{"text": "three", "late": 0, "none": null}\n')
+    (warning,) = [each for each in warned("id", "late", "none") if "input.columns" in each]
+    assert warning == "input.columns names 'none', for which no row of the input has a value: is it misspelt?"
+    assert warning in warned("id", "late", "none")  # also of a run that finds everything done
+    assert warned("id", "late") == ()
