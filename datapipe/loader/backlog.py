@@ -93,8 +93,8 @@ class Backlog:
                 self.reads.append(Read(self._ordinal, number, self._estimate(number), item, course))
                 self._ordinal += 1
                 course.reads += 1
-        where = {number: ordinal for ordinals in course.windows.values() for number, ordinal in ordinals.items()}
-        needs = [where[number] for number in stretch.blocks.tolist()]
+        # By window: of a mix two may hold one block, at the end of a source's epoch and the start of its next.
+        needs = [ordinal for window in stretch.windows for ordinal in course.windows[window].values()]
         missing = {ordinal for ordinal in needs if ordinal not in self._blocks}
         drops = [ordinal for window in stretch.drops for ordinal in course.windows.pop(window).values()]
         self.live.append(Live(stretch, course, needs, missing, drops))

@@ -13,6 +13,7 @@ import numpy as np
 
 from datapipe.errors import ConfigError
 from datapipe.loader.geometry import choose_geometry
+from datapipe.loader.mixture import Mixture
 from datapipe.loader.order import Order
 from datapipe.loader.schedule import Schedule
 from datapipe.loader.shaping import Shaping
@@ -95,7 +96,7 @@ class EpochPlan:
 
 
 def plan_epoch(
-    dataset: Dataset,
+    dataset: Dataset | Mixture,
     *,
     batch_size: int,
     world_size: int = 1,
@@ -118,6 +119,8 @@ def plan_epoch(
         raise ConfigError(f"tail={tail!r}", expected=" or ".join(_TAILS))
     if batch_size < 1 or world_size < 1:
         raise ConfigError(f"batch_size={batch_size}, world_size={world_size}", expected="both at least 1")
+    if isinstance(dataset, Mixture):
+        raise ConfigError("a plan of a mix", expected="one dataset", fix="plan its sources one by one")
     index = dataset.index
     geometry = choose_geometry(index.rows, index.bytes, shuffle=shuffle, lanes=lanes, window=window)
     order = Order(

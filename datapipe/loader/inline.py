@@ -63,8 +63,7 @@ class InlineSource(BatchSource):
                 self._item += 1
                 self._counters.block_loaded(block.nbytes)
         self._drops = stretch.drops
-        where = {number: block for held in self._windows.values() for number, block in held.items()}
-        blocks = [where[number] for number in stretch.blocks.tolist()]
+        blocks = [block for window in stretch.windows for block in self._windows[window].values()]
         self._prepared = self._stages.prepare(stretch, blocks, self._item - 1)
         self._at, self._size = 0, len(stretch)
 

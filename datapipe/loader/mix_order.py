@@ -173,7 +173,7 @@ class _Walk:
         if walk is None:
             walk = self._sequence.epoch(epoch)
             if not self._sequence.steady:
-                walk.reach(self._order.size(self._source))  # counted before: no lengths are read for it
+                _exhaust(walk, self._order.size(self._source))  # counted before: no lengths are read for it
         with self._lock:
             self._kept[epoch] = walk
             while len(self._kept) > _WALKS:
@@ -185,7 +185,7 @@ class _Walk:
         """Units of each lane in each of the source's epochs. Only where an epoch is known to its end."""
         if self._totals is None:
             size = self._order.size(self._source)
-            self._model.reach(size)
+            _exhaust(self._model, size)
             self._totals = self._model.counts([size])[0]
         return self._totals
 
@@ -203,7 +203,7 @@ class _Walk:
         if epoch == self.first:
             self._model.reach(rest + 1)
         elif not self._sequence.steady:
-            self._model.reach(size)
+            _exhaust(self._model, size)
         if self._last == self.first:
             self._show()
         while not all(self.single) and self._last < epoch:
@@ -257,6 +257,11 @@ class _Walk:
             return place
         found: Ints = np.searchsorted(blocks, self._offset + self.at(epoch).blocks[lane])[place]
         return found
+
+
+def _exhaust(walk: EpochSequence, size: int) -> None:
+    """Plan all of an epoch: one more unit is asked for than there are, as windows of none may be the last."""
+    walk.reach(size + 1)
 
 
 @final

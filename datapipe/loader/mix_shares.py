@@ -16,6 +16,7 @@ w (1 - w) more, and at its end no more.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Final, final
 
@@ -33,6 +34,8 @@ ONE: Final = 1 << 30
 """Shares in more than one phase, and those of no small common denominator, are multiples of 1 / ONE of their node's."""
 _SLOTS: Final = 8
 """Of each source of equal weight in a permuted block: as many orders of them as chance is worth, little imbalance."""
+_SPREAD: Final = 4
+"""Times as many positions as are asked for are computed, where that saves to look for their blocks."""
 _FAR: Final = 1 << 50
 """Positions looked at: a thousand years of a million rows a second would be 2^65, a run is less."""
 
@@ -63,7 +66,6 @@ class Shares:
         if self.sources > 1:
             self._grow(0, self.sources)
         self._height = height
-        self._left_of, self._right_of = np.array(self._left, np.int64), np.array(self._right, np.int64)
         # Per phase known so far: where it begins, what each source gave before, and each node's a, s and r.
         shape = (0, len(self._nodes))
         self._begin = np.empty(0, np.int64)
@@ -146,35 +148,68 @@ class Shares:
                     units[child] = share
         return given
 
-    def _regular_sources(self, at: Ints) -> Ints:
-        """The source of each position of the regular pattern."""
-        phase = self._phase(at)
-        node = np.zeros(len(at), np.int64) if self._nodes else np.full(len(at), -1, np.int64)
-        unit = at - self._begin[phase]
-        for _ in range(self._height):
-            inner = np.flatnonzero(node >= 0)
-            own, where = unit[inner], (phase[inner], node[inner])
-            a, s, r = self._a[where], self._s[where], self._r[where]
-            before = _handed(own, a, s, r)
-            left = _handed(own + 1, a, s, r) > before
-            unit[inner] = np.where(left, before, own - before)
-            node[inner] = np.where(left, self._left_of[where[1]], self._right_of[where[1]])
-        sources: Ints = -1 - node
-        return sources
+    def _pattern(self, begin: int, end: int) -> Ints:
+        """The source of each position [begin, end) of the regular pattern."""
+        self._phase(np.array([end]))
+        cuts = [begin, *(cut for cut in self._begin.tolist() if begin < cut < end), end]
+        parts = []
+        for low, high in itertools.pairwise(cuts):
+            phase = int(np.searchsorted(self._begin, low, side="right")) - 1
+            out = np.empty(high - low, np.int64)
+            self._fill(out, phase, 0 if self._nodes else -1, low - int(self._begin[phase]))
+            parts.append(out)
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
+
+    def _fill(self, out: Ints, phase: int, node: int, first: int) -> None:
+        """The sources of a node's units from `first` on."""
+        if node < 0 or not len(out):
+            out[:] = -1 - node
+            return
+        a, s, r = (int(table[phase, node]) for table in (self._a, self._s, self._r))
+        whole, rest = divmod(first, s)
+        handed = (np.arange(len(out) + 1) * a + (r + a * rest)) // s  # contiguous: no overflow, one division
+        left = handed[1:] > handed[:-1]
+        before = whole * a + int(handed[0])
+        if self._left[node] < 0 and self._right[node] < 0:
+            out[:] = np.where(left, -1 - self._left[node], -1 - self._right[node])
+            return
+        for child, mine, start in ((self._left[node], left, before), (self._right[node], ~left, first - before)):
+            part = np.empty(int(np.count_nonzero(mine)), np.int64)
+            self._fill(part, phase, child, start)
+            out[mine] = part
 
     def of(self, positions: Ints) -> Ints:
-        """The source of each position: int64, the shape of `positions`."""
-        if self.block == 1:
-            return self._regular_sources(positions)
-        which, within = np.divmod(positions, self.block)
-        blocks, row = np.unique(which, return_inverse=True)
-        return self._permuted(blocks)[row, within]
+        """The source of each position: int64[n]; quick where they are close to each other."""
+        if not len(positions):
+            return np.empty(0, np.int64)
+        low, high = int(positions.min()) // self.block, int(positions.max()) // self.block + 1
+        if (high - low) * self.block > _SPREAD * len(positions) + self.block:
+            blocks, row = np.unique(positions // self.block, return_inverse=True)
+            found: Ints = self._permuted(blocks)[row, positions % self.block]
+            return found
+        return self._arranged(low, high).ravel()[positions - low * self.block]
 
     def _permuted(self, blocks: Ints) -> Ints:
-        """The sources of whole blocks: int64[b, block]."""
-        at = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
-        order = np.argsort(_hashed(at.astype(np.uint64), self._key).reshape(-1, self.block), axis=1, kind="stable")
-        return np.take_along_axis(self._regular_sources(at).reshape(-1, self.block), order, axis=1)
+        """The sources of whole blocks, ascending: int64[b, block]."""
+        runs = np.flatnonzero(np.diff(blocks, prepend=-2) != 1)
+        ends = np.append(runs[1:], len(blocks))
+        parts = [
+            self._arranged(int(blocks[low]), int(blocks[high - 1]) + 1)
+            for low, high in zip(runs.tolist(), ends.tolist(), strict=True)
+        ]
+        return np.concatenate([np.empty((0, self.block), np.int64), *parts])
+
+    def _arranged(self, low: int, high: int) -> Ints:
+        """The sources of blocks [low, high)."""
+        begin, end = low * self.block, high * self.block
+        regular = self._pattern(begin, end)
+        if self.block == 1:
+            return regular[:, None]
+        # By the order of random numbers, whose lowest bits are the source: sorting them is all.
+        bits = np.uint64(self._height)
+        keys = _hashed(np.arange(begin, end, dtype=np.uint64), self._key) >> bits << bits | regular.astype(np.uint64)
+        keys = np.sort(keys.reshape(-1, self.block), axis=1)
+        return (keys & np.uint64((1 << self._height) - 1)).astype(np.int64)
 
     def counts(self, positions: npt.ArrayLike) -> Ints:
         """How many units each source has given before each position: int64[p, K]; rows sum to the position."""

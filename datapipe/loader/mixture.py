@@ -296,6 +296,7 @@ def mix(
         seed: of the order in which sources follow each other.
         until: the length of an epoch: "all": until every source has been gone through once, counted from the start of
             the run; "first": until the first one has; or a number of rows (bins, batches, where those are counted).
+            With `pack` or `bucket` only a number spares the first batch the lengths of all rows.
         by: what the weights are shares of: "rows" (bins when packing), or "tokens", where manifests count them.
         source: the name of a column to add, of the name of each row's source.
 

@@ -48,7 +48,7 @@ class Stretch:
     Attributes:
         first: number of its first batch in the epoch.
         cuts: batch i holds rows [cuts[i], cuts[i + 1]) of `slot` and `row`.
-        blocks: int64[b], numbers of the blocks that are read.
+        windows: that its rows are in. blocks: int64[b], numbers of their blocks, one window's after the other's.
         slot, row: int64[n]: where each row lies, in delivered order: in block `blocks[slot]`, at `row`.
         real: rows (bins, where rows are packed) per batch that are not padding.
         reads: windows that must be read for it, each with its blocks, in read order.
@@ -58,6 +58,7 @@ class Stretch:
 
     first: int
     cuts: list[int]
+    windows: list[Window]
     blocks: Ints
     slot: Ints
     row: Ints
@@ -241,6 +242,7 @@ class Schedule:
         return Stretch(
             first=first,
             cuts=cuts.tolist(),
+            windows=[(lane, window) for lane, window, _ in windows],
             blocks=_joined(numbers),
             slot=_joined(slots)[at],
             row=_joined(rows)[at],
@@ -256,6 +258,8 @@ class Schedule:
         sources = len(self._order.source_cuts) - 1
         positions = np.repeat(begin - (np.cumsum(size) - size), size) + np.arange(len(units))
         listed = np.repeat(np.arange(len(size)) * sources, size) + self._epoch.source_of(positions)
+        if len(size) * sources < 1 << 16:
+            listed = listed.astype(np.uint16)  # sorted in linear time
         turned = np.empty_like(units)
         turned[np.argsort(listed, kind="stable")] = units
         return turned

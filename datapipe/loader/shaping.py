@@ -63,6 +63,7 @@ class Shaping:
         self.pack: dict[str, Any] | None = None
         self.bucket: dict[str, Any] | None = None
         self.padding: Padding | None = None
+        self._mix: tuple[Geometry, dict[str, Any]] | None = None
         self._shape: Shape | None = None
         self._lengths: Lengths | None = None
         self._boundaries: tuple[int, ...] | None = None
@@ -132,7 +133,11 @@ class Shaping:
 
     def mix(self, geometry: Geometry) -> dict[str, Any] | None:
         """What the state records of a mix of datasets; None: there is one."""
-        return record_of(self.data, geometry) if isinstance(self.data, Mixture) else None
+        if not isinstance(self.data, Mixture):
+            return None
+        if self._mix is None or self._mix[0] is not geometry:  # made once: a state is to cost microseconds
+            self._mix = geometry, record_of(self.data, geometry)
+        return self._mix[1]
 
     def settings(self, order: Sequence, *, seed: int, shuffle: bool) -> Settings:
         """All that the order depends on, the dataset apart."""

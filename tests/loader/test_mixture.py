@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError, LoaderError, SchemaError, StateError
-from datapipe.loader import Bucket, DataLoader, Pack, mix
+from datapipe.loader import Bucket, DataLoader, Pack, mix, plan_epoch
 
 NAMES = "abcd"
 pytestmark = pytest.mark.filterwarnings("ignore:the dataset has")
@@ -186,13 +187,56 @@ def test_the_order_of_the_names_does_not_matter(of_tables):
     assert [told(b) for b in loader(one, 3)] == [told(b) for b in loader(other, 3)]
 
 
-def test_threads_deliver_what_one_thread_does(of_tables):
-    """Two epochs, the second read ahead while the first ends."""
-    mixed = mixture(of_tables, [[9] * 6, [4, 5]], [2, 1])
-    inline = loader(mixed, 4, window=1)
-    with DataLoader(mixed, 4, rank=0, world_size=1, collate="numpy", prefetch=3, num_threads=3, window=1) as threaded:
-        for _ in range(2):
+@pytest.mark.parametrize("shape", [{}, {"pack": Pack(8)}, {"bucket": Bucket(max_tokens=20)}])
+@pytest.mark.parametrize("until", ["first", "all", 50])
+def test_threads_deliver_what_one_thread_does(of_tables, shape, until):
+    """Three epochs, each read ahead while the one before ends; sources begin theirs in between."""
+    mixed = mixture(of_tables, [[9] * 6, [4, 5]], [2, 1], until=until)
+    options = {"window": 1, "tail": "partial", **shape}
+    inline = loader(mixed, 4, **options)
+    threads = {"prefetch": 3, "num_threads": 3}
+    with DataLoader(mixed, 4, rank=0, world_size=1, collate="numpy", **threads, **options) as threaded:
+        for _ in range(3):
             assert [told(b) for b in threaded] == [told(b) for b in inline]
+
+
+def test_batches_are_skipped_as_in_any_loader(of_tables):
+    """The sources move on with them, and the state tells."""
+    mixed = mixture(of_tables, [[9] * 6, [4, 5]], [2, 1])
+    whole = [told(b) for b in loader(mixed, 4, window=1)]
+    one = loader(mixed, 4, window=1)
+    found = iter(one)
+    first = told(next(found))
+    one.skip(7)
+    assert [first, *map(told, found)] == [whole[0], *whole[8:]]
+    assert one.state_dict()["skipped"] == [[0, 1, 7]]
+
+
+def test_a_mix_can_be_sent_to_another_process(stored):
+    data = stored([5, 6], "parquet")
+    mixed = mix({"a": data, "b": data}, lambda step: {"a": 1, "b": step})
+    copy = pickle.loads(pickle.dumps(mixed))
+    assert copy.fingerprint == mixed.fingerprint
+    assert [b["id"].tolist() for b in loader(copy, 2)] == [b["id"].tolist() for b in loader(mixed, 2)]
+
+
+def test_one_dataset_under_two_names_is_two_sources(of_tables):
+    """Each goes through it in an order of its own."""
+    data = source(of_tables, "a", [20, 20])
+    rows = [
+        (row, n)
+        for b in loader(mix({"x": data, "y": data}, source="n"), 4)
+        for row, n in zip(b["id"].tolist(), b["n"], strict=True)
+    ]
+    x, y = ([row for row, name in rows if name == each] for each in "xy")
+    assert x != y
+    assert len(set(x)) == len(x)
+    assert len(set(y)) == len(y)
+
+
+def test_a_mix_is_planned_source_by_source(of_tables):
+    with pytest.raises(ConfigError, match="a plan of a mix"):
+        plan_epoch(mixture(of_tables, [[5], [5]], [1, 1]), batch_size=2)
 
 
 def test_a_small_source_is_read_once_however_often_it_comes_again(of_tables):
