@@ -285,6 +285,9 @@ def mix(
     the others do and wherever the mix's own epochs end: those cut one endless sequence into parts of equal length, so
     that the next one goes on where this one ended. (tail="drop" cuts at whole batches and leaves nothing out.)
 
+    A rank's part of a source begins and ends between rows, not lanes, so that it reads a few lanes of each source
+    beside its own: where ranks share no cache, have several lanes per rank (`DataLoader(lanes=...)`, of each source).
+
     Args:
         sources: name → dataset, or another mix of the same `by`: its sources come in as "name/its name", with their
             share of this one's, under this one's seed and length.
