@@ -5,7 +5,8 @@ a window of tasks is in flight, whatever their number; the first error cancels t
 behind.
 
 A worker that dies takes with it the task that it ran, and the one that waited: Dask blames both. Both are run again
-under guard (`poison_search`), where a task that dies takes nothing with it but a process of its own. In this process
+under guard (`poison_search`), where a task that dies takes nothing with it but a process of its own. A worker that
+lives and is silent is ended (`silence`), and then it is the same. In this process
 there is nothing to replace: a task that ends it is guarded at the next run (`WorkFolder.interrupted`).
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.errors import ConfigError, PreprocessError
 from datapipe.preprocess.execute import WORKER_ENVIRONMENT, execute, execute_in_worker
 from datapipe.preprocess.limits import Limits
+from datapipe.preprocess.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator
@@ -99,6 +101,8 @@ class DaskEngine(Engine):
         self._cluster = cluster
         self._looked = time.monotonic()
         self._seen = self._looked
+        self._silence = Silence(cluster) if cluster is not None else None
+        self._largest = 0
         self.workers = workers
         self.limits = limits
 
@@ -113,6 +117,7 @@ class DaskEngine(Engine):
         def submit(task: Task, deaths: int) -> None:
             # Earlier splits first, as a person watching expects; a key of our own, so that Dask hashes nothing.
             key = f"{task.name}-{task.key}-{deaths}"
+            self._largest = max(self._largest, task.bytes)
             guarded = deaths > 0 or task.key in suspects
             future = self._client.submit(
                 execute_in_worker, task, self.limits, guarded, key=key, pure=False, priority=-task.split
@@ -180,6 +185,8 @@ class DaskEngine(Engine):
                 raise self._lost() from None
         else:
             there = len(self._cluster.scheduler.workers)
+            assert self._silence is not None
+            self._silence.end_silent(self.limits, self._largest)
         if there:
             self._seen = self._looked
         elif self._looked - self._seen > ALONE:
@@ -264,6 +271,8 @@ def _settings() -> dict[str, Any]:
         # A task is not given to a second worker: it is looked at first (`DaskEngine`).
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-saturation": 1.0,
+        # A worker that is silent is ended by `silence`: Dask would do it before a task's time is up, and count no death.
+        "distributed.scheduler.worker-ttl": None,
         "distributed.nanny.environ": WORKER_ENVIRONMENT,
         # Polars counts its threads at import, so these must be there before the process runs any Python.
         "distributed.nanny.pre-spawn-environ": {**WORKER_ENVIRONMENT, **_MALLOC},

@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 import datapipe
 from datapipe.errors import ConfigError, PreprocessError, StepError
+from datapipe.preprocess import engine as engines
+from datapipe.preprocess import silence
 from datapipe.preprocess.engine import InlineEngine, cores, open_engine
+from datapipe.preprocess.limits import Limits
 from datapipe.preprocess.tasks import Place, Task, TaskRecord
 
 EVENTS = 6
@@ -96,6 +100,10 @@ class Strange(Task):
             raise ZeroDivisionError("by nought")
         if self.name == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.name == "stop":
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.output.url + "/pid", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                os.kill(os.getpid(), signal.SIGSTOP)
         if self.name == "slow":
             time.sleep(0.1)
         return TaskRecord(key=self.key, stage=self.name, split=self.split, seconds=0.0, size=os.getpid())
@@ -126,11 +134,36 @@ def test_the_neighbours_of_a_task_that_kills(tmp_path):
     assert 2 not in done
 
 
+def stopped_workers():
+    import psutil
+
+    return [each for each in worker_processes() if each.status() == psutil.STATUS_STOPPED]
+
+
+def test_a_worker_that_is_stopped_is_replaced(tmp_path, monkeypatch):
+    """It cannot end itself: the driver does, and the task is done by another, as after any death."""
+    monkeypatch.setattr(engines, "LOOK", 0.2)
+    monkeypatch.setattr(silence, "LEAST", 1.0)
+    late = []
+
+    def give_up():
+        for each in stopped_workers():
+            late.append(each.pid)
+            each.kill()
+
+    timer = threading.Timer(60, give_up)
+    timer.start()
+    engine = open_engine(1, None, splits=4, limits=Limits(batch_seconds=1))
+    with contextlib.closing(engine):
+        ((task, record),) = engine.run([strange("stop", tmp_path)])
+    timer.cancel()
+    assert record.key == task.key
+    assert not late
+
+
 def test_workers_that_come_later_are_used(tmp_path, monkeypatch):
     """A worker added during a run gets tasks; the number of workers that a run tells of follows."""
     import distributed
-
-    from datapipe.preprocess import engine as engines
 
     monkeypatch.setattr(engines, "LOOK", 0.1)
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
