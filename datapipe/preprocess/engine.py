@@ -271,7 +271,7 @@ def _settings() -> dict[str, Any]:
         # A task is not given to a second worker: it is looked at first (`DaskEngine`).
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-saturation": 1.0,
-        # A worker that is silent is ended by `silence`: Dask would do it before a task's time is up, and count no death.
+        # A worker that is silent is ended by `silence`: Dask would do it before a task's time is up, uncounted.
         "distributed.scheduler.worker-ttl": None,
         "distributed.nanny.environ": WORKER_ENVIRONMENT,
         # Polars counts its threads at import, so these must be there before the process runs any Python.

@@ -89,8 +89,8 @@ def preprocess(
         storage_options: for remote inputs and outputs, as fsspec takes them.
         worker_memory: bytes that a worker may hold; a row that makes it hold more is quarantined. 0: no limit.
         batch_seconds: how long a batch of 8 MiB may take (larger ones in proportion) before its worker is ended, and
-            the row that hangs is quarantined. A worker on this machine that is silent for twice as long as a task may take
-            (a minute at least) is replaced. 0: no limit. Neither limit holds where this process does the work.
+            the row that hangs is quarantined. A worker on this machine that is silent for twice as long as a task may
+            take (a minute at least) is replaced. 0: no limit. Neither limit holds where this process does the work.
         keep_work: keep the rows between stages, so that a change of a late step, or added input, reruns only what it
             must. Without them the output is smaller, and the next run starts anew.
         append: add the files that are new to the dataset at the output, as a snapshot of its own, compared with all
