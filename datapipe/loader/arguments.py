@@ -82,8 +82,9 @@ def collate_function(collate: Any) -> Callable[[dict[str, Any]], Any] | None:
 def warn_of_no_batch(order: Sequence, rows: int) -> None:
     """Say so where a dataset is smaller than one step."""
     if rows and order.steady and not order.steps:
+        short = "an epoch of the mix has fewer" if order.geometry.parts else "fewer"
         warnings.warn(
-            f"the dataset has {rows} rows, fewer than one global batch of {order.global_batch}:"
+            f"the dataset has {rows} rows, {short} than one global batch of {order.global_batch}:"
             f' there will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
             stacklevel=3,
         )

@@ -234,6 +234,11 @@ def test_one_dataset_under_two_names_is_two_sources(of_tables):
     assert len(set(y)) == len(y)
 
 
+def test_an_epoch_shorter_than_a_batch_is_warned_of(of_tables):
+    with pytest.warns(UserWarning, match="an epoch of the mix has fewer than one global batch of 8"):
+        loader(mixture(of_tables, [[50], [1]], [1, 1], until="first"), 8)
+
+
 def test_a_mix_is_planned_source_by_source(of_tables):
     with pytest.raises(ConfigError, match="a plan of a mix"):
         plan_epoch(mixture(of_tables, [[5], [5]], [1, 1]), batch_size=2)
