@@ -127,8 +127,11 @@ def size(n: float) -> str:
 
 
 def count(n: int, name: str) -> str:
-    """`1 shard`, `2,000 shards`."""
-    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
+    """`1 shard`, `2,000 shards`, `2 pieces of text`."""
+    if n != 1:
+        first, of, rest = name.partition(" of ")
+        name = f"{first}{'es' if first.endswith('sh') else 's'}{of}{rest}"
+    return f"{n:,} {name}"
 
 
 def table(

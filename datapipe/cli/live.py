@@ -106,7 +106,7 @@ def line_of(progress: Progress) -> str:
 
 def figures_of(progress: Progress) -> list[str]:
     """How much, how fast; what was done before."""
-    parts = [console.count(progress.documents, "document")]
+    parts = [console.count(progress.documents, progress.counts)]
     if progress.documents_now and progress.elapsed > 0:
         parts.append(f"{progress.docs_per_s:,.0f}/s")
     if progress.bytes_now and progress.elapsed > 0:

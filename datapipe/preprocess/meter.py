@@ -72,5 +72,6 @@ class Meter:
                     duplicates=self.duplicates,
                     quarantined=dict(self.quarantined),
                     dashboard=self.dashboard,
+                    counts=task.counts,
                 )
             )

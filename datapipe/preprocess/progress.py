@@ -24,6 +24,7 @@ class Progress:
         dropped, quarantined: documents by reason, and duplicates: that the stage's finished tasks took out.
         elapsed: seconds since the stage began.
         dashboard: address of the scheduler's dashboard; None where there is none.
+        counts: what `documents` counts, in the singular: some stages compare parts or pairs of documents.
     """
 
     stage: str
@@ -42,6 +43,7 @@ class Progress:
     duplicates: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     dashboard: str | None = None
+    counts: str = "document"
 
     @property
     def docs_per_s(self) -> float:

@@ -13,7 +13,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from datapipe.preprocess.recipe import digest_of
 
@@ -90,8 +90,10 @@ class Task(abc.ABC):
         stage, name: the stage it belongs to. split: its number in there.
         output: where its files go.
         bytes: of what it reads, about: for progress.
+        counts: what its record's `rows_in` are, in the singular: for progress.
     """
 
+    counts: ClassVar[str] = "document"
     key: str
     stage: int
     name: str

@@ -1,6 +1,7 @@
 """The live view of a run: figures, shares and time left, as text; quiet when asked to be."""
 
 import io
+import json
 import sys
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from datapipe.cli import console
 from datapipe.cli.live import RunView, clock_of, line_of
-from datapipe.preprocess import Progress
+from datapipe.preprocess import Progress, preprocess
 
 
 def progress(**values):
@@ -118,3 +119,22 @@ def test_before_the_first_event(terminal):
 def test_clocks():
     """Minutes and seconds; hours where there are any."""
     assert [clock_of(s) for s in (0, 41.6, 725, 3725)] == ["0:00", "0:42", "12:05", "1:02:05"]
+
+
+def test_what_a_stage_counts(tmp_path):
+    """Hashes and pairs are not called documents, in each stage of a run that compares them."""
+    texts = ["the quick brown fox jumps over the lazy dog and runs away " * 3 + "\n\n" + str(n) for n in range(5)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    lines = {}
+    recipe = {"name": "r", "steps": ["decode", "repeated_lines", "near_duplicates"]}
+    preprocess(
+        tmp_path / "in.jsonl", tmp_path / "out", recipe, workers=0,
+        on_progress=lambda told: lines.setdefault(told.stage, []).append(line_of(told)),
+    )  # fmt: skip
+    words = {stage: " ".join(shown) for stage, shown in lines.items()}
+    assert " band hash" in words["pairs"]
+    assert " candidate pair" in words["verify"]
+    assert " pieces of text" in words["repeated lines"]
+    assert " document" in words["clusters"]
+    assert not any(" document" in words[stage] for stage in ("pairs", "verify", "repeated lines"))
+    assert console.count(2, "band hash") == "2 band hashes"

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from datapipe.preprocess.near.candidates import band_type, find_pairs, pair_type
 from datapipe.preprocess.near.record_file import (
@@ -52,6 +52,7 @@ class PairsTask(Task):
         first: splits below it belong to earlier snapshots.
     """
 
+    counts: ClassVar[str] = "band hash"
     low: int
     high: int
     bands: Files = field(repr=False)
@@ -86,6 +87,7 @@ class LinksTask(Task):
             one.
     """
 
+    counts: ClassVar[str] = "candidate pair"
     low: int
     high: int
     pairs: Files = field(repr=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from datapipe.preprocess.near import near_tasks
 from datapipe.preprocess.near.near_tasks import by_range
@@ -72,6 +72,7 @@ class RepeatedTask(Task):
         pieces: piece files by split. first: splits below it belong to earlier snapshots.
     """
 
+    counts: ClassVar[str] = "piece of text"
     low: int
     high: int
     pieces: tuple[tuple[int, str], ...] = field(repr=False)
@@ -101,6 +102,7 @@ class RepeatedTask(Task):
 class SeenTask(Task):
     """The lists of all ranges, one after the other: `repeated` are their paths, in the order of hashes."""
 
+    counts: ClassVar[str] = "piece of text"
     repeated: tuple[str, ...] = field(repr=False)
 
     def run(self) -> TaskRecord:
