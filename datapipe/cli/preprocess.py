@@ -55,20 +55,23 @@ def preprocess(
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")
     if on_poison not in {"fail", "continue"}:
         raise ConfigError(f"--on-poison {on_poison}", expected="fail or continue")
-    from datapipe.preprocess import cores, parse_overrides, plan_run
+    from datapipe.preprocess import cores, parse_overrides
     from datapipe.preprocess import preprocess as run_preprocess
 
     inputs, output = paths[:-1], paths[-1]
     overrides = parse_overrides(set_ or [])
     if dry_run:
-        plan = plan_run(inputs, output, recipe=recipe, overrides=overrides, append=append)
         from datapipe.preprocess import near_forecasts
+        from datapipe.preprocess.survey import survey_run
 
+        found = survey_run(inputs, output, recipe, overrides, append=append)
+        plan, warnings = found.plan, [] if found.replaced is None else [found.replaced]
         needs = near_forecasts(plan, 1 if workers == 0 else workers or cores())
         if json:
-            console.emit({"ok": True, "plan": plan.as_dict(), "forecasts": [each.as_dict() for each in needs]})
+            forecasts = [each.as_dict() for each in needs]
+            console.emit({"ok": True, "plan": plan.as_dict(), "warnings": warnings, "forecasts": forecasts})
         else:
-            console.show("\n".join(map(str, [plan, *needs])))
+            console.show("\n".join([*map(str, [plan, *needs]), *(f"warning: {each}" for each in warnings)]))
         return
     policy: Literal["quarantine", "stop"] = "stop" if on_error == "stop" else "quarantine"
     # What a step prints (a user's own, here or in a worker) is no result.

@@ -106,8 +106,8 @@ def no_longer(store: Store, files: Iterable[str]) -> str | None:
     one = len(gone) == 1
     what = gone[0] if one else f"{len(gone):,} files ({gone[0]} is one)"
     return (
-        f"{what} had been delivered, and {'is' if one else 'are'} no input of this run: the dataset was made anew"
-        f" without {'its' if one else 'their'} rows; --append adds to what is there"
+        f"{what} had been delivered, and {'is' if one else 'are'} no input of this run: made anew, the dataset"
+        f" is without {'its' if one else 'their'} rows; --append adds to what is there"
     )
 
 

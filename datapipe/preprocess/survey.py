@@ -61,11 +61,24 @@ def plan_run(
     Raises:
         ConfigError, CorpusError, OutputError: as `preprocess`.
     """
+    return survey_run(inputs, output, recipe, overrides, storage_options, append=append).plan
+
+
+def survey_run(
+    inputs: Any,
+    output: Any,
+    recipe: Any = "text",
+    overrides: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    append: bool = False,
+) -> Inputs:
+    """The plan, and what else is known before the work; as `plan_run`."""
     from datapipe.storage import open_store
 
     store = open_store(str(output), storage_options=storage_options)
     check_ours(store)
-    return survey(inputs, store, load_recipe(recipe, overrides), storage_options, append=append).plan
+    return survey(inputs, store, load_recipe(recipe, overrides), storage_options, append=append)
 
 
 def survey(

@@ -33,6 +33,17 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(datapipe, docs, tmp_path):
     assert datapipe("preprocess", docs, tmp_path / "out", "--dry-run", "--json").json["plan"]
 
 
+def test_a_dry_run_foretells_what_a_dataset_will_lose(datapipe, docs, small, tmp_path):
+    """Files that are there and no input of the run: said before, as it would be after; nothing where it appends."""
+    one = docs / "000.txt"
+    ran = datapipe("preprocess", one, small[0], "--dry-run")
+    assert ran.code == 0, ran.err
+    assert "warning: 61 files (" in ran.out
+    assert "made anew, the dataset is without their rows" in ran.out
+    assert datapipe("preprocess", one, small[0], "--dry-run", "--json").json["warnings"]
+    assert datapipe("preprocess", docs, small[0], "--dry-run", "--json").json["warnings"] == []
+
+
 def test_one_path_is_wrong_usage(datapipe, docs):
     ran = datapipe("preprocess", docs)
     assert ran.code == 2
