@@ -20,11 +20,12 @@ from datapipe.errors import ClosedError, StateError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, warn_of_no_batch, whole_number
 from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
-from datapipe.loader.delivery import open_engine, plan_delivery
+from datapipe.loader.delivery import open_engine, open_feeder, plan_delivery
+from datapipe.loader.finishing import Finishing
 from datapipe.loader.iterator import EpochIterator
 from datapipe.loader.quarantine import Quarantine, checked_quarantine
 from datapipe.loader.shaping import Shaping
-from datapipe.loader.source import Borrowed, Counters
+from datapipe.loader.source import Counters
 from datapipe.loader.stages import Stages
 from datapipe.loader.standing import Standing
 from datapipe.loader.state import Settings, geometry_for, saved_batch
@@ -32,6 +33,7 @@ from datapipe.loader.substitutes import Substitutes
 from datapipe.loader.supply import Supply, numbered
 from datapipe.loader.topology import resolve_rank
 from datapipe.loader.transform import Transform
+from datapipe.loader.workers import hire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -84,6 +86,7 @@ class DataLoader:
         device: "cpu" or "cuda": where the tensors shall be. On CUDA the next batch is copied beside the compute, from
             page-locked buffers, narrow integers as they are stored and widened there. None: left on the host.
         pin_memory: page-lock those buffers; "auto": where the device is CUDA.
+        workers: "process": transform and own collate run in `num_threads` processes, see `datapipe.loader.workers`.
         on_error: "quarantine": a row group that is found damaged twice (truncated, a wrong checksum, a null where none
             may be) is replaced by rows of another, see `datapipe.loader.substitutes`; log, `stats` and state tell. Of
             a lane 5% may be bad, and lengths and filter columns must be readable. What may pass (the network) raises.
@@ -124,6 +127,7 @@ class DataLoader:
         autotune: bool = True,
         device: Any = None,
         pin_memory: bool | Literal["auto"] = "auto",
+        workers: Literal["thread", "process"] = "thread",
         on_error: Literal["raise", "quarantine"] = "raise",
     ) -> None:
         self.dataset = opened(dataset)
@@ -136,6 +140,8 @@ class DataLoader:
         self._tuner = make_tuner(self.dataset, num_threads, prefetch, memory_budget, active=autotune)
         self._transform = None if transform is None else Transform(transform)
         self._collate = collate_function(collate)
+        self._finishing = Finishing(self._transform, self._collate, own=callable(collate))
+        self._workers = hire(self._finishing, workers, self._tuner.threads, self)
         self._column_options = ColumnOptions(dtypes=dtypes, nulls=nulls)
         self._shuffle = shuffle
         self._tail: Literal["drop", "pad", "partial"] = tail
@@ -181,8 +187,8 @@ class DataLoader:
             columns=self._columns,
             options=self._column_options,
             pool=self._pool,
-            transform=self._transform,
-            collate=self._collate,
+            finishing=self._finishing,
+            workers=self._workers,
             positions=np.int32 if self._widen else np.int64,
             padded=self._tail == "pad",
             pack=self._shaping.packing,
@@ -240,10 +246,7 @@ class DataLoader:
     @property
     def settings(self) -> Settings:
         """All that the order depends on, the dataset apart."""
-        return self._settings_of(self._order)
-
-    def _settings_of(self, order: Sequence) -> Settings:
-        return self._shaping.settings(order, seed=self.seed, shuffle=self._shuffle)
+        return self._shaping.settings(self._order, seed=self.seed, shuffle=self._shuffle)
 
     def __len__(self) -> int:
         """Batches of an epoch: the same on every rank, and in every epoch.
@@ -273,6 +276,8 @@ class DataLoader:
             over=lambda delivered: not walk.has(delivered),
         )
         self._iterator = weakref.ref(iterator)
+        if self._workers is not None:
+            self._workers.ends_with(iterator)
         return iterator
 
     def _open(self) -> tuple[EpochSequence, BatchSource, Feeder | None]:
@@ -286,13 +291,8 @@ class DataLoader:
         walk = self._standing.walk()
         if source is None:
             source = self._supply.source(walk, progress.epoch, progress.position)
-        if self._engine is None:
-            return walk, source, None
-        from datapipe.device.transfer import Feeder
-
         item = progress.epoch * numbered(order) + progress.position
-        feeder = Feeder(Borrowed(source), self._engine, widen=self._widen, pool=self._pool, first_item=item)
-        return walk, source, feeder
+        return walk, source, open_feeder(self._engine, source, widen=self._widen, pool=self._pool, first_item=item)
 
     def _end_iteration(self) -> None:
         iterator = self._iterator() if self._iterator is not None else None
@@ -358,7 +358,7 @@ class DataLoader:
             )
         if (geometry, units) != (order.geometry, order.global_batch):
             order = self._make_order(geometry, units)
-        settings = self._settings_of(order)
+        settings = self._shaping.settings(order, seed=self.seed, shuffle=self._shuffle)
         quarantined = checked_quarantine(state, self.dataset, self._quarantine)
         self._standing.load(state, order, self.dataset.fingerprint, settings, world_size=self.world_size)
         self._end_iteration()
@@ -383,7 +383,9 @@ class DataLoader:
         return counts if padding is None else {**counts, "tokens": padding.tokens, "places": padding.places}
 
     def close(self) -> None:
-        """End the iteration in progress and its threads, from any state, within a second."""
+        """End the iteration in progress, its threads and processes, from any state, within a second."""
+        if self._workers is not None:
+            self._workers.close()
         self._end_iteration()
         self._closed = True
         self._supply.keeps = False

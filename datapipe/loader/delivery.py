@@ -13,13 +13,17 @@ import numpy as np
 
 from datapipe.errors import ConfigError
 from datapipe.loader.packed import POSITIONS, SEGMENTS
+from datapipe.loader.source import Borrowed
 from datapipe.loader.stages import MASK
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from datapipe.device import BufferPool
     from datapipe.device.engine import CopyEngine
+    from datapipe.device.transfer import Feeder
     from datapipe.loader.columns import ColumnOptions, ColumnPlan
+    from datapipe.loader.source import BatchSource
 
 
 def plan_delivery(
@@ -95,3 +99,14 @@ def open_engine(device: Any, pin_memory: bool | Literal["auto"], *, arrays: bool
         raise ConfigError(f"device={device!r} with arrays or Arrow tables", fix='collate="torch"')
     target = check_device(device)
     return None if target.type == "cpu" else make_engine(target, pin_memory)
+
+
+def open_feeder(
+    engine: CopyEngine | None, source: BatchSource, *, widen: dict[str, Any], pool: BufferPool, first_item: int
+) -> Feeder | None:
+    """What moves a source's batches to the engine's device; None: they stay on the host."""
+    if engine is None:
+        return None
+    from datapipe.device.transfer import Feeder
+
+    return Feeder(Borrowed(source), engine, widen=widen, pool=pool, first_item=first_item)

@@ -9,20 +9,22 @@ is free of shared mutable state, so that any thread may run any of them; who run
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from datapipe import events
-from datapipe.errors import DatapipeError, LoaderError
+from datapipe.errors import ClosedError, DatapipeError
+from datapipe.loader.blame import failing_row, name_batch, name_row
 from datapipe.loader.block import Block
 from datapipe.loader.filled import FilledBins
 from datapipe.loader.gather import Prepared, batch_of_table
-from datapipe.loader.transform import RowKeys, Transform, given_rows
+from datapipe.loader.transform import RowKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
     from datapipe.dataset import Dataset
     from datapipe.device import BufferPool
     from datapipe.loader.columns import ColumnOptions, ColumnPlan
+    from datapipe.loader.finishing import Finishing, Job
     from datapipe.loader.mixture import Mixture
     from datapipe.loader.pack import Pack
     from datapipe.loader.padding import Padding
     from datapipe.loader.schedule import Stretch
     from datapipe.loader.substitutes import Substitutes
+    from datapipe.loader.workers import Workers
 
 MASK = "mask"
 """The column that tells real rows from padding, with tail="pad"."""
@@ -47,7 +51,7 @@ class Stages:
     Args:
         columns: the plan of the dataset's columns; None: rows stay Arrow until a transform or the user has them.
         options: what was asked of columns, for those that a transform makes.
-        collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables.
+        finishing: what the user's code does to rows, and collate. workers: the processes that do it; None: this one.
         positions: dtype of position_ids, where rows are packed. pack: how they are packed here, if they are.
         padding: counts it, where rows are packed or bucketed.
         substitutes: stand in for row groups that cannot be read; None: those are errors.
@@ -61,8 +65,8 @@ class Stages:
         columns: ColumnPlan | None,
         options: ColumnOptions,
         pool: BufferPool,
-        transform: Transform | None,
-        collate: Callable[[dict[str, Any]], Any] | None,
+        finishing: Finishing,
+        workers: Workers | None = None,
         padded: bool,
         pack: Pack | None = None,
         padding: Padding | None = None,
@@ -76,8 +80,8 @@ class Stages:
         self._columns = columns
         self._options = options
         self._pool = pool
-        self._transform = transform
-        self._collate = collate
+        self._finishing = finishing
+        self._workers = workers
         self._padded = padded
         self._pack = pack
         self._padding = padding
@@ -150,7 +154,7 @@ class Stages:
         recorder = events.active()
         span = None if recorder is None else _Span(recorder, idle_since)
         sized = sized or span is not None
-        stretch, transform = prepared.stretch, self._transform
+        stretch, finishing = prepared.stretch, self._finishing
         item = self._first_item + stretch.first + at
         value: Any
         if self._columns is None:
@@ -166,42 +170,60 @@ class Stages:
             size = _size(value) if sized else 0
         if span is not None:
             span.end("gather", item, nbytes=size, cause=cause)
-        if transform is not None and transform.takes == "table":
-            value = transform(value, self._keys(stretch, at))
+        if finishing.of_tables:
+            value, _ = self._run("table", value, stretch, at)
             if span is not None:
                 span.end("transform", item, nbytes=value.nbytes, cause=item)
-        if self._collate is not None:
+        if finishing.collate is not None:
             if self._columns is None:
                 value = batch_of_table(value, self._plan(value.schema), self._pool)
                 size = _size(value) if sized else 0
             if self._padded:
                 value[MASK] = np.arange(stretch.rows(at)) < stretch.real[at]
-            value = self._collated(value, stretch, at)
         elif self._padded:
             value = value.append_column(MASK, [np.arange(stretch.rows(at)) < stretch.real[at]])
+        if finishing.of_batches and self._workers is not None:
+            value, size = self._run("both", value, stretch, at)
+            if span is not None:
+                span.end("transform", item, nbytes=size, cause=item)
+            return value, size
+        if finishing.own_collate:
+            value, _ = self._run("collate", value, stretch, at)
+        elif finishing.collate is not None:
+            value = finishing.collate(value)
         if span is not None:
             span.end("collate", item, nbytes=size, cause=item)
-        if transform is not None and transform.takes == "batch":
-            value = transform(value, self._keys(stretch, at))
+        if finishing.transforms_batches:
+            value, _ = self._run("batch", value, stretch, at)
             if span is not None:
                 span.end("transform", item, nbytes=size, cause=item)
         return value, size
 
-    def _collated(self, value: dict[str, Any], stretch: Stretch, at: int) -> Any:
-        assert self._collate is not None
+    def _run(self, job: Job, value: Any, stretch: Stretch, at: int) -> tuple[Any, int]:
+        """What the user's code makes of it, and the bytes of that where it came from another process."""
+        keys = self._keys(stretch, at)
+        run = self._finishing.run if self._workers is None else self._workers.run
         try:
-            return self._collate(value)
-        except StopIteration as error:  # would end the epoch as if it were over
-            fault = LoaderError("collate raised StopIteration", expected="a batch", fix="catch it inside collate")
-            fault.add_note(given_rows(self._keys(stretch, at)))
-            raise fault from error
+            return run(job, value, keys)
+        except ClosedError:
+            raise
+        except Exception as error:
+            blocks, _ = self._places(stretch, at)
+            row = failing_row(value, keys, error, functools.partial(run, "table")) if job == "table" else None
+            if row is None:
+                name_batch(error, stretch.first + at, blocks, self._dataset.row_groups)
+            else:
+                name_row(error, int(keys.rows[row]), self._dataset.row_groups[int(blocks[row])])
+            raise
 
-    def _keys(self, stretch: Stretch, at: int) -> RowKeys:
+    def _places(self, stretch: Stretch, at: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The block of each row of a batch, and its place there."""
         part = slice(stretch.cuts[at], stretch.cuts[at + 1])
         blocks, rows = stretch.blocks[stretch.slot[part]], stretch.row[part]
-        if self._substitutes is not None:
-            blocks, rows = self._substitutes.real(blocks, rows)
-        rows = self._dataset.row_numbers(blocks, rows)
+        return (blocks, rows) if self._substitutes is None else self._substitutes.real(blocks, rows)
+
+    def _keys(self, stretch: Stretch, at: int) -> RowKeys:
+        rows = self._dataset.row_numbers(*self._places(stretch, at))
         return RowKeys(seed=self._seed, epoch=self._epoch, rows=rows)
 
     def _plan(self, schema: pa.Schema) -> ColumnPlan:

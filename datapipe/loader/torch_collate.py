@@ -22,3 +22,22 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     """The torch dtype of the same name as a numpy dtype."""
     found: torch.dtype = getattr(torch, dtype.name)
     return found
+
+
+def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
+    """The same memory as an array (bfloat16 as int16), to send it to another process; None: it cannot be had."""
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided or tensor.requires_grad:
+        return None
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.view(torch.int16)
+    try:
+        array: np.ndarray[Any, Any] = tensor.numpy()
+    except (TypeError, RuntimeError):  # a dtype that numpy has not, or a lazy conjugate
+        return None
+    return array
+
+
+def tensor_of(array: np.ndarray[Any, Any], dtype: str) -> torch.Tensor:
+    """And back."""
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if dtype == "torch.bfloat16" else tensor

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+# Worker processes import the transforms that they are given: from a file, by the path that they get from here.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class MemoryFetched:

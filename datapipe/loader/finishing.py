@@ -1,0 +1,73 @@
+"""What a user's code does to a batch, in a thread or in a worker process: the transform, and the collate function.
+
+What enters: gathered rows (a table, or a dict of arrays and lists) and their keys. What leaves: the batch. Invariant:
+it is the same object that runs in threads and that is pickled once for processes, so that batches are the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from datapipe.errors import LoaderError
+from datapipe.loader.transform import given_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from datapipe.loader.transform import RowKeys, Transform
+
+Job = Literal["table", "collate", "batch", "both"]
+"""The transform of a table; collate; the transform of a batch; the two of them."""
+
+
+@final
+class Finishing:
+    """A transform and a collate function, each of which there may be.
+
+    Args:
+        collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables. own: it is the user's.
+
+    Attributes:
+        own_collate: there is one of the user's. of_tables, transforms_batches: which kind of transform there is.
+        of_batches: whether any of the user's code takes batches.
+    """
+
+    def __init__(
+        self, transform: Transform | None, collate: Callable[[dict[str, Any]], Any] | None, *, own: bool
+    ) -> None:
+        self._transform = transform
+        self.collate = collate
+        self.own_collate = own
+        self.of_tables = transform is not None and transform.takes == "table"
+        self.transforms_batches = transform is not None and transform.takes == "batch"
+        self.of_batches = own or self.transforms_batches
+
+    def of_processes(self) -> Finishing:
+        """The part of it that is done in worker processes: what they need not do they need not import."""
+        return self if self.of_batches else Finishing(self._transform, None, own=False)
+
+    def run(self, job: Job, value: Any, keys: RowKeys) -> tuple[Any, int]:
+        """What comes out of one part of it, and 0.
+
+        Raises:
+            Exception: what it raised, with a note of the rows.
+        """
+        if job in {"collate", "both"} and self.collate is not None:
+            value = self.collated(value, keys)
+        if job != "collate" and self._transform is not None:
+            value = self._transform(value, keys)
+        return value, 0
+
+    def collated(self, value: dict[str, Any], keys: RowKeys) -> Any:
+        """The batch, as the collate function makes it."""
+        assert self.collate is not None
+        try:
+            return self.collate(value)
+        except StopIteration as error:  # would end the epoch as if it were over
+            fault = LoaderError("collate raised StopIteration", expected="a batch", fix="catch it inside collate")
+            fault.add_note(given_rows(keys))
+            raise fault from error
+        except Exception as error:
+            name = getattr(self.collate, "__qualname__", type(self.collate).__name__)
+            error.add_note(f"in the collate function {name}, {given_rows(keys)}")
+            raise

@@ -1,0 +1,91 @@
+"""Transforms that worker processes can import; run by test_workers."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+
+def double(batch):
+    return {**batch, "twice": batch["id"] * 2, "pid": os.getpid()}
+
+
+def keyed(batch, keys):
+    draws = [np.random.default_rng((keys.seed, keys.epoch, int(row))).random() for row in keys.rows]
+    return {**batch, "draw": np.array(draws)}
+
+
+def of_table(table: pa.Table) -> pa.Table:
+    return table.append_column("twice", pa.array([2 * i for i in table.column("id").to_pylist()]))
+
+
+def refuse_row(table: pa.Table, row=37) -> pa.Table:
+    if row in table.column("id").to_pylist():
+        raise ValueError(f"row {row} is not to my liking")
+    return table
+
+
+def refuse_batch(batch, row=37):
+    if row in batch["id"].tolist():
+        raise KeyError(f"row {row}")
+    return batch
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def raise_unpicklable(batch):
+    raise Unpicklable("this", "that")
+
+
+def raise_stop(batch):
+    raise StopIteration
+
+
+def return_function(batch):
+    return lambda: batch
+
+
+def leave(batch):
+    sys.exit("done")
+
+
+def collate(batch):
+    return [(int(i), os.getpid()) for i in batch["id"]]
+
+
+class DieOnce:
+    """Kills its process at a row, the first time that a file is not there."""
+
+    def __init__(self, flag, row=37, *, always=False):
+        self.flag = str(flag)
+        self.row = row
+        self.always = always
+
+    def __call__(self, batch):
+        if self.row in batch["id"].tolist() and (self.always or not Path(self.flag).exists()):
+            Path(self.flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+
+def sleep(batch, seconds=30.0, told=None):
+    if told is not None:
+        Path(told).touch()
+    time.sleep(seconds)
+    return batch
+
+
+def hold_lock(batch, seconds=0.005):
+    """Python code that never lets go of the interpreter lock for long."""
+    end = time.thread_time() + seconds
+    n = 0
+    while time.thread_time() < end:
+        n += 1
+    return batch
