@@ -113,8 +113,39 @@ def test_the_training_loop_runs(tmp_path, monkeypatch):
         "save": lambda model, state: saved.append(state),
         "step_is_due": lambda: True,
     }
-    (code,) = [block for kind, block in BLOCKS if kind == "python" and "DataLoader" in block]
+    (code,) = [block for kind, block in BLOCKS if kind == "python" and "datapipe.profile(" in block]
     exec(code, names)
     assert len(saved) == len(names["loader"]) > 0
     assert [(s["epoch"], s["position"]) for s in saved[-2:]] == [(0, len(saved) - 1), (1, 0)]
     assert (tmp_path / "runs" / "a" / "report.html").is_file()
+
+
+def test_the_shaped_loader_runs(tmp_path, monkeypatch):
+    """The Python block of filters, cache, mix and packing, word for word, on folders of Parquet called web and code."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    import datapipe
+
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for name in ("web", "code"):
+        (tmp_path / name).mkdir()
+        tokens = [draw.integers(1, 999, size) for size in draw.integers(50, 900, 600)]
+        table = pa.table(
+            {
+                "tokens": pa.array(tokens, pa.list_(pa.uint16())),
+                "n_tokens": pa.array([len(row) for row in tokens], pa.int32()),
+                "lang": pa.array(["en", "de", "en"] * 200),
+                "score": pa.array(draw.random(600)),
+            }
+        )
+        pq.write_table(table, tmp_path / name / "part.parquet", row_group_size=100)
+    (code,) = [block for kind, block in BLOCKS if kind == "python" and "datapipe.mix(" in block]
+    names = {"datapipe": datapipe}
+    exec(code, names)
+    assert names["batch"]["tokens"].shape == (8, 2048)
+    assert 0 < len(names["web"]) < 300 < len(names["code"])
+    assert names["loader"].stats()["cache"]["misses"] > 0
+    names["loader"].close()
