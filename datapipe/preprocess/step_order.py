@@ -53,7 +53,9 @@ def check_order(recipe: Recipe) -> None:
                 expected=f"the columns {', '.join(step.spec.needs)}",
                 fix=_remedy(recipe, step, missing[0], columns),
             )
-        if moved is not None and (step.spec.kind == "global" or step.spec.reasons or step.spec.signals):
+        # What tokenize counts is summed for the report, and of no row is it asked.
+        measures = step.spec.signals and step.name != "tokenize"
+        if moved is not None and (step.spec.kind == "global" or step.spec.reasons or measures):
             raise ConfigError(
                 f"{place}{step.name} after {moved.name}",
                 expected=f"{moved.name} after all steps that drop, measure or compare rows: it moves them, and what "

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TOKENS: Final = "tokens"
 N_TOKENS: Final = "n_tokens"
+UNKNOWN: Final = "tokenize.unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ class _Loaded:
     Attributes:
         tokenizer: `tokenizers.Tokenizer`. fast: the faster way, where there is one.
         begin, end: ids before and after each document, none or one.
+        unknown: the id of what the vocabulary has no token for; None where it has one for everything.
         dtype: of all ids. cut: whether long texts may be cut into pieces.
     """
 
@@ -71,6 +73,7 @@ class _Loaded:
     fast: FastEncoder | None
     begin: tuple[int, ...]
     end: tuple[int, ...]
+    unknown: int | None
     dtype: Any
     cut: bool
 
@@ -106,7 +109,8 @@ class Tokenize:
 
         Returns:
             The table with `tokens` (uint16 if the vocabulary has at most 65,536 ids, else uint32) and
-            `n_tokens: int32`, begin and end of text included; without `text` unless it is kept.
+            `n_tokens: int32`, begin and end of text included; without `text` unless it is kept. The signal
+            `tokenize.unknown: int64` counts the tokens that are the tokenizer's unknown token, 0 where it has none.
 
         Raises:
             ConfigError: there is no tokenizer, or it has no such special token.
@@ -119,6 +123,7 @@ class Tokenize:
         loaded = self._load()
         parts: list[Any] = []
         lengths = np.full(table.num_rows, len(loaded.begin) + len(loaded.end), np.int64)
+        unknown = np.zeros(table.num_rows, np.int64)
         first = np.array(loaded.begin, loaded.dtype)
         between = np.array(loaded.end + loaded.begin, loaded.dtype)
         last = -1
@@ -129,6 +134,8 @@ class Tokenize:
                     last = row
                 parts.append(ids.astype(loaded.dtype, copy=False))
                 lengths[row] += len(ids)
+                if loaded.unknown is not None:
+                    unknown[row] += np.count_nonzero(ids == loaded.unknown)
         if table.num_rows:
             parts.append(np.array(loaded.end, loaded.dtype))
         offsets = np.zeros(table.num_rows + 1, np.int64)
@@ -143,6 +150,7 @@ class Tokenize:
         tokens = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
         table = set_column(table, TOKENS, tokens)
         table = set_column(table, N_TOKENS, pa.array(lengths.astype(np.int32)))
+        table = set_column(table, UNKNOWN, pa.array(unknown))
         return table if self.options.keep_text else table.drop_columns([TEXT])
 
     def _load(self) -> _Loaded:
@@ -154,6 +162,7 @@ class Tokenize:
                 fast=fast_encoder(tokenizer) if self.options.encoder == "auto" else None,
                 begin=self._special(tokenizer, "begin_of_text"),
                 end=self._special(tokenizer, "end_of_text"),
+                unknown=unknown_id(tokenizer),
                 dtype=token_dtype(tokenizer.get_vocab(with_added_tokens=True)),
                 cut=cuts_are_exact(tokenizer),
             )
@@ -226,6 +235,22 @@ def token_dtype(vocabulary: dict[str, int]) -> Any:
     return np.uint16 if max(vocabulary.values(), default=0) < 1 << 16 else np.uint32
 
 
+def unknown_id(tokenizer: Any) -> int | None:
+    """The id that a tokenizer gives what its vocabulary has no token for; None where it has no such id."""
+    import json
+
+    number: int | None
+    name = getattr(tokenizer.model, "unk_token", None)
+    if name is not None:
+        number = tokenizer.token_to_id(name)
+        return number
+
+    # A Unigram model has a number, which its Python object does not show.
+    model = json.loads(tokenizer.to_str())["model"]
+    number = model.get("unk_id")
+    return number if model["type"] == "Unigram" else None
+
+
 def build(options: TokenizeOptions) -> Step:
     """The step with its options bound; the tokenizer is loaded when it is first needed."""
     return Tokenize(options)
@@ -233,12 +258,14 @@ def build(options: TokenizeOptions) -> Step:
 
 SPEC: Final = StepSpec(
     name="tokenize",
-    version=1,
+    version=2,
     kind="map",
     options=TokenizeOptions,
     build=build,
     summary="text → token ids, an end-of-text token after each document",
     needs=("text",),
     gives=(TOKENS, N_TOKENS),
+    signals=(UNKNOWN,),
+    counters=(UNKNOWN,),
     resources=("tokenizer",),
 )

@@ -141,3 +141,27 @@ class TestBadTokenizer:
         """The special tokens there are, and the nearest of them."""
         with pytest.raises(ConfigError, match="did you mean '<|endoftext|>'"):
             run(["a"], tokenizer_path, end_of_text="<|endoftex|>")
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_unknown_tokens_are_counted(tmp_path, kind):
+    """Those that the vocabulary has no token for, summed for the report; the special tokens around are none."""
+    words = ["<|endoftext|>", "[UNK]", "known"]
+    model = (
+        models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]")
+        if kind == "wordpiece"
+        else models.Unigram([(word, -1.0) for word in words], unk_id=1, byte_fallback=False)
+    )
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(tmp_path / "t.json"))
+    table = pa.table({"row_id": ["a", "b"], "text": pa.array(["known", "\u4e00"], pa.large_string())})
+    ran = run_steps(table, [bind("tokenize", {"tokenizer": str(tmp_path / "t.json")})], KEYS)
+    assert ran.counters == {"tokenize.unknown": 1}
+    assert ran.table.column_names == ["row_id", "tokens", "n_tokens"]
+
+
+def test_a_tokenizer_without_an_unknown_token(tokenizer_path):
+    """Bytes have a token each: nothing is unknown."""
+    table = pa.table({"row_id": ["a"], "text": pa.array(["\u4e00"], pa.large_string())})
+    assert run_steps(table, [bind("tokenize", {"tokenizer": tokenizer_path})], KEYS).counters == {"tokenize.unknown": 0}
