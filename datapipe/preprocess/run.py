@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
 from datapipe.preprocess.delivery import put_sources
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
+from datapipe.preprocess.evaluation_items import evaluation_counters
 from datapipe.preprocess.limits import BATCH_SECONDS, MEMORY, Limits
 from datapipe.preprocess.made import Made
 from datapipe.preprocess.meter import Meter
@@ -308,7 +309,7 @@ class _Run:
             tasks_reused=self._reused,
             workers=self.workers,
             steps=tuple(self._costs.values()),
-            counters=dict(sorted(self._counters.items())),
+            counters=dict(sorted({**self._counters, **evaluation_counters(self.plan.recipe)}.items())),
             stages={name: round(value, 6) for name, value in self._seconds.items()},
             warnings=(
                 *([] if inputs.replaced is None else [inputs.replaced]),
