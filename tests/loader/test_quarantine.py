@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import datapipe
 from datapipe.errors import ConfigError, IntegrityError, LoaderError, StateError, StorageError
@@ -383,3 +385,43 @@ def test_rows_lined_up_by_length():
     assert (there[rows] <= wanted)[fits].all()
     assert len(np.unique(rows)) > 150
     assert set(_by_length(np.array([1, 2]), np.array([9, 5, 7])).tolist()) == {1}
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_topology_and_any_resume_give_the_same_batches(memory, data):
+    """A law: with bad row groups too, ranks, threads and where a state was saved change no batch."""
+    lanes = data.draw(st.integers(1, 2))
+    blocks = 24 * lanes  # of which two in a lane may be bad, if it has 21 or more
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=blocks, max_size=blocks))
+    shuffle, tail = data.draw(st.booleans()), data.draw(st.sampled_from(["drop", "pad", "partial"]))
+    bad = data.draw(st.sets(st.integers(0, blocks - 1), max_size=3))
+
+    def load(world, rank, threads, state=None):
+        rows = memory(sizes)
+        rows.fails = {block: IntegrityError("damaged") for block in bad}
+        loader = datapipe.DataLoader(
+            rows, 12 // world, shuffle=shuffle, lanes=lanes, window=2, tail=tail, rank=rank, world_size=world,
+            collate="numpy", on_error="quarantine", prefetch=3 if threads else 0, num_threads=max(1, threads),
+        )  # fmt: skip
+        if state is not None:
+            loader.load_state_dict(state)
+        return loader
+
+    with load(1, 0, 0) as loader:
+        cut = loader._order.cut
+        assume(all(sum(block in bad for block in range(a, b)) * 20 < b - a + 20 for a, b in pairwise(cut)))
+        want = [sorted(batch["id"].tolist()) for batch in loader]
+    world, threads = data.draw(st.sampled_from([1, 2, 3, 4])), data.draw(st.sampled_from([0, 2]))
+    stop = data.draw(st.integers(0, len(want) - 1))
+    found = []
+    with load(world, 0, threads) as loader:
+        iterator = iter(loader)
+        for _ in range(stop):
+            next(iterator)
+        state = json.loads(json.dumps(loader.state_dict()))
+    resumed = data.draw(st.sampled_from([1, 2, 3, 4]))
+    for rank in range(resumed):
+        with load(resumed, rank, threads, state) as loader:
+            found.append([batch["id"].tolist() for batch in loader])
+    assert [sorted(chain(*parts)) for parts in zip(*found, strict=True)] == want[stop:]

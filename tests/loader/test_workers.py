@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import json
 import os
 import pickle
 import signal
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import worker_transforms as given
 
@@ -376,3 +379,25 @@ def test_a_forked_child_leaves_the_processes_alone(rows):
         os.waitpid(child, 0)
         assert set(pids) <= alive()
         assert len(list(iterator)) == 11
+
+
+def test_ranks_of_torchrun_have_processes_of_their_own(tmp_path):
+    """Two ranks together give what one process gives in threads, draws and all."""
+    pytest.importorskip("torch")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pq.write_table(pa.table({"id": np.arange(80)}), folder / "a.parquet", row_group_size=20)
+    job = Path(HERE, "worker_job.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(job)]
+    done = subprocess.run(
+        [*command, str(folder), str(tmp_path)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert len({pid for each in told for pid in each["pids"]}) == 2
+    assert gone([pid for each in told for pid in each["pids"]])
+    data = datapipe.open_dataset(folder)
+    with datapipe.DataLoader(data, 8, transform=given.keyed, rank=0, world_size=1, collate="numpy") as loader:
+        for batch, *parts in zip(loader, *(each["batches"] for each in told), strict=True):
+            want = dict(zip(batch["id"].tolist(), batch["draw"].tolist(), strict=True))
+            assert {i: d for ids, draws in parts for i, d in zip(ids, draws, strict=True)} == want

@@ -15,6 +15,7 @@ def double(batch):
 
 
 def keyed(batch, keys):
+    """Draws by (seed, epoch, row), as an array, or as a tensor where it can be one."""
     draws = [np.random.default_rng((keys.seed, keys.epoch, int(row))).random() for row in keys.rows]
     return {**batch, "draw": np.array(draws)}
 
