@@ -25,7 +25,7 @@ def profile(
 
     The script's own output and exit code are kept (with --json its output goes to standard error).
 
-    Example: datapipe profile -o runs/a train.py --epochs 1
+    Example: datapipe profile -o runs/a train.py --epochs 1; a module: datapipe profile -m package.train --epochs 1
     """
     from datapipe.integrations.script import profile_script
 

@@ -22,6 +22,7 @@ from datapipe.profiling import profile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
 
     from datapipe.profiling import Profile
 
@@ -106,16 +107,11 @@ def exit_code(ended: SystemExit) -> int:
 
 def _check(target: str, *, module: bool) -> None:
     if module:
-        import importlib.util
-
-        try:
-            found = importlib.util.find_spec(target)
-        except (ImportError, ValueError):
-            found = None
-        if found is None and not (Path.cwd() / Path(*target.split("."))).with_suffix(".py").exists():
+        found = _found(target)
+        if found is None:
             raise ConfigError(
                 f"there is no module {target!r}",
-                expected="a module that `python -m` would run",
+                expected="a module, or a package with a `__main__`, that `python -m` would run",
                 fix="name it as you import it, from the folder that holds it",
             )
     elif not Path(target).is_file():
@@ -124,6 +120,23 @@ def _check(target: str, *, module: bool) -> None:
             expected="a Python file",
             fix="check the path; for a module use module=True",
         )
+
+
+def _found(module: str) -> ModuleSpec | None:
+    """What `python -m` would run: the module, or a package's `__main__`; None where there is none.
+
+    The working folder is looked in first, as Python does; the parents of a module inside a package are imported.
+    """
+    import importlib.util
+
+    with _as_main([module], module=True):
+        try:
+            spec = importlib.util.find_spec(module)
+            if spec is not None and spec.submodule_search_locations is not None:
+                spec = importlib.util.find_spec(f"{module}.__main__")
+        except (ImportError, ValueError):
+            return None
+    return spec
 
 
 class _as_main:  # noqa: N801  (a context manager, used as one)

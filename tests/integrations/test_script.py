@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +165,27 @@ def test_a_module_runs_too(scripts, tmp_path, capsys):
     scripts("chosen_module", "import sys; print('ran', sys.argv[1:])")
     profile_script(["chosen_module", "7"], tmp_path / "out", module=True)
     assert capsys.readouterr().out == "ran ['7']\n"
+
+
+def test_a_module_of_a_package_in_the_working_folder(tmp_path):
+    """`datapipe profile -m` finds what `python -m` finds, `__main__` of a package too; what follows is the module's."""
+    (tmp_path / "fleet" / "jobs").mkdir(parents=True)
+    for package in ("fleet", "fleet/jobs"):
+        (tmp_path / package / "__init__.py").touch()
+    show = "import sys; from . import load; print(__name__, __package__, sys.argv[1:])"
+    (tmp_path / "fleet" / "load.py").touch()
+    (tmp_path / "fleet" / "jobs" / "load.py").touch()
+    (tmp_path / "fleet" / "train.py").write_text(show)
+    (tmp_path / "fleet" / "jobs" / "__main__.py").write_text(show)
+    command = [Path(sys.executable).with_name("datapipe"), "profile", "-o", "out", "-m"]
+    own = ["-o", "mine", "-m", "x", "--json"]
+    for module, package in (("fleet.train", "fleet"), ("fleet.jobs", "fleet.jobs")):
+        ran = subprocess.run([*command, module, *own], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert ran.stdout.splitlines()[0] == f"__main__ {package} {own}"
+        assert load_profile(tmp_path / "out").title == module
+    without = subprocess.run([*command, "fleet"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert without.returncode == 2
+    assert "there is no module 'fleet'" in without.stderr
 
 
 @pytest.mark.parametrize(("argv", "module"), [([], False), (["no-such.py"], False), (["no_such_module"], True)])
