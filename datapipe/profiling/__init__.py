@@ -6,6 +6,7 @@ Profiling reads events alone, so it knows nothing of loaders, devices or framewo
     Summary              what a run came to; `load_profile` reads it back from `profile.json`
     compare              two runs: which parts changed, by how much, with what p
     render               a summary for a terminal
+    what_if, predict_all the run replayed with a `Change`: a `Prediction`
     write_report         a summary as one self-contained HTML page
 """
 
@@ -15,32 +16,42 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from datapipe.profiling.changes import Change, Prediction
     from datapipe.profiling.comparison import Comparison, compare
     from datapipe.profiling.profile_file import load_profile
     from datapipe.profiling.recording import Profile, profile
     from datapipe.profiling.report import write_report
     from datapipe.profiling.summary import Summary
     from datapipe.profiling.terminal import render
+    from datapipe.profiling.what_if import predict_all, what_if
 
 _HOME: Final = {
+    "Change": "changes",
     "Comparison": "comparison",
+    "Prediction": "changes",
     "Profile": "recording",
     "Summary": "summary",
     "compare": "comparison",
     "load_profile": "profile_file",
+    "predict_all": "what_if",
     "profile": "recording",
     "render": "terminal",
+    "what_if": "what_if",
     "write_report": "report",
 }
 
 __all__ = [
+    "Change",
     "Comparison",
+    "Prediction",
     "Profile",
     "Summary",
     "compare",
     "load_profile",
+    "predict_all",
     "profile",
     "render",
+    "what_if",
     "write_report",
 ]
 

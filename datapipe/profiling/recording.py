@@ -187,9 +187,9 @@ class Profile:
         if self._state == "new":
             raise ProfileError("this profile has not run", fix="use it: with datapipe.profile(...) as prof: ...")
         if self._state == "open":
-            return summarise(self._raw())
+            return summarise(self.raw())
         if self._summary is None:
-            self._summary = summarise(self._raw())
+            self._summary = summarise(self.raw())
         return self._summary
 
     def report(self) -> Path:
@@ -207,7 +207,7 @@ class Profile:
             raise ProfileError("this profile has no folder to write to", fix='name one: datapipe.profile("runs/a")')
         summary = self.summary()
         save_profile(summary, self.folder)
-        write_trace(self._raw(), self.folder)
+        write_trace(self.raw(), self.folder)
         return write_report(summary, self.folder)
 
     def _number(self, name: str) -> int:
@@ -216,8 +216,8 @@ class Profile:
             number = self._numbers[name] = self.recorder.stage(name)
         return number
 
-    def _raw(self) -> RawRun:
-        """The run as recorded until now."""
+    def raw(self) -> RawRun:
+        """The run as recorded until now, before any analysis: its spans, for a trace or a replay."""
         from datapipe.profiling.analysis import RawRun
 
         done = self._state == "closed"

@@ -1,0 +1,105 @@
+"""What could be changed about a run, and what the replay says would come of it.
+
+What enters: the user's question ("the transform on twice the threads"). What leaves: a `Prediction`.
+Invariant: a change that names a stage or a factor it cannot have is refused here, before anything is replayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, final, get_args
+
+from datapipe.errors import ProfileError
+
+Kind = Literal[
+    "threads", "prefetch", "cache warm", "storage", "latency", "offline", "decode", "device", "dtypes", "pinned",
+    "faster",
+]  # fmt: skip
+
+STORAGE: Final = ("list", "footer", "fetch")
+DECODING: Final = ("decompress", "decode")
+COMPUTE: Final = ("forward", "backward", "optimizer")
+MOVING: Final = ("gather", "collate", "pin", "h2d")
+"""Stages whose time goes with the bytes that a dtype has."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One change to a run.
+
+    Attributes:
+        kind: what is changed:
+            "threads"     `factor` × the threads (or worker processes) that run `stage`, or all of the loader's
+            "prefetch"    `factor` × the batches in the making ahead of the loop
+            "cache warm"  every read takes what the reads marked as cache hits took
+            "storage"     storage `factor` × faster (below 1: slower): the waiting of list, footer and fetch
+            "latency"     `factor` ns more (or less) on every fetch
+            "offline"     `stage` is done before the run
+            "decode"      decompress and decode `factor` × faster: another codec or row-group size, its cost scaled
+            "device"      forward, backward and optimizer `factor` × faster
+            "dtypes"      gather, collate, pin and copy move 1/`factor` of the bytes
+            "pinned"      the copy to the device `factor` × faster (pinned memory)
+            "faster"      `stage` `factor` × faster, whatever it is
+        stage: which stage, where the kind asks for one.
+        factor: how much.
+
+    Raises:
+        ProfileError: a stage is missing, or the factor is not a positive number.
+    """
+
+    kind: Kind
+    stage: str | None = None
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ProfileError(f"no such change: {self.kind!r}", expected=f"one of {', '.join(get_args(Kind))}")
+        if self.kind in ("offline", "faster") and not self.stage:
+            raise ProfileError(f"the change {self.kind!r} names no stage", fix='name it: stage="transform"')
+        if self.kind != "latency" and not 0 < self.factor < float("inf"):
+            raise ProfileError(f"factor {self.factor}", expected="a positive number")
+
+    def __str__(self) -> str:
+        where = self.stage or "the loader"
+        return {
+            "threads": f"{self.factor:g}× the threads for {where}",
+            "prefetch": f"{self.factor:g}× the prefetch",
+            "cache warm": "a warm cache",
+            "storage": f"storage {self.factor:g}× faster",
+            "latency": f"{self.factor / 1e6:+g} ms on every fetch",
+            "offline": f"{where} done offline",
+            "decode": f"decoding {self.factor:g}× cheaper",
+            "device": f"a device {self.factor:g}× faster",
+            "dtypes": f"dtypes {self.factor:g}× narrower",
+            "pinned": f"pinned memory (copies {self.factor:g}× faster)",
+            "faster": f"{where} {self.factor:g}× faster",
+        }[self.kind]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a change would do to the steady step.
+
+    Attributes:
+        change: what was asked.
+        recorded_ns: mean steady step of the recording, ns.
+        step_ns: the same with the change.
+        low, high: 80% interval of `step_ns` for a new run of the same length.
+        extrapolated: whether the answer rests on something this run never showed.
+        reason: what it rests on, in words.
+    """
+
+    change: Change
+    recorded_ns: float
+    step_ns: float
+    low: float
+    high: float
+    extrapolated: bool
+    reason: str
+
+    @property
+    def gain(self) -> float:
+        """The share of the step that the change saves (negative: it costs)."""
+        return 1 - self.step_ns / self.recorded_ns if self.recorded_ns else 0.0

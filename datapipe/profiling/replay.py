@@ -1,0 +1,187 @@
+"""A workload done again by a discrete-event model of the staged pipeline; nothing runs and no clock is read.
+
+What enters: a `Workload`. What leaves: when each step ended (ns).
+Invariant: the same workload gives the same times; without contention a job takes its `cpu` and `idle` time, no less.
+
+Threads of a pool take whatever is furthest downstream and allowed: what it needs is made, and it is not further ahead
+of the loop than was seen. A loop that waits helps, where it was seen to. Computing threads share the cores equally
+(processor sharing), and those of serial stages share one interpreter lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.profiling.workload import Segment, Workload
+
+_LOOP = -1
+
+
+def replay(work: Workload) -> npt.NDArray[np.float64]:
+    """When the loop was done with each batch; float64[takes], ns from the start."""
+    import numpy as np
+
+    return np.array(_Replay(work).run())
+
+
+@final
+class _Replay:
+    """The state of one replay."""
+
+    def __init__(self, work: Workload) -> None:
+        self._work = work
+        self._t = 0.0
+        self._sleeping: list[tuple[float, int, int]] = []  # (until, tie, task)
+        self._computing: dict[int, float] = {}  # task → CPU ns left
+        self._holds: dict[int, bool] = {}
+        self._segments: dict[int, list[Segment]] = {}
+        self._missing = [len(job.needs) for job in work.jobs]
+        self._waiters: dict[int, list[int]] = {}
+        for j, job in enumerate(work.jobs):
+            for other in job.needs:
+                self._waiters.setdefault(other, []).append(j)
+        self._done = [False] * len(work.jobs)
+        self._ready: list[list[tuple[bool, int, int]]] = [[] for _ in work.pools]
+        for j, count in enumerate(self._missing):
+            if count == 0:
+                self._offer(j)
+        self._free = list(work.pools)
+        self._taken = 0
+        self._loop = "ask"
+        self._helping = -1
+        self._ended: list[float] = []
+
+    def _offer(self, j: int) -> None:
+        job = self._work.jobs[j]
+        heapq.heappush(self._ready[job.pool], (job.block, job.batch, j))
+
+    def _pick(self, pool: int, upto: int | None = None) -> int:
+        """The job furthest downstream that may begin now, or -1."""
+        held, found = [], -1
+        blocks, batches = self._work.ahead[pool]
+        ready = self._ready[pool]
+        while ready:
+            entry = heapq.heappop(ready)
+            block, batch, j = entry
+            limit = self._taken + (blocks if block else batches)
+            if batch <= (limit if upto is None else upto):
+                found = j
+                break
+            held.append(entry)
+            if block:
+                break  # further entries are further ahead
+        for entry in held:
+            heapq.heappush(ready, entry)
+        return found
+
+    def _begin(self, task: int, segments: tuple[Segment, ...]) -> None:
+        self._segments[task] = list(segments)[::-1]
+        self._next(task)
+
+    def _next(self, task: int) -> None:
+        """Go on with a task: its next piece, or its end."""
+        left = self._segments[task]
+        if not left:
+            del self._segments[task]
+            self._finish(task)
+            return
+        segment = left.pop()
+        if segment.cpu > 0:
+            if segment.idle > 0:
+                left.append(type(segment)(stage=segment.stage, cpu=0.0, idle=segment.idle))
+            self._computing[task] = segment.cpu
+            self._holds[task] = segment.stage in self._work.serial
+        else:
+            heapq.heappush(self._sleeping, (self._t + segment.idle, task, task))
+
+    def _finish(self, task: int) -> None:
+        if task == _LOOP:
+            if self._loop == "blind":
+                self._take()
+            else:
+                self._ended.append(self._t)
+                self._loop = "ask"
+            return
+        self._done[task] = True
+        if task == self._helping:
+            self._helping = -1
+        else:
+            self._free[self._work.jobs[task].pool] += 1
+        for other in self._waiters.get(task, ()):
+            self._missing[other] -= 1
+            if self._missing[other] == 0:
+                self._offer(other)
+
+    def _take(self) -> None:
+        take = self._work.takes[self._taken]
+        self._taken += 1
+        self._loop = "compute"
+        self._begin(_LOOP, take.work)
+
+    def _dispatch(self) -> None:
+        """Start all that can start at this time."""
+        again = True
+        while again:
+            again = False
+            if self._loop == "ask" and self._helping < 0 and self._taken < len(self._work.takes):
+                take = self._work.takes[self._taken]
+                if take.job < 0:
+                    again, self._loop = True, "blind"
+                    self._begin(_LOOP, (_idle(take.blind),))
+                elif self._done[take.job]:
+                    again = True
+                    self._take()
+            for pool in range(len(self._free)):
+                while self._free[pool] and (j := self._pick(pool)) >= 0:
+                    again = True
+                    self._free[pool] -= 1
+                    self._begin(j, self._work.jobs[j].work)
+            if self._loop == "ask" and self._helping < 0 and self._taken < len(self._work.takes) and not again:
+                for pool in self._work.helps:
+                    if (j := self._pick(pool, upto=self._taken)) >= 0:
+                        again, self._helping = True, j
+                        self._begin(j, self._work.jobs[j].work)
+                        break
+
+    def _rates(self) -> dict[int, float]:
+        serial = sum(self._holds[task] for task in self._computing)
+        rate = {task: 1 / serial if self._holds[task] else 1.0 for task in self._computing}
+        wanted = sum(rate.values())
+        if wanted > self._work.cores:
+            rate = {task: r * self._work.cores / wanted for task, r in rate.items()}
+        return rate
+
+    def run(self) -> list[float]:
+        """Until the last batch is done with."""
+        self._dispatch()
+        while len(self._ended) < len(self._work.takes):
+            rate = self._rates()
+            until = self._sleeping[0][0] if self._sleeping else float("inf")
+            first = min((self._t + left / rate[task] for task, left in self._computing.items()), default=float("inf"))
+            now = min(until, first)
+            if now == float("inf"):
+                break  # nothing can go on: what is left was never begun in the recording
+            passed, self._t = now - self._t, now
+            done = []
+            for task in self._computing:
+                self._computing[task] -= passed * rate[task]
+                if self._computing[task] <= 1e-3:
+                    done.append(task)
+            while self._sleeping and self._sleeping[0][0] <= now:
+                done.append(heapq.heappop(self._sleeping)[2])
+            for task in done:
+                self._computing.pop(task, None)
+                self._next(task)
+            self._dispatch()
+        return self._ended
+
+
+def _idle(ns: float) -> Segment:
+    from datapipe.profiling.workload import Segment
+
+    return Segment(stage="loader", cpu=0.0, idle=ns)

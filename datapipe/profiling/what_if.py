@@ -1,0 +1,256 @@
+"""What a change to a run would bring: the recorded work, changed, replayed beside the same work unchanged.
+
+What enters: a run and a `Change`. What leaves: a `Prediction` with an 80% interval.
+Invariant: the same run and change give the same prediction; a change of nothing predicts the recorded step.
+
+The replayed step is scaled by what the replay of the unchanged run misses of the recording, so that what the model
+leaves out (hand-overs, a busy machine) cancels. The interval has three parts, added in quadrature: a moving-block
+bootstrap over items, replayed (blocks of √n, so that what comes in runs stays so; Künsch, Annals of Statistics, 1989),
+widened by √2 because a new run has the same sampling error as the one recorded; the misfit of the unchanged replay;
+and, for what was never seen, the distance between what could be supposed about it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Final
+
+from datapipe.errors import ProfileError
+from datapipe.events import HIT, MISS
+from datapipe.profiling.changes import COMPUTE, DECODING, MOVING, STORAGE, Change, Prediction
+from datapipe.profiling.replay import replay
+from datapipe.profiling.workload import Workload, workload_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.profiling.analysis import RawRun
+    from datapipe.profiling.recording import Profile
+    from datapipe.profiling.workload import Job, Segment
+
+_Z80: Final = 1.2816
+"""Half-width of an 80% interval in standard deviations of a normal distribution."""
+_RESAMPLES: Final = 24
+_FAR: Final = 4.0
+"""A factor beyond this leaves so little of what was measured that it is no longer what is measured."""
+_CACHE_BYTES_PER_NS: Final = 2.0
+"""Read speed supposed of a cache that the run never hit: 2 GB/s, a page cache's copy on one slow core."""
+
+
+def what_if(run: Profile | RawRun, change: Change, *, cores: float | None = None) -> Prediction:
+    """Predict the steady step of a run with one change.
+
+    Args:
+        run: a closed `Profile`, or the raw run.
+        change: what to change.
+        cores: CPUs the run could use; None: those this process may use.
+
+    Raises:
+        ProfileError: the run has fewer than 4 steps, or never ran the stage that is to change.
+    """
+    return predict(_work(run, cores), change)
+
+
+def predict_all(run: Profile | RawRun, *, cores: float | None = None) -> tuple[Prediction, ...]:
+    """Predict every change that this run has the stages for, largest gain first; empty for fewer than 4 steps."""
+    try:
+        work = _work(run, cores)
+    except ProfileError:
+        return ()
+    base = replay(work)
+    return tuple(sorted((predict(work, c, base) for c in changes_for(work)), key=lambda p: p.step_ns))
+
+
+def changes_for(work: Workload) -> tuple[Change, ...]:
+    """The changes that apply to a workload."""
+    stages = {segment.stage for job in work.jobs for segment in job.work}
+    hits = {segment.hit for job in work.jobs for segment in job.work}
+    parts = {segment.stage for take in work.takes for segment in take.work}
+    spent: dict[str, float] = {}
+    for job in work.jobs:
+        for segment in job.work:
+            spent[segment.stage] = spent.get(segment.stage, 0.0) + segment.cpu + segment.idle
+    pools = [sorted(names & stages, key=lambda name: -spent[name]) for names in work.stages if names & stages]
+    found = [Change(kind="threads", stage=names[0], factor=2.0) for names in pools]
+    if work.jobs:
+        found.append(Change(kind="prefetch", factor=2.0))
+    if MISS in hits:
+        found.append(Change(kind="cache warm"))
+    if stages & set(STORAGE):
+        found.append(Change(kind="storage", factor=2.0))
+    if stages & set(DECODING):
+        found.append(Change(kind="decode", factor=2.0))
+    if "transform" in stages:
+        found.append(Change(kind="offline", stage="transform"))
+    if parts & set(COMPUTE):
+        found.append(Change(kind="device", factor=2.0))
+    if (parts | stages) & set(MOVING):
+        found.append(Change(kind="dtypes", factor=2.0))
+    if "h2d" in parts | stages:
+        found.append(Change(kind="pinned", factor=2.0))
+    return tuple(found)
+
+
+def predict(work: Workload, change: Change, base: npt.NDArray[np.float64] | None = None) -> Prediction:
+    """Predict one change to a workload; `base` is its own replay, where that is at hand."""
+    import numpy as np
+
+    base = replay(work) if base is None else base
+    changed, doubt = _changed(work, change)
+    ends = replay(changed)
+    if min(len(base), len(ends)) < len(work.takes):
+        raise ProfileError("the recorded work cannot be replayed to its end", fix="record a longer run")
+    before, after = _mean(base), _mean(ends)
+    recorded = work.recorded_ns / work.takes_per_step
+    scale = recorded / before if before else 1.0
+    misfit = abs(scale - 1)
+    spread = np.sqrt(2.0) * _bootstrap(changed)
+    low = high = _Z80 * float(np.hypot(spread * scale, misfit * abs(after - before) * scale))
+    step = after * scale
+    reason = f"replay of {len(work.takes)} batches; unchanged it is {misfit:.1%} off the recording"
+    extrapolated = bool(doubt) or not 1 / _FAR <= change.factor <= _FAR
+    if doubt:
+        reason += f"; {doubt}"
+    if change.kind == "threads" and changed.unsure:
+        other = _mean(replay(dataclasses.replace(changed, serial=changed.serial | changed.unsure))) * scale
+        high = float(np.hypot(high, max(0.0, other - step)))
+        low = float(np.hypot(low, max(0.0, step - other)))
+    elif extrapolated:
+        low = high = float(np.hypot(low, 0.1 * abs(step - recorded)))
+    per = work.takes_per_step
+    return Prediction(
+        change=change, recorded_ns=work.recorded_ns, step_ns=step * per, low=max(0.0, step - low) * per,
+        high=(step + high) * per, extrapolated=extrapolated, reason=reason,
+    )  # fmt: skip
+
+
+def _work(run: Profile | RawRun, cores: float | None) -> Workload:
+    from datapipe.profiling.recording import Profile
+
+    raw = run.raw() if isinstance(run, Profile) else run
+    work = workload_of(raw, cores=_cores() if cores is None else cores)
+    if work is None:
+        raise ProfileError("too few steps to replay", expected="an epoch of at least 4", fix="record a longer run")
+    return work
+
+
+def _cores() -> float:
+    affinity = getattr(os, "sched_getaffinity", None)  # what this process may use, where the system says
+    return float(len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def _mean(ends: npt.NDArray[np.float64]) -> float:
+    """Mean step after the first: as the recording's, which leaves out the start."""
+    return float((ends[-1] - ends[0]) / (len(ends) - 1)) if len(ends) > 1 else 0.0
+
+
+def _bootstrap(work: Workload) -> float:
+    """Standard error of the replayed mean step (ns): items' costs drawn anew in blocks, with a fixed seed.
+
+    A job keeps its place and what it needs; its cost becomes that of the job drawn for it, among those of its pool and
+    shape. The takes' costs are drawn alike.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for j, job in enumerate(work.jobs):
+        alike.setdefault((job.pool, job.block, *(s.stage for s in job.work)), []).append(j)
+    means = []
+    for _ in range(_RESAMPLES):
+        jobs, takes = list(work.jobs), list(work.takes)
+        for members in alike.values():
+            for j, k in zip(members, _blocks(random, len(members)), strict=True):
+                jobs[j] = dataclasses.replace(work.jobs[j], work=work.jobs[members[k]].work)
+        for j, k in enumerate(_blocks(random, len(takes))):
+            takes[j] = dataclasses.replace(takes[j], work=work.takes[k].work)
+        means.append(_mean(replay(dataclasses.replace(work, jobs=tuple(jobs), takes=tuple(takes)))))
+    return float(np.std(means))
+
+
+def _blocks(random: np.random.Generator, n: int) -> list[int]:
+    """Draw n indices below n in runs of √n, drawn with replacement."""
+    import numpy as np
+
+    length = max(1, round(n**0.5))
+    first = random.integers(0, n - length + 1, -(-n // length))
+    drawn: list[int] = (first[:, None] + np.arange(length)).ravel()[:n].tolist()
+    return drawn
+
+
+def _changed(work: Workload, change: Change) -> tuple[Workload, str]:
+    """The workload with the change, and what the answer then supposes ("": nothing)."""
+    kind, factor, stage = change.kind, change.factor, change.stage
+    if kind == "threads":
+        pools = [p for p, names in enumerate(work.stages) if stage is None or stage in names]
+        _known(bool(pools), stage or "loader", work)
+        threads = tuple(max(1, round(n * factor)) if p in pools else n for p, n in enumerate(work.pools))
+        names = frozenset[str]().union(*(work.stages[p] for p in pools))
+        unsure = work.unsure & names
+        doubt = "this many threads were never seen"
+        if unsure:
+            doubt += f"; nor whether {', '.join(sorted(unsure))} lets others compute beside it"
+        return dataclasses.replace(work, pools=threads, unsure=unsure), doubt
+    if kind == "prefetch":
+        ahead = tuple((max(1, round(a * factor)), max(1, round(b * factor))) for a, b in work.ahead)
+        return dataclasses.replace(work, ahead=ahead), "it was never seen to read so far ahead" if factor > 1 else ""
+    if kind == "cache warm":
+        return _warm(work)
+    if kind == "offline":
+        kept = _each(work, {stage or ""}, lambda s: dataclasses.replace(s, cpu=0.0, idle=0.0))
+        return kept, "the dataset then read may be larger or smaller"
+    if kind == "latency":
+        return _each(work, {"fetch"}, lambda s: dataclasses.replace(s, idle=max(0.0, s.idle + factor))), ""
+    if kind == "storage":
+        # The CPU's part of a fetch (copies, checks) is not the storage's.
+        return _each(work, set(STORAGE), lambda s: dataclasses.replace(s, idle=s.idle / factor)), ""
+    stages, doubt = {
+        "decode": (set(DECODING), "a codec's cost is known only by measuring it"),
+        "device": (set(COMPUTE), ""),
+        "dtypes": (set(MOVING), "supposes that time goes with bytes"),
+        "pinned": ({"h2d"}, "supposes the usual gain of pinned memory"),
+        "faster": ({stage or ""}, ""),
+    }[kind]
+    return _each(work, stages, lambda s: dataclasses.replace(s, cpu=s.cpu / factor, idle=s.idle / factor)), doubt
+
+
+def _warm(work: Workload) -> tuple[Workload, str]:
+    """Reads that missed take what hits took, one after the other; without hits, a supposed speed."""
+    hits = [s for job in work.jobs for s in job.work if s.hit == HIT and s.stage in STORAGE]
+    _known(any(s.hit == MISS for job in work.jobs for s in job.work), "fetch from a cold cache", work)
+    turn = iter(range(len(work.jobs) * 8))
+
+    def warm(s: Segment) -> Segment:
+        if s.hit != MISS:
+            return s
+        if not hits:
+            return dataclasses.replace(s, idle=s.nbytes / _CACHE_BYTES_PER_NS, hit=HIT)
+        like = hits[next(turn) % len(hits)]
+        return dataclasses.replace(s, cpu=like.cpu, idle=like.idle, hit=HIT)
+
+    return _each(work, set(STORAGE), warm), "" if hits else "no read hit a cache: 2 GB/s is supposed"
+
+
+def _each(work: Workload, stages: set[str], to: Callable[[Segment], Segment]) -> Workload:
+    """The workload with every segment of some stages made anew."""
+    seen = False
+
+    def again(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        nonlocal seen
+        seen = seen or any(s.stage in stages for s in segments)
+        return tuple(to(s) if s.stage in stages else s for s in segments)
+
+    jobs: list[Job] = [dataclasses.replace(job, work=again(job.work)) for job in work.jobs]
+    takes = [dataclasses.replace(take, work=again(take.work)) for take in work.takes]
+    _known(seen, ", ".join(sorted(stages)), work)
+    return dataclasses.replace(work, jobs=tuple(jobs), takes=tuple(takes))
+
+
+def _known(seen: bool, what: str, work: Workload) -> None:
+    if not seen:
+        names = {s.stage for job in work.jobs for s in job.work} | {s.stage for t in work.takes for s in t.work}
+        raise ProfileError(f"this run never ran {what}", expected=f"one of {', '.join(sorted(names))}")

@@ -1,0 +1,322 @@
+"""A recorded run as work to be done again: jobs, what each needs, and the loop that takes the batches.
+
+What enters: spans. What leaves: a `Workload` of the run's longest epoch, free of the recording's own timing: how long
+each piece computed and waited, not when.
+Invariant: jobs only need jobs before them in the list, so every replay ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from datapipe.events import HIT, MISS
+from datapipe.profiling.ledger import build_ledger
+from datapipe.profiling.precedence import BLOCK_STAGES, FROM_BLOCKS, loader_spans, match_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datapipe.profiling.analysis import RawRun
+
+BUSY: Final = 0.85
+"""Share of all cores' time seen in use from which missing CPU time counts as waiting for a core."""
+_COMPUTES: Final = 0.25
+"""A stage on the CPU for less of its time than this waits for something else than a core."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A piece of work: `cpu` ns on a core and `idle` ns off it; `hit` (HIT, MISS or 0) and `nbytes` as recorded."""
+
+    stage: str
+    cpu: float
+    idle: float
+    hit: int = 0
+    nbytes: int = 0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Segments that one thread does in one go. `needs`: jobs before it; `batch`: the first take that needs it."""
+
+    pool: int
+    block: bool
+    batch: int
+    needs: tuple[int, ...]
+    work: tuple[Segment, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """The loop takes a batch (made by job `job`; -1: not seen) and computes. `blind`: ns it waited for unseen work."""
+
+    job: int
+    blind: float
+    work: tuple[Segment, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What there is to do and with what.
+
+    Attributes:
+        jobs: the loader's work, in the order it was begun.
+        takes: the loop's.
+        pools: threads of each pool (threads that share stages are one pool).
+        stages: the stages of each pool.
+        helps: pools whose work the loop's own thread does too, while it waits.
+        ahead: per pool, batches that block jobs (first) and batch jobs (second) may run ahead of the loop.
+        cores: CPUs the run could use.
+        serial: stages that hold the interpreter lock while they compute.
+        unsure: stages of which the run does not show whether they do (they never ran twice at once).
+        recorded_ns: mean step as recorded, ns, without the first.
+        takes_per_step: batches the loop takes in a step.
+    """
+
+    jobs: tuple[Job, ...]
+    takes: tuple[Take, ...]
+    pools: tuple[int, ...]
+    stages: tuple[frozenset[str], ...]
+    helps: frozenset[int]
+    ahead: tuple[tuple[int, int], ...]
+    cores: float
+    serial: frozenset[str]
+    unsure: frozenset[str]
+    recorded_ns: float
+    takes_per_step: float
+
+
+def workload_of(run: RawRun, *, cores: float) -> Workload | None:
+    """The longest epoch of a run as work; None where it has fewer than 4 steps.
+
+    Args:
+        run: the spans.
+        cores: CPUs the run could use.
+    """
+    import numpy as np
+
+    ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
+    if len(ledger.start) < 4:
+        return None
+    epochs, counts = np.unique(ledger.epoch, return_counts=True)
+    steps = np.flatnonzero(ledger.epoch == epochs[counts.argmax()])
+    if len(steps) < 4:
+        return None
+    batches = match_batches(run.spans, run.stages, ledger)
+    chosen = np.flatnonzero(np.isin(ledger.waits[:, 2], steps))
+    waits, wanted = ledger.waits[chosen], batches[chosen].tolist()
+    place = {batch: k for k, batch in reversed(list(enumerate(wanted))) if batch >= 0}
+    mask = loader_spans(run.spans, run.stages, ledger)
+    inline = set(np.flatnonzero(ledger.inline & mask).tolist())
+    spans = run.spans
+    last = ledger.end[steps[-1]]
+    begun = ledger.start[steps[0]] if epochs[counts.argmax()] > epochs[0] else run.began
+    # What was read ahead for this epoch began in the one before; its items are told apart by who takes them.
+    order: list[int] = np.flatnonzero(mask & (spans["start"] < last) & (spans["end"] > begun)).tolist()
+    order.sort(key=lambda i: (int(spans["start"][i]), int(spans["end"][i])))
+    costs = _Costs(run, ledger.thread, order, cores)
+    rows = _rows(run, order)
+    pool_of, stages = _pools(rows)
+    jobs, made = _jobs(rows, pool_of, place, costs)
+    taken = waits[:, 1].tolist()
+    ahead = _ahead(jobs, [row[0] for row in made.starts], taken, len(stages))
+    threads = [
+        len({row.thread for row in rows if pool_of[row.stage] == p} - {ledger.thread}) for p in range(len(stages))
+    ]
+    helped = frozenset(pool_of[row.stage] for row in rows if row.index in inline)
+    takes = []
+    for k, (start, end, step) in enumerate(waits.tolist()):
+        until = int(waits[k + 1, 0]) if k + 1 < len(waits) and waits[k + 1, 2] == step else int(ledger.end[step])
+        parts = {
+            n: int(v) for n, v in zip(ledger.names, ledger.ns[step].tolist(), strict=True) if n != "wait" and v > 0
+        }
+        whole = sum(parts.values()) or 1
+        work = tuple(costs.own(name, (until - end) * ns / whole) for name, ns in parts.items()) if until > end else ()
+        job = made.of_batch.get(wanted[k], -1)
+        takes.append(Take(job=job, blind=float(end - start) if job < 0 else 0.0, work=work))
+    walls = (ledger.end - ledger.start)[steps]
+    return Workload(
+        jobs=tuple(jobs), takes=tuple(takes), pools=tuple(threads), stages=tuple(stages), helps=helped, ahead=ahead,
+        cores=cores, serial=costs.serial, unsure=costs.unsure, recorded_ns=float(walls[1:].mean()),
+        takes_per_step=len(takes) / len(steps),
+    )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class _Row:
+    index: int
+    stage: str
+    thread: int
+    item: int
+    cause: int
+    start: int
+    end: int
+    cpu: int
+    hit: int
+    nbytes: int
+
+
+def _rows(run: RawRun, order: list[int]) -> list[_Row]:
+    return [
+        _Row(
+            i, run.stages[s["stage"]], int(s["thread"]), int(s["item"]), int(s["cause"]), int(s["start"]),
+            int(s["end"]), int(s["cpu"]), int(s["flags"]) & (HIT | MISS), int(s["bytes"]),
+        )
+        for i in order
+        for s in (run.spans[i],)
+    ]  # fmt: skip
+
+
+def _pools(rows: list[_Row]) -> tuple[dict[str, int], list[frozenset[str]]]:
+    """Stages that some thread shares are served by one pool."""
+    groups: list[set[str]] = []
+    by_thread: dict[int, set[str]] = {}
+    for row in rows:
+        by_thread.setdefault(row.thread, set()).add(row.stage)
+    for names in by_thread.values():
+        joined = set(names)
+        for group in [g for g in groups if g & joined]:
+            joined |= group
+            groups.remove(group)
+        groups.append(joined)
+    return {name: p for p, group in enumerate(groups) for name in group}, [frozenset(g) for g in groups]
+
+
+@final
+class _Costs:
+    """What a span cost apart from waiting for a core or for the interpreter lock."""
+
+    def __init__(self, run: RawRun, consumer: int, order: list[int], cores: float) -> None:
+        import numpy as np
+
+        spans = run.spans
+        loop = np.flatnonzero((spans["thread"] == consumer) & (spans["cpu"] > 0))
+        used = int(spans["cpu"][np.unique(np.concatenate([loop, np.asarray(order, dtype=np.int64)]))].sum())
+        span = int(spans["end"].max() - spans["start"].min()) or 1
+        self.full = used >= BUSY * cores * span
+        self.share: dict[str, float] = {}
+        serial, unsure = set(), set()
+        for number in np.unique(spans["stage"]).tolist():
+            mine = spans[spans["stage"] == number]
+            wall = int((mine["end"] - mine["start"]).sum())
+            self.share[run.stages[number]] = min(1.0, int(mine["cpu"].sum()) / wall) if wall else 0.0
+        loaders = spans[order] if order else spans[:0]
+        for number in np.unique(loaders["stage"]).tolist():
+            mine, name = loaders[loaders["stage"] == number], run.stages[number]
+            if self.share[name] < _COMPUTES:
+                continue
+            rate = _rate_together(mine)
+            if rate is None:
+                unsure.add(name)
+            elif rate < 1.2 and not self.full:
+                serial.add(name)
+        self.serial, self.unsure = frozenset(serial), frozenset(unsure)
+
+    def of(self, row: _Row) -> Segment:
+        """A loader's span as work."""
+        wall, cpu = row.end - row.start, min(row.cpu, row.end - row.start)
+        lost = row.stage in self.serial or (self.full and self.share[row.stage] >= _COMPUTES)
+        return Segment(
+            stage=row.stage, cpu=float(cpu), idle=0.0 if lost else float(wall - cpu), hit=row.hit, nbytes=row.nbytes
+        )
+
+    def own(self, name: str, ns: float) -> Segment:
+        """A part of the loop's own step as work; code that no phase names is taken to compute."""
+        share = self.share.get(name, 1.0)
+        lost = self.full and share >= _COMPUTES
+        return Segment(stage=name, cpu=ns * share, idle=0.0 if lost else ns * (1 - share))
+
+
+def _rate_together(spans: object) -> float | None:
+    """CPU ns per ns that a stage got while it ran at least twice at once; None: it hardly ever did."""
+    import numpy as np
+
+    rows = np.asarray(spans)
+    wall = (rows["end"] - rows["start"]).astype(float)
+    rate = np.where(wall > 0, rows["cpu"] / np.maximum(wall, 1), 0.0)
+    edges = np.concatenate([rows["start"], rows["end"]])
+    order = np.argsort(edges, kind="stable")
+    depth = np.cumsum(np.concatenate([np.ones(len(rows)), -np.ones(len(rows))])[order])[:-1]
+    rates = np.cumsum(np.concatenate([rate, -rate])[order])[:-1]
+    length = np.diff(edges[order]).astype(float)
+    together = depth >= 2
+    if length[together].sum() < 0.1 * wall.sum():
+        return None
+    return float((rates * length)[together].sum() / length[together].sum())
+
+
+@final
+class _Made:
+    """Which job made what, while the jobs are put together."""
+
+    def __init__(self) -> None:
+        self.of_batch: dict[int, int] = {}
+        self.of_block: dict[int, int] = {}
+        self.starts: list[tuple[int, int]] = []
+
+
+def _jobs(
+    rows: list[_Row], pool_of: Mapping[str, int], place: Mapping[int, int], costs: _Costs
+) -> tuple[list[Job], _Made]:
+    """Consecutive spans of one thread on one item are one job."""
+    made = _Made()
+    parts: list[tuple[list[_Row], bool, int, list[int]]] = []
+    open_job: dict[int, int] = {}
+    for row in rows:
+        block = row.stage in BLOCK_STAGES
+        at = open_job.get(row.thread, -1)
+        if at >= 0 and parts[at][1] == block and row.item >= 0 and parts[at][0][0].item == row.item:
+            parts[at][0].append(row)
+            needs = parts[at][3]
+        else:
+            at = len(parts)
+            needs = []
+            parts.append(([row], block, row.item, needs))
+            open_job[row.thread] = at
+            before = (made.of_block if block else made.of_batch).get(row.item, -1)
+            if before >= 0:
+                needs.append(before)
+        if row.cause >= 0:
+            source = made.of_block if block or row.stage in FROM_BLOCKS else made.of_batch
+            other = source.get(row.cause, -1)
+            if 0 <= other < at:
+                needs.append(other)
+        if row.item >= 0:
+            (made.of_block if block else made.of_batch)[row.item] = at
+    first = [place.get(item, -1) if not block else -1 for _, block, item, _ in parts]
+    for at in range(len(parts) - 1, -1, -1):  # work is needed as soon as the first job that needs it
+        for other in parts[at][3]:
+            if first[at] >= 0 and (first[other] < 0 or first[at] < first[other]):
+                first[other] = first[at]
+    kept = [at for at in range(len(parts)) if first[at] >= 0]
+    number = {at: n for n, at in enumerate(kept)}
+    jobs = [
+        Job(
+            pool=pool_of[parts[at][0][0].stage],
+            block=parts[at][1],
+            batch=first[at],
+            needs=tuple(sorted({number[o] for o in parts[at][3] if o in number})),
+            work=tuple(costs.of(row) for row in parts[at][0]),
+        )
+        for at in kept
+    ]
+    made.starts = [(parts[at][0][0].start, at) for at in kept]
+    made.of_batch = {batch: number[at] for batch, at in made.of_batch.items() if at in number}
+    return jobs, made
+
+
+def _ahead(jobs: list[Job], starts: list[int], taken: list[int], pools: int) -> tuple[tuple[int, int], ...]:
+    """How far ahead of the loop each pool was seen to begin work, in batches: block jobs, then batch jobs."""
+    import bisect
+
+    seen = [[1, 1] for _ in range(pools)]
+    for job, start in zip(jobs, starts, strict=True):
+        lead = job.batch - bisect.bisect_right(taken, start)
+        seen[job.pool][not job.block] = max(seen[job.pool][not job.block], lead)
+    return tuple((blocks, batches) for blocks, batches in seen)
