@@ -8,6 +8,7 @@ never pickled; the memory has no name, so that it is gone with the last process 
 
 from __future__ import annotations
 
+import functools
 import io
 import mmap
 import os
@@ -35,8 +36,12 @@ _TEXTS: Final = 8
 _SHARED: Final = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 
 
-def send(value: Any) -> tuple[int, bytes]:
+def send(value: Any, memory: int = -1) -> tuple[int, bytes]:
     """(descriptor of the memory, message); whoever gets the descriptor closes it.
+
+    Args:
+        memory: descriptor of memory to write into, which nobody looks into any more; -1: new memory. Pages that are
+            there are written in a sixth of the time that new ones take (4 MB: 0.3 ms and 1.9).
 
     Raises:
         Exception: something in it cannot be pickled. OSError: there is no memory left.
@@ -51,7 +56,12 @@ def send(value: Any) -> tuple[int, bytes]:
         return False
 
     sink = io.BytesIO()
-    _Pickler(sink, keep).dump(_texts_apart(value))
+    try:
+        _Pickler(sink, keep).dump(_texts_apart(value))
+    except BaseException:
+        if memory >= 0:
+            os.close(memory)
+        raise
     header = sink.getbuffer()
     at = _SIZE.size * len(buffers) + len(header)
     places = []
@@ -59,26 +69,38 @@ def send(value: Any) -> tuple[int, bytes]:
         at = _aligned(at)
         places.append(at)
         at += buffer.nbytes
-    memory = _anonymous()
     try:
-        os.truncate(memory, at)
+        memory = _anonymous() if memory < 0 else memory
+        if os.fstat(memory).st_size < at:
+            os.truncate(memory, at)
         _write(memory, 0, memoryview(b"".join(_SIZE.pack(buffer.nbytes) for buffer in buffers)))
         _write(memory, _SIZE.size * len(buffers), header)
         for place, buffer in zip(places, buffers, strict=True):
             _write(memory, place, buffer)
     except BaseException:
-        os.close(memory)
+        if memory >= 0:
+            os.close(memory)
         raise
     return memory, MESSAGE.pack(len(buffers), len(header), at)
 
 
-def receive(memory: int, message: bytes) -> Any:
-    """The value; the memory lives as long as something of it does. Closes the descriptor."""
+def receive(memory: int, message: bytes, gone: Callable[[int], None] = os.close) -> tuple[Any, weakref.ref[Any]]:
+    """The value, and what is dead once nothing looks into the memory any more.
+
+    Args:
+        memory: its descriptor. gone: gets that then; by default it is closed now, and the mapping lives without.
+    """
     number, size, total = MESSAGE.unpack(message)
     try:
-        view = _mapped(memory, total)
-    finally:
+        view, mapping = _mapped(memory, total)
+    except BaseException:
         os.close(memory)
+        raise
+    if gone is os.close:
+        os.close(memory)
+    else:
+        weakref.finalize(mapping, gone, memory).atexit = False
+    alive = weakref.ref(mapping)
     sizes = [length for (length,) in _SIZE.iter_unpack(view[: _SIZE.size * number])]
     at = _SIZE.size * number + size
     buffers = []
@@ -86,7 +108,7 @@ def receive(memory: int, message: bytes) -> Any:
         at = _aligned(at)
         buffers.append(view[at : at + length])
         at += length
-    return pickle.loads(view[_SIZE.size * number :][:size], buffers=buffers)  # noqa: S301  (from our own process)
+    return pickle.loads(view[_SIZE.size * number :][:size], buffers=buffers), alive  # noqa: S301  (our own process's)
 
 
 def _aligned(at: int) -> int:
@@ -101,18 +123,8 @@ def _anonymous() -> int:
         return os.dup(file.fileno())
 
 
-@final
-class _Mapping:
-    """Mapped memory, held by all that looks into it."""
-
-    def __init__(self, address: int, size: int) -> None:
-        self.__array_interface__ = {"data": (address, False), "shape": (size,), "typestr": "|u1", "version": 3}
-
-
-def _mapped(memory: int, size: int) -> memoryview:
-    """The memory; no descriptor stays open with it: batches that are kept would use up all that there may be."""
-    if sys.version_info >= (3, 13):
-        return memoryview(mmap.mmap(memory, size, flags=_SHARED, trackfd=False))
+@functools.cache
+def _libc() -> Any:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -121,13 +133,32 @@ def _mapped(memory: int, size: int) -> memoryview:
         ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_longlong,
     )  # fmt: skip
     libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    return libc
+
+
+@final
+class _Mapping:
+    """Mapped memory, held by all that looks into it."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.__array_interface__ = {"data": (address, False), "shape": (size,), "typestr": "|u1", "version": 3}
+
+
+def _mapped(memory: int, size: int) -> tuple[memoryview, Any]:
+    """The memory, and what holds it; no descriptor does: batches that are kept would use up all that there may be."""
+    if sys.version_info >= (3, 13):
+        mapped = mmap.mmap(memory, size, flags=_SHARED, trackfd=False)
+        return memoryview(mapped), mapped
+    import ctypes
+
+    libc = _libc()
     address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, _SHARED, memory, 0)
     if address == ctypes.c_void_p(-1).value:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     mapping = _Mapping(address, size)
     weakref.finalize(mapping, libc.munmap, address, size).atexit = False
-    return np.asarray(mapping).data
+    return np.asarray(mapping).data, mapping
 
 
 def _write(memory: int, at: int, buffer: memoryview) -> None:

@@ -13,12 +13,14 @@ import signal
 import socket
 import threading
 import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.loader.payload import MESSAGE, receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import weakref
+    from collections.abc import Callable, Mapping
 
 READY: Final = "ready"
 RESULT: Final = "result"
@@ -53,7 +55,8 @@ def _serve(sock: socket.socket) -> None:
         found = get(sock)
         if found is None:
             return
-        asked = found[0]
+        asked, alive, memory = found.value, found.alive, found.more
+        del found
         try:
             if finishing is None:
                 finishing = _begin(*asked)
@@ -63,14 +66,18 @@ def _serve(sock: socket.socket) -> None:
         except BaseException as error:
             answer = (FAILED, *_told(error))
         try:
-            put(sock, answer)
-        except (BrokenPipeError, ConnectionError):
-            return
+            memory, message = send(answer, memory)
         except Exception as error:  # a result that cannot be pickled
             error.add_note("what a transform returns from a process must be made of arrays, tensors, tables and text")
-            put(sock, (FAILED, *_told(error)))
-        # Let go of the memory before waiting.
-        found = asked = answer = ()  # type: ignore[assignment]  # of no use any more
+            memory, message = send((FAILED, *_told(error)))
+        # Let go of what was asked: where nothing looks into its memory any more, that is used again.
+        del asked, answer
+        try:
+            put(sock, message, memory, free=alive() is None)
+        except ConnectionError:
+            return
+        finally:
+            os.close(memory)
 
 
 def _begin(preparation: Mapping[str, Any], pickled: bytes) -> Any:
@@ -93,31 +100,45 @@ def _told(error: BaseException) -> tuple[bytes | None, str, str]:
     return pickled, words, text
 
 
-def put(sock: socket.socket, value: Any) -> None:
-    """Send a value.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Got:
+    """A value that came.
+
+    Attributes:
+        alive: dead once nothing looks into its memory. nbytes: of that memory.
+        free: the memory that was sent before may be used again. more: descriptor of memory to answer in, or -1.
+    """
+
+    value: Any
+    alive: weakref.ref[Any]
+    nbytes: int
+    free: bool
+    more: int
+
+
+def put(sock: socket.socket, message: bytes, memory: int, *, free: bool = False, more: int = -1) -> None:
+    """Send what `payload.send` made.
 
     Raises:
         ConnectionError: the other side is gone.
     """
-    memory, message = send(value)
-    try:
-        socket.send_fds(sock, [message], [memory])
-    finally:
-        os.close(memory)
+    socket.send_fds(sock, [message + bytes([free])], [memory] if more < 0 else [memory, more])
 
 
-def get(sock: socket.socket) -> tuple[Any, int] | None:
-    """(the next value, its bytes); None: the other side is gone."""
-    message, memory = b"", -1
-    while len(message) < MESSAGE.size:
+def get(sock: socket.socket, gone: Callable[[int], None] = os.close) -> Got | None:
+    """The next value; None: the other side is gone. `gone`: see `payload.receive`."""
+    message, memory = b"", []
+    while len(message) <= MESSAGE.size:
         try:
-            part, descriptors, _, _ = socket.recv_fds(sock, MESSAGE.size - len(message), 1)
+            part, descriptors, _, _ = socket.recv_fds(sock, MESSAGE.size + 1 - len(message), 2)
         except ConnectionError:
             part, descriptors = b"", []
-        memory = descriptors[0] if descriptors else memory
+        memory += descriptors
         if not part:
-            if memory >= 0:
-                os.close(memory)
+            for descriptor in memory:
+                os.close(descriptor)
             return None
         message += part
-    return receive(memory, message), MESSAGE.unpack(message)[2]
+    sent = message[: MESSAGE.size]
+    value, alive = receive(memory[0], sent, gone)
+    return Got(value=value, alive=alive, nbytes=MESSAGE.unpack(sent)[2], free=bool(message[-1]), more=[*memory, -1][1])

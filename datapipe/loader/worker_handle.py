@@ -16,6 +16,7 @@ import threading
 import time
 from typing import Any, Final, final
 
+from datapipe.loader.payload import send
 from datapipe.loader.worker import get, put
 
 _CODE: Final = "import sys; sys.path[:] = {path!r}; from datapipe.loader.worker import main; main({work}, {life})"
@@ -27,6 +28,53 @@ class Died(Exception):  # noqa: N818  (not an error of its own: what is said of 
 
 
 @final
+class SpareMemory:
+    """Memory that answers were in which are gone: written again by the next ones. Threads share it.
+
+    Args:
+        most: pieces, those in use included: each has a descriptor.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lent = 0
+        self._free: list[int] = []
+        self._lock = threading.RLock()  # the collector may run `put_back` inside it
+        self._closed = False
+
+    def take(self) -> int:
+        """The descriptor of a piece, for its taker to close; -1: there is none."""
+        with self._lock:
+            if not self._free:
+                return -1
+            self._lent -= 1
+            return self._free.pop()
+
+    def lend(self) -> bool:
+        """Whether a piece more may be kept open, to be put back when its value is gone."""
+        with self._lock:
+            fits = self._lent < self._most and not self._closed
+            self._lent += fits
+            return fits
+
+    def put_back(self, memory: int) -> None:
+        """Nothing looks into it any more."""
+        with self._lock:
+            if not self._closed:
+                self._free.append(memory)
+                return
+        os.close(memory)
+
+    def close(self) -> None:
+        """Let go of what is free, and of the rest as it is put back."""
+        with self._lock:
+            self._closed = True
+            free, self._free = self._free, []
+        for memory in free:
+            os.close(memory)
+
+
+@final
 class WorkerHandle:
     """One process, and the socket to it."""
 
@@ -34,6 +82,7 @@ class WorkerHandle:
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         life, self._life = os.pipe()
         self._lock = threading.Lock()
+        self._memory = -1
         self.busy = True
         with theirs:
             try:
@@ -57,20 +106,32 @@ class WorkerHandle:
         """The process."""
         return self._process.pid
 
-    def ask(self, value: Any) -> tuple[tuple[Any, ...], int]:
+    def ask(self, value: Any, spare: SpareMemory) -> tuple[tuple[Any, ...], int]:
         """Its answer, and the bytes of that.
+
+        Args:
+            spare: memory to answer in.
 
         Raises:
             Died: it is gone.
         """
+        used, self._memory = self._memory, -1
+        self._memory, message = send(value, used)
+        more = spare.take()
         try:
-            put(self._sock, value)
+            put(self._sock, message, self._memory, more=more)
         except ConnectionError:
             raise Died from None
-        answer = get(self._sock)
+        finally:
+            if more >= 0:
+                os.close(more)
+        answer = get(self._sock, spare.put_back if spare.lend() else os.close)
         if answer is None:
             raise Died
-        return answer
+        if not answer.free:  # a transform holds on to what it was given
+            os.close(self._memory)
+            self._memory = -1
+        return answer.value, answer.nbytes
 
     def tell_to_end(self) -> None:
         """Wake whoever waits, on either side."""
@@ -95,6 +156,9 @@ class WorkerHandle:
         self.tell_to_end()
         ended = self.wait(until)
         self._sock.close()
+        used, self._memory = self._memory, -1
+        if used >= 0:
+            os.close(used)
         return ended
 
 

@@ -28,7 +28,7 @@ from datapipe.errors import ClosedError, ConfigError, LoaderError
 from datapipe.loader.arguments import one_of
 from datapipe.loader.crew import ends_at_exit
 from datapipe.loader.worker import FAILED, INSIDE
-from datapipe.loader.worker_handle import Died, WorkerHandle, preparation
+from datapipe.loader.worker_handle import Died, SpareMemory, WorkerHandle, preparation
 
 if TYPE_CHECKING:
     from datapipe.loader.finishing import Finishing, Job
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger("datapipe.loader.workers")
 _GRACE: Final = 0.3
 """Seconds for a process to end by itself, before it is killed."""
+_SPARE: Final = 4
+"""Pieces of memory per process that are used again: the batch it makes, and those that are waited with or looked at."""
 
 
 @final
@@ -108,6 +110,7 @@ class Workers:
     def __init__(self, pickled: bytes, number: int) -> None:
         self._pickled = pickled
         self._number = number
+        self._spare = SpareMemory(_SPARE * number)
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._all: set[WorkerHandle] = set()
@@ -153,7 +156,7 @@ class Workers:
     def _run(self, asked: tuple[Any, ...]) -> tuple[Any, int]:
         worker = self._take()
         try:
-            answer, nbytes = worker.ask(asked)
+            answer, nbytes = worker.ask(asked, self._spare)
         except BaseException as error:
             # Died, or left in the midst of a batch: its next answer would not be ours.
             ended = self._retire(worker)
@@ -179,7 +182,7 @@ class Workers:
             worker = WorkerHandle()
             self._all.add(worker)
         try:
-            answer, _ = worker.ask((preparation(self._pickled), self._pickled))
+            answer, _ = worker.ask((preparation(self._pickled), self._pickled), self._spare)
         except Died:
             ended = self._retire(worker)
             raise LoaderError(
@@ -246,6 +249,7 @@ class Workers:
             worker.wait(until)
             if not worker.busy:
                 worker.end(until)
+        self._spare.close()
 
     def close(self) -> None:
         """End them, and wait for that."""

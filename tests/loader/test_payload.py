@@ -14,7 +14,7 @@ from datapipe.loader.payload import MESSAGE, receive, send
 
 
 def there_and_back(value):
-    return receive(*send(value))
+    return receive(*send(value))[0]
 
 
 def open_files():
@@ -48,7 +48,7 @@ def test_tables_without_what_they_were_cut_from():
     cut = whole.slice(500_000, 10).replace_schema_metadata({"a": "b"})
     memory, message = send(cut)
     assert MESSAGE.unpack(message)[2] < 10_000
-    back = receive(memory, message)
+    back, _ = receive(memory, message)
     assert back.equals(cut)
     assert back.schema.metadata == {b"a": b"b"}
 
@@ -121,4 +121,28 @@ def test_what_cannot_be_pickled_leaves_nothing_open():
     before = open_files()
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
         send({"f": lambda: 0, "a": np.arange(10_000)})
+    assert open_files() == before
+
+
+def test_memory_is_written_again():
+    """Where nobody looks any more: smaller and larger values after each other, in the same memory."""
+    free = []
+    memory, message = send({"a": np.arange(10_000)})
+    for size in (500, 20_000, 300):
+        value, alive = receive(memory, message, free.append)
+        assert alive() is not None
+        del value
+        assert alive() is None
+        memory, message = send({"a": np.arange(size)}, free.pop())
+        assert MESSAGE.unpack(message)[2] < 8 * size + 1000
+    value, _ = receive(memory, message)
+    assert value["a"].tolist() == list(range(300))
+
+
+def test_memory_handed_over_is_closed_when_sending_fails():
+    """It does not leak."""
+    before = open_files()
+    memory, _ = send(1)
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        send(lambda: 0, memory)
     assert open_files() == before
