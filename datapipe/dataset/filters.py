@@ -225,6 +225,12 @@ def _typed(value: Any, kind: pa.DataType, make: Any) -> Any:
     """As an integer of the column's own type where it is one that fits: 2^63 and more have no other."""
     if make is pa.array and not value:
         return pa.array([], type=kind if not pa.types.is_float16(kind) else pa.float64())
+    if make is pa.array and any(isinstance(v, dt.datetime) for v in value):  # among them, a day is its midnight
+        midnight = dt.time(tzinfo=next(v.tzinfo for v in value if isinstance(v, dt.datetime)))
+        value = [v if isinstance(v, dt.datetime) or not isinstance(v, dt.date) else dt.datetime.combine(v, midnight)
+                 for v in value]  # fmt: skip
+    if make is pa.array and pa.types.is_floating(kind) and 0 in value:  # `is_in` tells -0.0 from 0.0, == does not
+        value = [*value, 0.0, -0.0]
     if pa.types.is_integer(kind) and not any(isinstance(v, bool) for v in (value if make is pa.array else [value])):
         try:
             return make(value, type=kind)

@@ -349,7 +349,7 @@ class DataLoader:
             StateError: it does not fit; the message names each difference and its remedy.
         """
         order = self._order
-        geometry = geometry_for(state, order.geometry, self._chosen, self.dataset.fingerprint)
+        geometry = geometry_for(state, order.geometry, self._chosen, self.dataset.fingerprint, self._shaping.can_have)
         units = saved_batch(state) if self._shaping.counts_batches else order.global_batch
         if units != order.global_batch and units % self.world_size and self.world_size % units:
             raise StateError(

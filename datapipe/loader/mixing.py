@@ -69,6 +69,20 @@ def mixed_geometry(mixture: Mixture, *, shuffle: bool, lanes: int | None, window
     )
 
 
+def can_be_mixed(mixture: Mixture, geometry: Geometry) -> bool:
+    """Whether the sources that are read can be cut so."""
+    cuts, index, read = mixture.index.cuts, mixture.index, active(mixture)
+    if len(read) != len(geometry.parts) or min(map(min, geometry.parts)) < 1:
+        return False
+    for k, (lanes, window) in zip(read, geometry.parts, strict=True):
+        own = slice(int(cuts[k]), int(cuts[k + 1]))
+        found = choose_geometry(index.rows[own], index.bytes[own], shuffle=True, lanes=lanes, window=window)
+        if (found.lanes, found.window) != (lanes, window):
+            return False
+    lanes, window = sum(part[0] for part in geometry.parts), max(part[1] for part in geometry.parts)
+    return (geometry.lanes, geometry.window) == (lanes, window)
+
+
 def mixed_sequence(
     mixture: Mixture,
     make: SequenceOf,
@@ -150,7 +164,8 @@ def differences(saved: Any, here: Any) -> list[tuple[str, str]]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name!r}: {each:.6g}" for name, each in value.items()) + "}"
+        shares = (f"{each:.6g}" if isinstance(each, float) else repr(each) for each in value.values())
+        return "{" + ", ".join(f"{name!r}: {share}" for name, share in zip(value, shares, strict=True)) + "}"
     return repr(value)
 
 

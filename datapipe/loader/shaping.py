@@ -16,7 +16,7 @@ from datapipe.loader.filled import CU_SEQLENS, MAX_SEQLEN
 from datapipe.loader.geometry import Geometry, choose_geometry
 from datapipe.loader.graded import GradedOrder
 from datapipe.loader.lengths import TOKEN_COLUMNS, Lengths, measured_column
-from datapipe.loader.mixing import mixed_geometry, mixed_sequence, record_of
+from datapipe.loader.mixing import can_be_mixed, mixed_geometry, mixed_sequence, record_of
 from datapipe.loader.mixture import Mixture
 from datapipe.loader.order import Order
 from datapipe.loader.pack import Pack, PackShape
@@ -130,6 +130,14 @@ class Shaping:
             return mixed_geometry(self.data, shuffle=shuffle, lanes=lanes, window=window)
         index = self.data.index
         return choose_geometry(index.rows, index.bytes, shuffle=shuffle, lanes=lanes, window=window)
+
+    def can_have(self, geometry: Geometry) -> bool:
+        """Whether the dataset can be cut so: a lane has a block at least, and a window no more than a lane."""
+        if isinstance(self.data, Mixture):
+            return can_be_mixed(self.data, geometry)
+        index = self.data.index
+        lanes, window = geometry.lanes, geometry.window
+        return choose_geometry(index.rows, index.bytes, shuffle=True, lanes=lanes, window=window) == geometry
 
     def mix(self, geometry: Geometry) -> dict[str, Any] | None:
         """What the state records of a mix of datasets; None: there is one."""

@@ -9,6 +9,7 @@ is free of shared mutable state, so that any thread may run any of them; who run
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from typing import TYPE_CHECKING, Any, final
@@ -241,7 +242,9 @@ def _size(batch: dict[str, Any]) -> int:
         if isinstance(value, np.ndarray):
             total += value.nbytes
         elif isinstance(value, list):
-            total += 50 * len(value) + sum(map(len, filter(None, value)))
+            total += 50 * len(value)
+            with contextlib.suppress(TypeError):  # Python objects that have no length
+                total += sum(map(len, filter(None, value)))
     return total
 
 

@@ -42,9 +42,12 @@ class Standing:
         self._cursor: Ints | None = None
 
     def begin(self) -> Progress:
-        """Where the next iteration begins: at the next epoch, if one was begun and no state loaded since."""
+        """Where the next iteration begins: at the next epoch, if one was begun and no state loaded since.
+
+        An epoch that was skipped to its end is over.
+        """
         progress = self.progress
-        if progress.position and not progress.resumed:
+        if progress.position and (not progress.resumed or self.ended()):
             progress.epoch, progress.position = progress.epoch + 1, 0
         if not progress.position:
             self._cursor = None

@@ -18,10 +18,12 @@ from datapipe.loader.geometry import Geometry
 from datapipe.loader.mixing import differences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 VERSION: Final = 1
 """Raised whenever the same settings would give another order."""
+_MOST: Final = 1 << 62
+"""Epochs, positions and rows of a batch are counted in 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,19 +126,24 @@ def saved_geometry(state: Mapping[str, Any]) -> Geometry:
 
 
 def geometry_for(
-    state: Mapping[str, Any], own: Geometry, asked: Mapping[str, int | None], fingerprint: str
+    state: Mapping[str, Any],
+    own: Geometry,
+    asked: Mapping[str, int | None],
+    fingerprint: str,
+    can_have: Callable[[Geometry], bool],
 ) -> Geometry:
     """The geometry to load a state with: nobody having asked for another, the recorded one, whatever defaults became.
 
     Args:
         own, asked: the loader's, and what its user asked for. fingerprint: of its dataset.
+        can_have: whether that dataset can be cut so: the state may be another's, or altered.
     """
     saved = saved_geometry(state)
     if saved.parts or own.parts:  # of another mix it says nothing of this one's sources
         fits = set(asked.values()) == {None} and state["fingerprint"] == fingerprint
     else:
         fits = asked["lanes"] in {None, saved.lanes} and asked["window"] in {None, saved.window}
-    return saved if fits else own
+    return saved if fits and can_have(saved) else own
 
 
 def saved_batch(state: Mapping[str, Any]) -> int:
@@ -212,6 +219,8 @@ def _checked(state: Mapping[str, Any]) -> dict[str, Any]:
             settings = dict(state["settings"])
             numbers = [state["epoch"], state["position"], *(settings[k] for k in ("global_batch", "lanes", "window"))]
             whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+            whole = whole and min(numbers[2:]) >= 1 and max(state["epoch"], state["position"], numbers[2]) < _MOST
+            whole = whole and all(isinstance(settings.get(k), dict | None) for k in ("pack", "bucket", "mix"))
             known = {field.name: field.default for field in fields(Settings)}
             # Settings that came later are at their defaults in a state from before.
             settings = {**{name: value for name, value in known.items() if value is not MISSING}, **settings}

@@ -88,6 +88,19 @@ def test_the_rest_of_an_epoch_can_be_skipped_and_no_more(make, shape):
     assert (loader.epoch, len(list(loader))) == (1, steps - 1)
 
 
+@pytest.mark.parametrize("delivered", [0, 1])
+def test_an_epoch_skipped_to_its_end_is_followed_by_the_next(make, shape, delivered):
+    """However it is left: nothing is iterated over in vain, and never for good."""
+    loader = make(**shape)
+    found = iter(loader)
+    for _ in range(delivered):
+        next(found)
+    loader.skip(len(loader) - delivered)
+    assert list(found) == []
+    assert [told(b) for b in loader] == [told(b) for b in second(make(**shape))]
+    assert loader.state_dict()["epoch"] == 2
+
+
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, None])
 def test_anything_but_a_number_of_batches_is_refused(make, wrong):
     with pytest.raises(ConfigError, match="batches="):

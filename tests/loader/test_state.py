@@ -7,6 +7,7 @@ import json
 import pytest
 
 from datapipe.errors import StateError
+from datapipe.loader import DataLoader, mix
 from datapipe.loader.geometry import Geometry
 from datapipe.loader.state import Settings, make_state, read_state, saved_geometry
 
@@ -64,8 +65,36 @@ GOOD = make_state("dp1-a", SETTINGS, 0, 5)
         {**GOOD, "settings": {}},
         {**GOOD, "settings": {**GOOD["settings"], "extra": 1}},
         {**GOOD, "settings": {**GOOD["settings"], "lanes": "4"}},
+        {**GOOD, "settings": {**GOOD["settings"], "window": 0}},
+        {**GOOD, "settings": {**GOOD["settings"], "global_batch": -1}},
+        {**GOOD, "settings": {**GOOD["settings"], "pack": "x"}},
+        {**GOOD, "settings": {**GOOD["settings"], "mix": 1}},
+        {**GOOD, "epoch": 10**30},
     ],
 )
 def test_what_is_no_state_is_refused_as_such(state):
     with pytest.raises(StateError):
         read(state)
+
+
+@pytest.mark.parametrize("given", [{"lanes": 10**30}, {"lanes": 3}, {"window": 9}, {"mix": {"geometry": [[1, 1]]}}])
+def test_a_state_of_lanes_that_the_dataset_cannot_have_is_refused(memory, given):
+    """At once, whatever is in it: of another dataset, or altered."""
+    loader = DataLoader(memory([8, 5]), 2, collate="numpy", prefetch=0)
+    state = loader.state_dict()
+    state["settings"].update(given)
+    with pytest.raises(StateError, match=f"{next(iter(given))} |one dataset"):
+        loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize("geometry", [[], [[10**30, 1], [1, 1]], [[0, 1], [1, 1]], [[1, 9], [1, 1]]])
+def test_a_state_of_a_mix_of_other_lanes_is_refused(memory, geometry):
+    mixed = mix({name: memory([8, 5], fingerprint=name) for name in "ab"}, weights={"a": 0.5, "b": 0.5})
+    loader = DataLoader(mixed, 2, collate="numpy", prefetch=0)
+    state = loader.state_dict()
+    state["settings"]["mix"] = {**state["settings"]["mix"], "geometry": geometry}
+    with pytest.raises(StateError, match="lanes and windows of the sources"):
+        loader.load_state_dict(state)
+    state["settings"]["mix"]["sources"] = "0123456789abcdef"  # of very many
+    with pytest.raises(StateError, match="sources of the mix '0123456789abcdef', here {'a': '"):
+        loader.load_state_dict(state)

@@ -219,6 +219,15 @@ def test_python_objects(of_tables, layout):
         assert [found[i] for i in order] == rows
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_python_objects_need_have_no_length(of_tables, prefetch):
+    """Numbers and nulls as Python objects, ahead too, where the size of batches is counted."""
+    rows = [None, 1, 2] * 4
+    data = of_tables(pa.table({"c": pa.array(rows)}))
+    with DataLoader(data, 4, shuffle=False, collate="numpy", dtypes={"c": "object"}, prefetch=prefetch) as loader:
+        assert [value for batch in loader for value in batch["c"]] == rows
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
 def test_structs(of_tables, layout):
     rows = [{"x": i, "in": {"s": f"s{i}", "v": [i, i]}} for i in range(N)]
