@@ -40,7 +40,8 @@ test-slow: $(VENV)/.installed-test  ## the long suite: a kill at every task
 
 bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios
 	$(BIN)/python benchmarks/recorder_cost.py
-	$(BIN)/python benchmarks/loader_tokens.py
+	$(BIN)/python benchmarks/loaders/tokens.py
+	$(BIN)/python benchmarks/loaders/tables.py
 	$(BIN)/python benchmarks/tables.py --rows 200000
 
 clean:          ## remove what make made
