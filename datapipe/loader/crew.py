@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS: Final = 0.9
 """How long an end waits for threads: what is left of a second is for what comes before and after."""
+EXIT_SECONDS: Final = 5.0
+"""How long the interpreter's exit waits: on a machine with more to do than cores a block takes longer than it should."""
 
 
 @final
@@ -47,6 +49,7 @@ class Crew:
                     target=self._work, args=(place,), name=f"datapipe-loader-{place}", daemon=True
                 )
                 self._threads[place] = thread
+                _THREADS.add(thread)
                 try:
                     thread.start()
                 except RuntimeError:  # the machine gives no more threads: those there are will do, even if none
@@ -75,6 +78,8 @@ class _Ends(Protocol):
 
 
 _LIVE: weakref.WeakSet[_Ends] = weakref.WeakSet()
+_THREADS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""All that run, those included whose source was closed, and is gone, before they came back from a call."""
 
 
 def ends_at_exit(source: _Ends) -> None:
@@ -83,14 +88,18 @@ def ends_at_exit(source: _Ends) -> None:
 
 
 def _end_all() -> None:
+    until = time.monotonic() + EXIT_SECONDS
     sources = list(_LIVE)
     for source in sources:
         source.abandon()
-    until = time.monotonic() + JOIN_SECONDS
     for source in sources:
         source.join(until)
+    for thread in list(_THREADS):
+        if thread.ident is not None:  # started
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 atexit.register(_end_all)
 if hasattr(os, "register_at_fork"):  # a child has none of the threads, and perhaps a lock that one of them held
     os.register_at_fork(after_in_child=_LIVE.clear)
+    os.register_at_fork(after_in_child=_THREADS.clear)

@@ -63,6 +63,35 @@ def test_nothing_is_said_at_exit(parquet, code):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_interpreter_waits_for_a_thread_that_is_slow_to_come_back(parquet, closed):
+    """Longer than a close waits, and for those too whose loader is gone: else they come back into nothing."""
+    code = f"""
+        import atexit, contextlib
+        from datapipe.loader import crew
+        came = threading.Event()
+        def slow(batch):
+            came.set()
+            time.sleep(2)
+            return batch
+        def take():
+            with contextlib.suppress(Exception):  # closed while it waits
+                next(it)
+        keep = loader(transform=slow)
+        it = iter(keep)
+        threading.Thread(target=take, daemon=True).start()
+        came.wait()
+        if {closed}:
+            keep.close()
+            del keep, it
+        atexit.unregister(crew._end_all)
+        atexit.register(lambda: print(sum(t.name.startswith("datapipe-loader") for t in threading.enumerate())))
+        atexit.register(crew._end_all)
+    """
+    done = python(parquet, textwrap.dedent(code))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
 def test_an_error_in_the_loop_is_all_that_is_said(parquet):
     done = python(parquet, "for batch in loader():\n    raise RuntimeError('mine')")
     assert done.returncode == 1
