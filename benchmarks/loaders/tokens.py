@@ -200,18 +200,27 @@ def hugging_face(corpus: Corpus) -> Epoch:
     return epoch
 
 
+@dataclass(frozen=True)
+class RowOf:
+    """Row number → the row as a tensor: LitData pickles what it calls."""
+
+    corpus: Corpus
+
+    def __call__(self, at: int) -> Any:
+        import torch
+
+        return torch.from_numpy(np.array(self.corpus.memmap[at]))
+
+
 def litdata(corpus: Corpus) -> Epoch:
     """LitData's own chunks of 64 MB, its shuffle, no workers."""
     import litdata as package
-    import torch
 
     folder = corpus.folder / "litdata"
     if not (folder / "index.json").exists():
-        rows = corpus.memmap
         package.optimize(
-            fn=lambda at: torch.from_numpy(np.array(rows[at])), inputs=list(range(corpus.rows)),
-            output_dir=str(folder), chunk_bytes="64MB", num_workers=1,
-        )  # fmt: skip
+            fn=RowOf(corpus), inputs=list(range(corpus.rows)), output_dir=str(folder), chunk_bytes="64MB", num_workers=1
+        )
     data = package.StreamingDataset(str(folder), shuffle=True)
     loader = package.StreamingDataLoader(data, batch_size=BATCH, num_workers=0)
 
