@@ -83,6 +83,11 @@ class LabelRows:
         """Bring one row group's stored bytes near; of its rows those of the label will be given."""
         return SelectedFetched(self._data.fetch(block), self._selection, block)
 
+    def fetch_anew(self, block: int) -> SelectedFetched:
+        """The same, once more from the store itself, where the dataset has one."""
+        fetch = getattr(self._data, "fetch_anew", self._data.fetch)
+        return SelectedFetched(fetch(block), self._selection, block)
+
     def row_numbers(self, blocks: Ints, rows: Ints) -> Ints:
         """Their numbers in the dataset."""
         own = rows.copy()

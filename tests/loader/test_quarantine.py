@@ -21,13 +21,15 @@ from datapipe.loader.substitutes import _by_length
 GROUPS, ROWS = 24, 20
 
 
-def write(folder, groups=GROUPS, rows=ROWS, *, form="parquet", lengths=False):
-    """Two shards whose ids count the rows; with `lengths` token lists and their lengths in a column."""
+def write(folder, groups=GROUPS, rows=ROWS, *, form="parquet", lengths=False, labels=False):
+    """Two shards whose ids count the rows; with `lengths` token lists and their lengths in a column, or labels."""
     for shard, part in enumerate(np.array_split(np.arange(groups), 2)):
         tables = []
         for group in part.tolist():
             ids = np.arange(group * rows, (group + 1) * rows)
             table = {"id": pa.array(ids)}
+            if labels:
+                table["label"] = pa.array(ids % 2)
             if lengths:
                 lists = [[int(i)] * int(1 + i * 7 % 13) for i in ids]
                 table["tokens"] = pa.array(lists, pa.list_(pa.int32()))
@@ -335,6 +337,19 @@ def test_a_mix_replaces_within_the_source(tmp_path):
     assert rows.count(("b", 7)) == 0
     assert {rows.count(("a", group)) for group in range(GROUPS)} == {ROWS}
     assert sorted(rows.count(("b", group)) for group in range(GROUPS)) == [0, *[ROWS] * (GROUPS - 2), 2 * ROWS]
+
+
+def test_a_balanced_dataset_replaces_within_the_label(tmp_path):
+    """A bad row group is replaced, label by label, by rows of that label: the proportions hold."""
+    damage(write(tmp_path, labels=True), 7)
+    balanced = datapipe.balance(datapipe.open_dataset(tmp_path), "label")
+    with datapipe.DataLoader(balanced, 8, lanes=4, window=2, collate="numpy", on_error="quarantine") as loader:
+        batches = list(loader)
+        assert len(loader.stats()["quarantined"]) == 2
+    assert len(batches) == GROUPS * ROWS // 8
+    assert sum(int(batch["label"].sum()) for batch in batches) == GROUPS * ROWS // 2
+    assert all((batch["id"] % 2 == batch["label"]).all() for batch in batches)
+    assert 7 not in {int(i) // ROWS for batch in batches for i in batch["id"]}
 
 
 def test_cached_rows_are_checked_against_the_store(tmp_path):
