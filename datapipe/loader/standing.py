@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from datapipe.errors import ConfigError
+from datapipe.errors import ConfigError, StateError
 from datapipe.loader.iterator import Progress
-from datapipe.loader.state import make_state, read_state, saved_cursor, saved_skips
+from datapipe.loader.state import make_state, read_state, saved_cursor, saved_skips, wrong_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,13 +125,39 @@ class Standing:
         epoch, position = read_state(
             state, fingerprint, settings, world_size=world_size, steps=order.steps if order.steady else None
         )
-        cursor = saved_cursor(state, order.lanes)
+        saved = saved_cursor(state, order.lanes)
+        cursor = None if saved is None else np.array(saved, np.int64).reshape(-1, 2)
         skipped = saved_skips(state)
+        _prove(order, epoch, position, cursor)
         self.order = order
         self.move(epoch)
         self.progress = Progress(epoch=epoch, position=position, resumed=True)
-        self._cursor = None if cursor is None else np.array(cursor, np.int64).reshape(-1, 2)
+        self._cursor = cursor
         self.skipped = skipped
         if order.steady and position and position == order.steps:
             self.move(epoch + 1)
             self.progress.resumed = True
+
+
+def _prove(order: Sequence, epoch: int, position: int, cursor: Ints | None) -> None:
+    """Refuse a place that is none: a cursor that leads elsewhere, or more batches than the epoch, once planned, has.
+
+    What is planned for it is planned again by nobody: the iteration begins there.
+    """
+    if order.steady and cursor is None:
+        return  # the number of batches was compared
+    if cursor is not None:
+        windows = np.array([len(ends) - 1 for ends in order.epoch(epoch).windows])
+        if (cursor[:, 0] > windows).any():
+            raise wrong_cursor(cursor.tolist())
+    walk = order.epoch(epoch, cursor)
+    if position and not walk.has(position - 1):
+        raise StateError(
+            f"the state stands at batch {position} of epoch {epoch}",
+            expected="no more than the epoch has",
+            fix="load the state as `loader.state_dict()` returned it",
+        )
+    if cursor is not None and walk.has(position):
+        found = walk.cursor(position * order.global_batch)
+        if found is not None and not np.array_equal(found, cursor):
+            raise wrong_cursor(cursor.tolist())

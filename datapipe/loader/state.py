@@ -10,6 +10,7 @@ position need be planned again, and without it the same batches come.
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -160,7 +161,7 @@ def saved_cursor(state: Mapping[str, Any], lanes: int) -> list[list[int]] | None
     cursor = state.get("cursor")
     if cursor is None:
         return None
-    return _numbers("cursor", cursor, lanes, 2)
+    return _numbers("cursor", cursor, lanes, 2, most=_MOST)
 
 
 def saved_skips(state: Mapping[str, Any]) -> list[list[int]]:
@@ -182,20 +183,30 @@ def saved_quarantine(state: Mapping[str, Any]) -> list[list[int]]:
     return _numbers("quarantined", state.get("quarantined", []), None, 2)
 
 
-def _numbers(name: str, value: Any, rows: int | None, columns: int) -> list[list[int]]:
+def _numbers(name: str, value: Any, rows: int | None, columns: int, *, most: float = math.inf) -> list[list[int]]:
     if (
         isinstance(value, list)
         and len(value) in {rows, len(value) if rows is None else rows}
         and all(isinstance(row, list) and len(row) == columns for row in value)
-        and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for row in value for n in row)
+        and all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < most for row in value for n in row)
     ):
         return [list(row) for row in value]
+    expected = f"{'' if rows is None else f'{rows} '}lists of {columns} whole numbers"
+    if name == "cursor":
+        raise wrong_cursor(value, expected)
     raise StateError(
         f"the state's {name} is {str(value)[:80]}",
-        expected=f"{'' if rows is None else f'{rows} '}lists of {columns} whole numbers",
-        fix=f"leave {name!r} out of the state: the batches are the same, after some planning"
-        if name == "cursor"
-        else "load the state as `loader.state_dict()` returned it",
+        expected=expected,
+        fix="load the state as `loader.state_dict()` returned it",
+    )
+
+
+def wrong_cursor(value: Any, expected: str = "where each lane is at the state's position") -> StateError:
+    """What is said of a cursor that is none, or leads to another batch than the state's."""
+    return StateError(
+        f"the state's cursor is {str(value)[:80]}",
+        expected=expected,
+        fix="leave 'cursor' out of the state: the batches are the same, after some planning",
     )
 
 

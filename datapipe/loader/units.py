@@ -212,9 +212,12 @@ class UnitEpoch(EpochSequence):
         """How many units each lane has given before each position."""
         given = self._turns.counts(positions)
         for lane, begin in enumerate(self._begin):
-            before = given[:, lane][given[:, lane] < self.windows[lane][begin]]
-            if begin and len(before):  # padding, after a cursor: the epoch's start is asked for
-                self._count_from_start(lane, int(before.max()) + 1)
+            known_from = int(self.windows[lane][begin])
+            asked = given[:, lane]
+            early = asked < known_from
+            if begin and early.any():  # padding, after a cursor: the epoch's start is asked for
+                across = (early[:-1] & ~early[1:]).any()  # from there to beyond the cursor
+                self._count_from_start(lane, known_from if across else int(asked[early].max()) + 1)
         return given
 
     def _count_from_start(self, lane: int, units: int) -> None:

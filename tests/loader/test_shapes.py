@@ -142,6 +142,42 @@ def test_every_topology_makes_the_same_batches_from_any_batch_on(
     assert [[row for share in step for row in share] for step in zip(*resumed, strict=True)] == batches[at:]
 
 
+def test_a_last_batch_padded_beyond_where_a_state_stands_is_the_same_after_it(of_tables):
+    """Padding from the epoch's start reaches past the resumed window: all windows before that are known by then."""
+    source = dataset(of_tables, [[4], [4], [4, 4, 4], [4, 4, 4, 4, 4]])
+    options = {"pack": Pack(4), "lanes": 1, "window": 1, "tail": "pad", "shuffle": False}
+    whole = loader(source, 8, 0, 1, **options)
+    batches = iter(whole)
+    next(batches)
+    state = whole.state_dict()
+    resumed = loader(source, 8, 0, 1, **options)
+    resumed.load_state_dict(state)
+    (last,) = resumed
+    assert last["tokens"].tolist() == next(batches)["tokens"].tolist()
+    assert last["mask"].tolist() == [True] * 2 + [False] * 6
+
+
+@pytest.mark.parametrize(
+    ("altered", "message"),
+    [
+        ({"cursor": [[10**6, 0]]}, "the state's cursor is"),
+        ({"cursor": [[1, 1 << 40]]}, "the state's cursor is"),
+        ({"cursor": [[0, 1 << 70]]}, "the state's cursor is"),
+        ({"cursor": [[4, 10]]}, "the state's cursor is"),
+        ({"cursor": None, "position": 9}, "stands at batch 9 of epoch 0"),
+    ],
+)
+def test_a_state_that_stands_nowhere_is_refused_as_it_is_loaded(of_tables, altered, message):
+    """A cursor past the lane or the position, and more batches than there are, are a StateError; nothing changes."""
+    source = dataset(of_tables, [[4], [4], [4, 4, 4], [4, 4, 4, 4, 4]])
+    each = loader(source, 2, pack=Pack(4), lanes=1, window=1, shuffle=False)
+    next(iter(each))
+    state = each.state_dict()
+    with pytest.raises(StateError, match=message):
+        each.load_state_dict({**state, **altered})
+    assert each.state_dict() == state
+
+
 def check_rows(blocks, shape, tail, rows):
     lengths = [n for block in blocks for n in block]
     if "pack" in shape:
