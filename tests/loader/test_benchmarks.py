@@ -30,9 +30,13 @@ def corpus(tokens, tmp_path_factory):
     return tokens.make_corpus(tmp_path_factory.mktemp("tokens"), True)
 
 
-@pytest.mark.parametrize(("script", "bound"), [("tokens", "gather"), ("tables", "memory")])
-def test_contenders_are_checked_and_measured(script, bound, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "bound"), [("tokens", "gather"), ("tables", "memory"), ("texts", "gather"), ("images", "by hand")]
+)
+def test_contenders_are_checked_and_measured(harness, script, bound, tmp_path):
     """The bound, and ours: each row once, unchanged, or the run says that it failed."""
+    if script == "images" and importlib.import_module("pictures").find_decoder() is None:
+        pytest.skip("neither simplejpeg nor Pillow is installed")
     command = [sys.executable, str(FOLDER / f"{script}.py"), "--quick", "--repeats", "2", "--folder", str(tmp_path)]
     done = subprocess.run(
         [*command, "--only", bound, "--only", "datapipe"], capture_output=True, text=True, check=True, timeout=300
