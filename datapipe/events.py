@@ -23,10 +23,10 @@ import struct
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -92,15 +92,43 @@ class Ring:
         """How many spans were overwritten."""
         return max(0, self.count - self._capacity)
 
+    def raw(self) -> bytes:
+        """A copy of the whole ring, in the order of its memory."""
+        return bytes(self._buffer)
+
     def array(self) -> npt.NDArray[np.void]:
         """A copy of the spans held, oldest first."""
-        import numpy as np
-
         count = self.count
-        rows = np.frombuffer(bytes(self._buffer), dtype=np.dtype(list(FIELDS)))
-        if count <= self._capacity:
-            return rows[:count].copy()
-        return np.roll(rows, -(count % self._capacity))
+        return in_order(self.raw(), count)
+
+
+class AnyRing(Protocol):
+    """What a reader of spans asks of a ring: a thread's (`Ring`), or one that another process writes."""
+
+    name: str
+    thread: int
+
+    @property
+    def count(self) -> int:
+        """Spans written so far, those overwritten since included."""
+
+    @property
+    def lost(self) -> int:
+        """How many spans were overwritten."""
+
+    def raw(self) -> bytes:
+        """A copy of the whole ring, in the order of its memory."""
+
+    def array(self) -> npt.NDArray[np.void]:
+        """A copy of the spans held, oldest first."""
+
+
+def in_order(raw: bytes, count: int) -> npt.NDArray[np.void]:
+    """The spans of a ring's memory at its count, oldest first."""
+    import numpy as np
+
+    rows = np.frombuffer(raw, dtype=np.dtype(list(FIELDS)))
+    return rows[:count].copy() if count <= len(rows) else np.roll(rows, -(count % len(rows)))
 
 
 @final
@@ -138,7 +166,7 @@ class Recorder:
         self._capacity = capacity
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._rings: list[tuple[Ring, weakref.ref[threading.Thread]]] = []
+        self._rings: list[tuple[AnyRing, weakref.ref[threading.Thread]]] = []
         self._stages: dict[str, int] = {name: i for i, name in enumerate(STAGES)}
         self.started_ns = time.perf_counter_ns()
         self.started_unix_ns = time.time_ns()
@@ -173,6 +201,8 @@ class Recorder:
         with self._lock:
             for place, (ring, owner) in enumerate(self._rings):
                 before = owner()
+                if not isinstance(ring, Ring):
+                    continue
                 if ring.name == thread.name and (before is None or not before.is_alive()):
                     self._rings[place] = (ring, weakref.ref(thread))
                     return ring
@@ -180,8 +210,13 @@ class Recorder:
             self._rings.append((ring, weakref.ref(thread)))
             return ring
 
-    def rings(self) -> list[Ring]:
-        """Every thread's ring, by thread number."""
+    def adopt(self, make: Callable[[int], AnyRing]) -> None:
+        """Take in a ring that another process writes; `make` gives it for the thread number it gets."""
+        with self._lock:
+            self._rings.append((make(len(self._rings)), weakref.ref(threading.main_thread())))
+
+    def rings(self) -> list[AnyRing]:
+        """Every ring, by thread number."""
         with self._lock:
             return [ring for ring, _ in self._rings]
 

@@ -4,16 +4,19 @@ What enters: each `next()` on a loader's iterator, and what ran meanwhile (forwa
 "step", "epoch" and "evaluate" spans.
 Invariant: a loop that is left, exhausted, broken out of or dropped ends its last step, once.
 
-A loop inside another's step (a second loader, a validation every hundred steps) makes no steps of its own. A pass that
-ran a model without gradients and without a backward is "evaluate".
+A loop inside another's step (a second loader, a validation every hundred steps) makes no steps of its own; one inside
+another's `next()` (a loader that reads a loader) is part of that wait. A step that ran a model without gradients and
+without a backward is "evaluate". What is as often iterated for other reasons than training (rows of a dataset) makes
+steps only where a model runs.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from datapipe.profiling.recording import rows_in
 
@@ -23,14 +26,29 @@ if TYPE_CHECKING:
     from datapipe.profiling import Profile
 
 
+class Numbered(Protocol):
+    """A loader whose batches have numbers that its work on them is recorded under."""
+
+    def asked(self, iterator: Any) -> None:
+        """The next batch is about to be asked for."""
+
+    def got(self, iterator: Any) -> int:
+        """The number of the batch just given; -1: not known."""
+
+    def let_go(self) -> None:
+        """The batch was given, or could not be."""
+
+
 @final
 class _Pass:
     """One loop over one iterator: its open step, and what has been seen in it."""
 
-    __slots__ = ("asked", "began", "begun", "got", "learned", "looked", "nested", "rows", "stepped")
+    __slots__ = ("asked", "began", "begun", "got", "item", "learned", "looked", "nested", "rows", "stepped", "unsure")
 
-    def __init__(self, began: int) -> None:
+    def __init__(self, began: int, *, unsure: bool = False) -> None:
         self.began = began
+        self.unsure = unsure  # it trains only if a model runs
+        self.item = -1  # the number of the open step's batch
         self.asked = -1  # when the open step's batch was asked for; -1: no step is open
         self.got = -1
         self.begun = False  # it has given a batch
@@ -59,6 +77,7 @@ class Loops:
         self._steps = 0
         self._epochs = 0
         self._everywhere: list[dict[int, _Pass]] = []
+        self._process = os.getpid()
 
     def _passes(self) -> dict[int, _Pass]:
         """This thread's loops, by the iterator's id."""
@@ -68,17 +87,29 @@ class Loops:
             self._everywhere.append(passes)
         return passes
 
-    def began(self, iterator: Any, asked: int) -> None:
-        """A loop over `iterator` begins; making it (starting workers) is wait for its first batch, from `asked` on."""
+    @property
+    def idle(self) -> bool:
+        """Nothing is recorded here: inside another loader's `next()`, or in a process forked from the script's."""
+        return getattr(self._local, "inside", None) is not None or os.getpid() != self._process
+
+    def began(self, iterator: Any, asked: int, *, unsure: bool = False) -> None:
+        """A loop over `iterator` begins; making it (starting workers) is wait for its first batch, from `asked` on.
+
+        `unsure`: it is one only where a model runs.
+        """
+        if self.idle:
+            return
         passes = self._passes()
         key = id(iterator)
         if key in passes:  # persistent workers: the same iterator goes round again
             self._end(passes, key, time.perf_counter_ns())
-        passes[key] = _Pass(asked)
+        passes[key] = _Pass(asked, unsure=unsure)
         weakref.finalize(iterator, self._dropped, passes, key).atexit = False
 
-    def next(self, iterator: Any, advance: Callable[[], Any]) -> Any:
+    def next(self, iterator: Any, advance: Callable[[], Any], numbered: Numbered | None = None) -> Any:
         """Get the next batch by `advance`, recording the wait and ending the step before."""
+        if self.idle:
+            return self._within(iterator, advance, numbered)
         passes = self._passes()
         key = id(iterator)
         now = time.perf_counter_ns()
@@ -91,16 +122,36 @@ class Loops:
         elif not one.begun:
             asked = one.began  # the first batch: the loader's start is part of its wait
         one.nested = any(other.asked >= 0 and not other.nested for other in passes.values() if other is not one)
+        one.item = -1
+        self._local.inside = one if numbered is None else numbered
         try:
-            batch = advance()
+            batch = advance() if numbered is None else self._numbered(iterator, advance, numbered, one)
         except BaseException:
             # Exhausted, or failed: either way this loop has no further step.
             self._end(passes, key, time.perf_counter_ns())
             raise
+        finally:
+            self._local.inside = None
         one.got = time.perf_counter_ns()
         one.asked, one.learned, one.looked, one.begun = asked, False, False, True
         one.rows = rows_in(batch)
         return batch
+
+    def _numbered(self, iterator: Any, advance: Callable[[], Any], numbered: Numbered, one: _Pass) -> Any:
+        numbered.asked(iterator)
+        try:
+            batch = advance()
+        finally:
+            numbered.let_go()
+        one.item = numbered.got(iterator)
+        return batch
+
+    def _within(self, iterator: Any, advance: Callable[[], Any], numbered: Numbered | None) -> Any:
+        """A batch for the loader that is being waited for: it takes the number of the last one it was made of."""
+        outer = getattr(self._local, "inside", None)
+        if numbered is None or not isinstance(outer, _Pass) or os.getpid() != self._process:
+            return advance()
+        return self._numbered(iterator, advance, numbered, outer)
 
     def forward(self) -> None:
         """An outermost module was called."""
@@ -124,10 +175,12 @@ class Loops:
     def _end_step(self, one: _Pass, now: int) -> None:
         write = self._prof.recorder.ring().write
         asked, got, one.asked = one.asked, one.got, -1
+        if one.unsure and not (one.looked or one.learned):
+            return
         if one.looked and not one.learned:
             write(self._stage["evaluate"], -1, asked, asked, now, now)
             return
-        write(self._stage["wait"], self._steps, asked, asked, got, got)
+        write(self._stage["wait"], self._steps, asked, asked, got, got, cause=one.item)
         if not one.nested:
             one.stepped = True
             write(self._stage["step"], self._steps, asked, asked, now, now)

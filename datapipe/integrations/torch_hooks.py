@@ -14,9 +14,11 @@ import importlib
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, final
 
 from datapipe.integrations.loops import Loops
+from datapipe.integrations.torch_workers import Batches, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +41,9 @@ def torch_hooks(prof: Profile) -> Iterator[None]:
     loops = Loops(prof, without_gradients=lambda: not torch.is_grad_enabled())
     with contextlib.ExitStack() as undo:
         undo.callback(loops.close)
-        _patch(undo, _BaseDataLoaderIter, "__next__", lambda original: functools.partial(_next, loops, original))
-        _patch(undo, DataLoader, "__iter__", lambda original: functools.partial(_iter, loops, original))
+        loaders = _Loaders(loops, Workers(prof.recorder, undo))
+        _patch(undo, _BaseDataLoaderIter, "__next__", lambda original: functools.partial(loaders.next, original))
+        _patch(undo, DataLoader, "__iter__", lambda original: functools.partial(loaders.iter, original))
         _patch(undo, torch.autograd, "backward", lambda original: _timed(prof, "backward", original, loops.backward))
         _patch(undo, torch, "save", lambda original: _timed(prof, "checkpoint", original, lambda: None))
         _watch_forward(undo, prof, loops)
@@ -62,15 +65,33 @@ def _patch(undo: contextlib.ExitStack, owner: Any, name: str, make: Callable[[An
     undo.callback(setattr, owner, name, original)
 
 
-def _next(loops: Loops, original: Callable[[Any], Any], iterator: Any) -> Any:
-    return loops.next(iterator, lambda: original(iterator))
+@final
+class _Loaders:
+    """torch's loaders: their loops, and the numbers that their workers record batches under."""
 
+    def __init__(self, loops: Loops, workers: Workers) -> None:
+        self._loops = loops
+        self._workers = workers
+        self._batches: weakref.WeakKeyDictionary[Any, Batches] = weakref.WeakKeyDictionary()
 
-def _iter(loops: Loops, original: Callable[[Any], Any], loader: Any) -> Any:
-    asked = time.perf_counter_ns()
-    iterator = original(loader)
-    loops.began(iterator, asked)
-    return iterator
+    def iter(self, original: Callable[[Any], Any], loader: Any) -> Any:
+        asked = time.perf_counter_ns()
+        before = loader._iterator if loader.persistent_workers else None  # noqa: SLF001  (it will go round again)
+        batches = self._batches.get(before) if before is not None else None
+        if batches is None:
+            batches = self._workers.begin(loader.num_workers)
+        try:
+            iterator = original(loader)
+        except BaseException:
+            batches.began(None)
+            raise
+        self._batches[iterator] = batches
+        batches.began(iterator)
+        self._loops.began(iterator, asked)
+        return iterator
+
+    def next(self, original: Callable[[Any], Any], iterator: Any) -> Any:
+        return self._loops.next(iterator, lambda: original(iterator), self._batches.get(iterator))
 
 
 def _timed(prof: Profile, name: str, original: Callable[..., Any], before: Callable[[], None]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from datapipe.events import Recorder, Ring
+    from datapipe.events import AnyRing, Recorder
 
     Spans = npt.NDArray[np.void]
 
@@ -76,7 +76,7 @@ class SpanArchive:
         spans = np.concatenate([np.empty(0, dtype=np.dtype(list(FIELDS))), *chunks])
         return spans[np.argsort(spans["start"], kind="stable")]
 
-    def relieve(self, ring: Ring) -> None:
+    def relieve(self, ring: AnyRing) -> None:
         """Empty this thread's own ring if half of it is new: a loop that calls this now and then loses nothing."""
         if ring.count - self._taken.get(ring.thread, 0) >= self._capacity // 2:
             with self._lock:
@@ -109,7 +109,7 @@ class SpanArchive:
                 self._take_from(ring)
         self._forget()
 
-    def _take_from(self, ring: Ring) -> None:
+    def _take_from(self, ring: AnyRing) -> None:
         copied = _copy(ring)
         if copied is None:
             return  # it is being written faster than it can be copied: the next look tries again
@@ -147,20 +147,17 @@ class SpanArchive:
             self._stride *= 2
 
 
-def _copy(ring: Ring) -> tuple[int, Spans] | None:
+def _copy(ring: AnyRing) -> tuple[int, Spans] | None:
     """A ring's count and its spans at that count, oldest first; None if its thread kept writing during every try."""
-    import numpy as np
-
-    from datapipe.events import FIELDS
+    from datapipe.events import in_order
 
     for _ in range(20):
         count = ring.count
         # Only the copy of the bytes, some 50 µs, must fall between two writes; `Ring.array` takes far longer, and NumPy
         # lets other threads run in it.
-        raw = bytes(ring._buffer)  # noqa: SLF001  (the archive is the recorder's other half)
+        raw = ring.raw()
         if ring.count == count:
-            rows = np.frombuffer(raw, dtype=np.dtype(list(FIELDS)))
-            return count, rows[:count].copy() if count <= len(rows) else np.roll(rows, -(count % len(rows)))
+            return count, in_order(raw, count)
     return None
 
 

@@ -34,6 +34,8 @@ _ORDER: Final = (
     "filter",
     "prepare",
     "gather",
+    "worker start",
+    "dataset",
     "transform",
     "collate",
     "pin",

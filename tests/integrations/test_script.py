@@ -56,7 +56,7 @@ def test_a_slow_stream_is_input_bound(scripts, tmp_path, capsys, workers):
     assert capsys.readouterr().out == "seen 64\n"
     summary = load_profile(tmp_path / "out")
     assert summary.verdict.kind == "input-bound"
-    assert summary.verdict.bottleneck == "loader"
+    assert summary.verdict.bottleneck == "dataset"
     assert summary.part("wait").share > 0.5
 
 
