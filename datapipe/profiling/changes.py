@@ -12,8 +12,8 @@ from typing import Final, Literal, final, get_args
 from datapipe.errors import ProfileError
 
 Kind = Literal[
-    "threads", "prefetch", "cache warm", "storage", "latency", "offline", "decode", "device", "dtypes", "pinned",
-    "faster",
+    "threads", "workers", "prefetch", "cache warm", "storage", "latency", "offline", "decode", "row groups", "order",
+    "device", "dtypes", "pinned", "faster",
 ]  # fmt: skip
 
 STORAGE: Final = ("list", "footer", "fetch")
@@ -31,12 +31,15 @@ class Change:
     Attributes:
         kind: what is changed:
             "threads"     `factor` × the threads (or worker processes) that run `stage`, or all of the loader's
+            "workers"     the same with processes: nothing waits for the interpreter lock of another
             "prefetch"    `factor` × the batches in the making ahead of the loop
             "cache warm"  every read takes what the reads marked as cache hits took
             "storage"     storage `factor` × faster (below 1: slower): the waiting of list, footer and fetch
             "latency"     `factor` ns more (or less) on every fetch
             "offline"     `stage` is done before the run
-            "decode"      decompress and decode `factor` × faster: another codec or row-group size, its cost scaled
+            "decode"      decompress and decode `factor` × faster: another codec, its cost scaled
+            "row groups"  row groups `factor` × as large: a `factor`th of the requests, the same bytes
+            "order"       relaxed order: the loop takes whichever batch is ready (`factor` is not used)
             "device"      forward, backward and optimizer `factor` × faster
             "dtypes"      gather, collate, pin and copy move 1/`factor` of the bytes
             "pinned"      the copy to the device `factor` × faster (pinned memory)
@@ -64,12 +67,15 @@ class Change:
         where = self.stage or "the loader"
         return {
             "threads": f"{self.factor:g}× the threads for {where}",
+            "workers": f"{self.factor:g}× as many, in worker processes, for {where}",
             "prefetch": f"{self.factor:g}× the prefetch",
             "cache warm": "a warm cache",
             "storage": f"storage {self.factor:g}× faster",
             "latency": f"{self.factor / 1e6:+g} ms on every fetch",
             "offline": f"{where} done offline",
             "decode": f"decoding {self.factor:g}× cheaper",
+            "row groups": f"row groups {self.factor:g}× as large",
+            "order": "relaxed order",
             "device": f"a device {self.factor:g}× faster",
             "dtypes": f"dtypes {self.factor:g}× narrower",
             "pinned": f"pinned memory (copies {self.factor:g}× faster)",
@@ -103,3 +109,9 @@ class Prediction:
     def gain(self) -> float:
         """The share of the step that the change saves (negative: it costs)."""
         return 1 - self.step_ns / self.recorded_ns if self.recorded_ns else 0.0
+
+    def __str__(self) -> str:
+        sure = "extrapolated: " if self.extrapolated else ""
+        low, high = self.low / 1e6, self.high / 1e6
+        step = f"{self.step_ns / 1e6:.3f} ms a step ({low:.3f} to {high:.3f})"
+        return f"{self.change}: {step}, {-self.gain:+.1%}; {sure}{self.reason}"

@@ -193,7 +193,7 @@ class Profile:
         return self._summary
 
     def report(self) -> Path:
-        """Write `profile.json`, `trace.json.gz` and `report.html` into the folder; the path of `report.html`.
+        """Write `profile.json`, `trace.json.gz`, `spans.npz` and `report.html`; the path of `report.html`.
 
         Raises:
             ProfileError: the profile has no folder, or it cannot be written.
@@ -202,12 +202,14 @@ class Profile:
         from datapipe.profiling.chrome_trace import write_trace
         from datapipe.profiling.profile_file import save_profile
         from datapipe.profiling.report import write_report
+        from datapipe.profiling.span_file import save_spans
 
         if self.folder is None:
             raise ProfileError("this profile has no folder to write to", fix='name one: datapipe.profile("runs/a")')
         summary = self.summary()
         save_profile(summary, self.folder)
         write_trace(self.raw(), self.folder)
+        save_spans(self.raw(), self.folder)
         return write_report(summary, self.folder)
 
     def _number(self, name: str) -> int:

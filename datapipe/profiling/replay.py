@@ -46,6 +46,8 @@ class _Replay:
             for other in job.needs:
                 self._waiters.setdefault(other, []).append(j)
         self._done = [False] * len(work.jobs)
+        self._wanted = {take.job for take in work.takes if take.job >= 0}
+        self._lying: list[int] = []  # batches made and not taken, in the order they were done
         self._ready: list[list[tuple[bool, int, int]]] = [[] for _ in work.pools]
         for j, count in enumerate(self._missing):
             if count == 0:
@@ -108,6 +110,8 @@ class _Replay:
                 self._loop = "ask"
             return
         self._done[task] = True
+        if not self._work.ordered and task in self._wanted:
+            self._lying.append(task)
         if task == self._helping:
             self._helping = -1
         else:
@@ -133,8 +137,9 @@ class _Replay:
                 if take.job < 0:
                     again, self._loop = True, "blind"
                     self._begin(_LOOP, (_idle(take.blind),))
-                elif self._done[take.job]:
+                elif self._done[take.job] if self._work.ordered else self._lying:
                     again = True
+                    del self._lying[:1]
                     self._take()
             for pool in range(len(self._free)):
                 while self._free[pool] and (j := self._pick(pool)) >= 0:

@@ -1,6 +1,11 @@
 """What a change to a run would bring: the recorded work, changed, replayed beside the same work unchanged.
 
-What enters: a run and a `Change`. What leaves: a `Prediction` with an 80% interval.
+What enters: a run and a `Change`. What leaves: a `Prediction` with an 80% interval. For whoever gives advice:
+
+    what_if(run, change)     one change → `Prediction(change, recorded_ns, step_ns, low, high, extrapolated, reason)`
+    predict_all(run)         every change that applies, largest gain first
+    predict(work, change)    the same for a `workload_of(run)` at hand: several questions about one run
+
 Invariant: the same run and change give the same prediction; a change of nothing predicts the recorded step.
 
 The replayed step is scaled by what the replay of the unchanged run misses of the recording, so that what the model
@@ -41,26 +46,30 @@ _CACHE_BYTES_PER_NS: Final = 2.0
 """Read speed supposed of a cache that the run never hit: 2 GB/s, a page cache's copy on one slow core."""
 
 
-def what_if(run: Profile | RawRun, change: Change, *, cores: float | None = None) -> Prediction:
+def what_if(run: Profile | RawRun | Workload, change: Change, *, cores: float | None = None) -> Prediction:
     """Predict the steady step of a run with one change.
 
     Args:
-        run: a closed `Profile`, or the raw run.
+        run: a closed `Profile`, the raw run, or its workload.
         change: what to change.
-        cores: CPUs the run could use; None: those this process may use.
+        cores: CPUs the run could use; None: as its environment says, else those this process may use.
 
     Raises:
         ProfileError: the run has fewer than 4 steps, or never ran the stage that is to change.
     """
-    return predict(_work(run, cores), change)
+    return predict(run if isinstance(run, Workload) else work_of(run, cores=cores), change)
 
 
 def predict_all(run: Profile | RawRun, *, cores: float | None = None) -> tuple[Prediction, ...]:
     """Predict every change that this run has the stages for, largest gain first; empty for fewer than 4 steps."""
     try:
-        work = _work(run, cores)
+        return predictions(work_of(run, cores=cores))
     except ProfileError:
         return ()
+
+
+def predictions(work: Workload) -> tuple[Prediction, ...]:
+    """Predict every change that a workload has the stages for, largest gain first."""
     base = replay(work)
     return tuple(sorted((predict(work, c, base) for c in changes_for(work)), key=lambda p: p.step_ns))
 
@@ -82,10 +91,16 @@ def changes_for(work: Workload) -> tuple[Change, ...]:
         found.append(Change(kind="cache warm"))
     if stages & set(STORAGE):
         found.append(Change(kind="storage", factor=2.0))
+    if "fetch" in stages:
+        found.append(Change(kind="row groups", factor=2.0))
     if stages & set(DECODING):
         found.append(Change(kind="decode", factor=2.0))
     if "transform" in stages:
         found.append(Change(kind="offline", stage="transform"))
+    if "transform" in work.serial | work.unsure:
+        found.append(Change(kind="workers", stage="transform", factor=2.0))
+    if sum(work.pools) > 1:
+        found.append(Change(kind="order"))
     if parts & set(COMPUTE):
         found.append(Change(kind="device", factor=2.0))
     if (parts | stages) & set(MOVING):
@@ -128,11 +143,19 @@ def predict(work: Workload, change: Change, base: npt.NDArray[np.float64] | None
     )  # fmt: skip
 
 
-def _work(run: Profile | RawRun, cores: float | None) -> Workload:
+def work_of(run: Profile | RawRun, *, cores: float | None = None) -> Workload:
+    """What a run did, to ask several questions about it.
+
+    Raises:
+        ProfileError: the run has fewer than 4 steps.
+    """
     from datapipe.profiling.recording import Profile
 
     raw = run.raw() if isinstance(run, Profile) else run
-    work = workload_of(raw, cores=_cores() if cores is None else cores)
+    if cores is None:
+        usable = raw.environment.get("cpus usable")
+        cores = float(usable) if isinstance(usable, int) else _cores()
+    work = workload_of(raw, cores=cores)
     if work is None:
         raise ProfileError("too few steps to replay", expected="an epoch of at least 4", fix="record a longer run")
     return work
@@ -185,11 +208,14 @@ def _blocks(random: np.random.Generator, n: int) -> list[int]:
 def _changed(work: Workload, change: Change) -> tuple[Workload, str]:
     """The workload with the change, and what the answer then supposes ("": nothing)."""
     kind, factor, stage = change.kind, change.factor, change.stage
-    if kind == "threads":
+    if kind in ("threads", "workers"):
         pools = [p for p, names in enumerate(work.stages) if stage is None or stage in names]
         _known(bool(pools), stage or "loader", work)
         threads = tuple(max(1, round(n * factor)) if p in pools else n for p, n in enumerate(work.pools))
         names = frozenset[str]().union(*(work.stages[p] for p in pools))
+        if kind == "workers":
+            free = dataclasses.replace(work, serial=work.serial - names, unsure=work.unsure - names)
+            return dataclasses.replace(free, pools=threads), "leaves out handing batches between processes"
         unsure = work.unsure & names
         doubt = "this many threads were never seen"
         if unsure:
@@ -198,6 +224,10 @@ def _changed(work: Workload, change: Change) -> tuple[Workload, str]:
     if kind == "prefetch":
         ahead = tuple((max(1, round(a * factor)), max(1, round(b * factor))) for a, b in work.ahead)
         return dataclasses.replace(work, ahead=ahead), "it was never seen to read so far ahead" if factor > 1 else ""
+    if kind == "order":
+        return dataclasses.replace(work, ordered=False), ""
+    if kind == "row groups":
+        return _row_groups(work, factor)
     if kind == "cache warm":
         return _warm(work)
     if kind == "offline":
@@ -233,6 +263,30 @@ def _warm(work: Workload) -> tuple[Workload, str]:
         return dataclasses.replace(s, cpu=like.cpu, idle=like.idle, hit=HIT)
 
     return _each(work, set(STORAGE), warm), "" if hits else "no read hit a cache: 2 GB/s is supposed"
+
+
+def _row_groups(work: Workload, factor: float) -> tuple[Workload, str]:
+    """A `factor`th of the requests for the same bytes: what a fetch waits whatever its size is shared by `factor`.
+
+    Least squares of waiting on bytes tells the two apart, where fetches differ in size enough to.
+    """
+    import numpy as np
+
+    fetches = [s for job in work.jobs for s in job.work if s.stage == "fetch" and s.hit != HIT]
+    _known(bool(fetches), "fetch", work)
+    size = np.array([s.nbytes for s in fetches], dtype=float)
+    idle = np.array([s.idle for s in fetches])
+    told = len(size) > 2 and size.std() > 0.2 * size.mean()
+    slope = max(0.0, float(np.polyfit(size, idle, 1)[0])) if told else 0.0
+    fixed = min(max(0.0, float((idle - slope * size).mean())), float(idle.mean()))
+    saved = fixed * (1 - 1 / factor)
+    doubt = "larger blocks take more memory" if told else "fetches are of one size: all of their waiting is supposed"
+    doubt += "" if told else " to be the request's, and none the bytes'"
+
+    def again(s: Segment) -> Segment:
+        return s if s.hit == HIT else dataclasses.replace(s, idle=max(0.0, s.idle - saved))
+
+    return _each(work, {"fetch"}, again), doubt
 
 
 def _each(work: Workload, stages: set[str], to: Callable[[Segment], Segment]) -> Workload:

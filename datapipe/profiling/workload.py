@@ -76,6 +76,7 @@ class Workload:
         unsure: stages of which the run does not show whether they do (they never ran twice at once).
         recorded_ns: mean step as recorded, ns, without the first.
         takes_per_step: batches the loop takes in a step.
+        ordered: whether the loop takes batches in their order, or whichever is ready.
     """
 
     jobs: tuple[Job, ...]
@@ -89,6 +90,7 @@ class Workload:
     unsure: frozenset[str]
     recorded_ns: float
     takes_per_step: float
+    ordered: bool = True
 
 
 def workload_of(run: RawRun, *, cores: float) -> Workload | None:

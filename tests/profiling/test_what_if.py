@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipe.errors import ProfileError
 from datapipe.events import HIT, MISS
@@ -155,3 +157,59 @@ def test_a_loader_that_shows_nothing_is_replayed_as_it_was(steady_run):
     """Unseen waits are kept; only the loop can be changed: a device twice as fast halves forward and backward."""
     found = what_if(steady_run(n=50, wait=1.0, forward=2.0, backward=3.0), Change(kind="device"), cores=4)
     assert found.step_ns == pytest.approx(3.5e6, rel=0.01)
+
+
+def test_processes_let_what_holds_the_lock_compute_side_by_side():
+    """Twice the threads gain nothing for a stage that holds the interpreter lock; as many processes halve it."""
+    work = work_of(400, cpu=1e6, serial=["transform"])
+    assert gain(work, kind="workers", stage="transform") == pytest.approx(0.5, abs=0.01)
+
+
+def test_relaxed_order_does_not_wait_for_the_one_that_is_late():
+    """One item in ten takes ten times as long: in order all wait behind it, relaxed the others go on meanwhile."""
+    work = work_of(200, idle=1e6, threads=2, ahead=12, compute=0.9e6)
+    heavy = Segment(stage="transform", cpu=0.0, idle=8e6)
+    jobs = tuple(dataclasses.replace(job, work=(heavy,)) if job.batch % 10 == 0 else job for job in work.jobs)
+    work = dataclasses.replace(work, jobs=jobs)
+    relaxed = replay(dataclasses.replace(work, ordered=False))
+    assert len(relaxed) == 200
+    assert relaxed[-1] <= replay(work)[-1]
+    assert np.mean(relaxed) < np.mean(replay(work))
+
+
+def test_larger_row_groups_share_what_a_request_costs():
+    """Where sizes differ, waiting is split into the request's and the bytes'; twice the size halves the first."""
+    work = work_of(200, idle=1.0, hit=MISS)
+    sizes = [1_000_000 * (1 + i % 3) for i in range(200)]
+    jobs = tuple(
+        dataclasses.replace(job, work=(Segment(stage="fetch", cpu=0.0, idle=2e6 + n, hit=MISS, nbytes=n),))
+        for job, n in zip(work.jobs, sizes, strict=True)
+    )
+    work = dataclasses.replace(work, jobs=jobs)
+    ends = replay(work)
+    work = dataclasses.replace(work, recorded_ns=float((ends[-1] - ends[0]) / 199))
+    found = predict(work, Change(kind="row groups", factor=2.0))
+    assert work.recorded_ns - found.step_ns == pytest.approx(1e6, rel=0.02)
+
+
+@given(
+    idles=st.lists(st.integers(0, 5_000_000), min_size=4, max_size=40), threads=st.integers(1, 4),
+    ahead=st.integers(1, 6), compute=st.integers(0, 3_000_000), ordered=st.booleans(),
+)  # fmt: skip
+def test_a_replay_obeys_its_laws(idles, threads, ahead, compute, ordered):
+    """No replay ends before the loop's own time, or the loader's over all threads, or after both in turn.
+
+    Nor does a loop that takes its batches in order take longer for reading further ahead.
+    """
+    work = work_of(len(idles), threads=threads, ahead=ahead, compute=compute)
+    jobs = tuple(
+        dataclasses.replace(job, work=(Segment(stage="transform", cpu=0.0, idle=float(ns)),))
+        for job, ns in zip(work.jobs, idles, strict=True)
+    )
+    work = dataclasses.replace(work, jobs=jobs, ordered=ordered)
+    end = replay(work)[-1]
+    assert end >= max(compute * len(idles), sum(idles) / threads) - 1
+    assert end <= compute * len(idles) + sum(idles) + 1
+    if ordered:
+        further = dataclasses.replace(work, ahead=((ahead + 1, ahead + 1),), pools=(1,))
+        assert replay(further)[-1] <= replay(dataclasses.replace(work, pools=(1,)))[-1] + 1

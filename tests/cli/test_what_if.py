@@ -1,0 +1,75 @@
+"""`datapipe what-if`: counts of threads become factors, every option its change; what cannot be answered says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from datapipe.cli.main import app
+from datapipe.events import FIELDS, STAGES
+from datapipe.profiling.analysis import RawRun
+from datapipe.profiling.span_file import save_spans
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def run(tmp_path):
+    """40 steps: one thread transforms 4 ms a batch, sleeping; the loop computes 2 ms."""
+    import numpy as np
+
+    rows, t = [], 0
+    number = STAGES.index
+    for i in range(40):
+        made = t + 4 * MS
+        rows.append((i, -1, t, t, made, made, 0, 0, number("transform"), 1, 0))
+        rows.append((i, i, t, t, made, made, 0, 0, number("wait"), 0, 0))
+        rows.append((-1, -1, made, made, made + 2 * MS, made + 2 * MS, 0, 0, number("forward"), 0, 0))
+        rows.append((i, -1, t, t, made + 2 * MS, made + 2 * MS, 0, 0, number("step"), 0, 0))
+        t = made + 2 * MS
+    spans = np.array(rows, dtype=np.dtype(list(FIELDS)))
+    spans = spans[np.argsort(spans["start"], kind="stable")]
+    raw = RawRun(
+        spans=spans, stages=STAGES, threads=("loop", "loader"), began=0, ended=t, wall=t, started_unix_ns=0,
+        environment={"cpus usable": 2},
+    )  # fmt: skip
+    save_spans(raw, tmp_path)
+    return tmp_path
+
+
+def asked(*args):
+    done = CliRunner().invoke(app, ["what-if", *map(str, args), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_every_option_is_its_change(run):
+    """Each option asks for one change; the predictions come best first, each inside its interval."""
+    found = asked(
+        run, "--workers", 2, "--threads", 4, "--stage", "transform", "--prefetch", 2, "--offline", "transform",
+        "--device", 2, "--relaxed-order",
+    )  # fmt: skip
+    changes = {(p["change"]["kind"], p["change"]["factor"]) for p in found["predictions"]}
+    assert {("threads", 4.0), ("workers", 2.0), ("prefetch", 2.0), ("device", 2.0)} <= changes
+    assert {kind for kind, _ in changes} >= {"offline", "order"}
+    steps = [p["step_ns"] for p in found["predictions"]]
+    assert steps == sorted(steps)
+    assert all(p["low"] <= p["step_ns"] <= p["high"] for p in found["predictions"])
+
+
+def test_without_a_change_all_that_apply_are_predicted(run):
+    """Only what this run has the stages for; and for a person each is a line."""
+    kinds = {p["change"]["kind"] for p in asked(run)["predictions"]}
+    assert {"threads", "offline", "device"} <= kinds
+    assert "storage" not in kinds
+    shown = CliRunner().invoke(app, ["what-if", str(run)])
+    assert "ms a step" in shown.output
+
+
+def test_what_cannot_be_answered_says_so(run, tmp_path_factory):
+    """A stage that no thread ran is wrong usage; a folder without spans is a fault."""
+    runner = CliRunner()
+    assert runner.invoke(app, ["what-if", str(run), "--threads", "2", "--stage", "decode"]).exit_code == 2
+    assert runner.invoke(app, ["what-if", str(tmp_path_factory.mktemp("none"))]).exit_code == 1
