@@ -65,7 +65,7 @@ def test_a_finished_run_is_written(tmp_path):
         for _ in prof.steps(range(12)):
             pass
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
-        "profile.json", "report.html", "trace.json.gz",
+        "profile.json", "report.html", "spans.npz", "trace.json.gz",
     ]  # fmt: skip
     assert load_profile(tmp_path / "a" / "b") == prof.summary()
     assert prof.summary().complete
