@@ -40,11 +40,20 @@ def opened(dataset: Any) -> Any:
         )
     if not all(hasattr(dataset, name) for name in ("fetch", "index", "fingerprint", "schema")):
         raise ConfigError(
-            f"the dataset is a {type(dataset).__name__}",
-            expected="an opened dataset",
-            fix="datapipe.open_dataset(path)",
+            f"the dataset is a {type(dataset).__module__}.{type(dataset).__qualname__}",
+            expected="a dataset of Parquet or Arrow files, opened with datapipe.open_dataset(folder)",
+            fix="write it to a folder first: " + _written(dataset),
         )
     return dataset
+
+
+def _written(dataset: Any) -> str:
+    """How a dataset of another library, or a table, becomes Parquet."""
+    if hasattr(dataset, "to_parquet"):  # Hugging Face, pandas
+        return 'data.to_parquet("folder/part-0.parquet")'
+    if hasattr(dataset, "write_parquet"):  # Polars
+        return 'data.write_parquet("folder/part-0.parquet")'
+    return 'pyarrow.parquet.write_table(table, "folder/part-0.parquet")'
 
 
 def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -17,6 +17,7 @@ from datapipe import events
 from datapipe.loader.arguments import thread_count, whole_number
 from datapipe.loader.autotune_model import LEAST_BUDGET, Demand, Knob, Knobs, Limits, Proposal, changed, demand, propose
 from datapipe.loader.resources import cpus, free_memory
+from datapipe.storage.byte_count import byte_count
 
 if TYPE_CHECKING:
     from datapipe.loader.autotune_meter import Sample
@@ -37,7 +38,7 @@ _REMEMBERED: Final = 200
 
 
 def make_tuner(
-    dataset: Any, num_threads: int | str, prefetch: int | None, memory_budget: int | None, *, active: bool
+    dataset: Any, num_threads: int | str, prefetch: int | None, memory_budget: int | str | None, *, active: bool
 ) -> Tuner:
     """The tuner of a loader with these arguments: what is left at its default is tuned, where `active`.
 
@@ -51,7 +52,7 @@ def make_tuner(
     knobs = Knobs(
         num_threads=thread_count(num_threads, remote=remote),
         prefetch=PREFETCH if prefetch is None else whole_number("prefetch", prefetch, 0),
-        memory_budget=most if memory_budget is None else whole_number("memory_budget", memory_budget, 1),
+        memory_budget=most if memory_budget is None else byte_count("memory_budget", memory_budget),
     )
     left: dict[Knob, bool] = {
         "num_threads": num_threads == "auto",

@@ -16,12 +16,13 @@ import numpy as np
 
 from datapipe.dataset.cached import cache_counts
 from datapipe.device import BufferPool
-from datapipe.errors import ClosedError, StateError
+from datapipe.errors import ClosedError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, warn_of_no_batch, whole_number
 from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
 from datapipe.loader.delivery import open_engine, open_feeder, plan_delivery
 from datapipe.loader.finishing import Finishing
+from datapipe.loader.foreign_arguments import translated
 from datapipe.loader.iterator import EpochIterator
 from datapipe.loader.quarantine import Quarantine, checked_quarantine
 from datapipe.loader.shaping import Shaping
@@ -31,7 +32,7 @@ from datapipe.loader.standing import Standing
 from datapipe.loader.state import Settings, geometry_for, saved_batch
 from datapipe.loader.substitutes import Substitutes
 from datapipe.loader.supply import Supply, numbered
-from datapipe.loader.topology import resolve_rank
+from datapipe.loader.topology import resolve_rank, warn_of_repeats
 from datapipe.loader.transform import Transform
 from datapipe.loader.workers import hire
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from datapipe.loader.pack import Pack
     from datapipe.loader.sequence import EpochSequence, Sequence
     from datapipe.loader.source import BatchSource
-    from datapipe.loader.state import Settings
 
 
 @final
@@ -77,9 +77,9 @@ class DataLoader:
         num_threads: "auto" (one per CPU, 4 at most) or a number.
         prefetch: batches made ahead (those that take less time to make than to hand over between threads, 0.2 ms, are
             made when asked for, and only read ahead). None: 4. 0: no threads at all.
-        memory_budget: bytes of decoded row groups and finished batches at most, but for what the next batch needs.
-            None: 512 MiB, or a quarter of the free memory if that is less. Towards an epoch's end the next one is read
-            ahead within it; it is let go when this loader is closed or goes elsewhere.
+        memory_budget: bytes (or "1 GB") of decoded row groups and finished batches at most, but for what the next
+            batch needs. None: 512 MiB, or a quarter of the free memory if that is less. Towards an epoch's end the next
+            one is read ahead within it; it is let go when this loader is closed or goes elsewhere.
         autotune: those of num_threads, prefetch and memory_budget that are left at their defaults follow what the
             loader measures, up and down, within the CPUs and the memory there are: see `stats`. It changes when a batch
             is ready, never what is in it. The logger `datapipe.loader.autotune` tells each decision.
@@ -103,6 +103,7 @@ class DataLoader:
         LoaderError, StorageError: while iterating, with the shard and row group in the notes.
     """
 
+    @translated
     def __init__(
         self,
         dataset: Dataset | Mixture,
@@ -123,7 +124,7 @@ class DataLoader:
         nulls: Any = "refuse",
         num_threads: int | Literal["auto"] = "auto",
         prefetch: int | None = None,
-        memory_budget: int | None = None,
+        memory_budget: int | str | None = None,
         autotune: bool = True,
         device: Any = None,
         pin_memory: bool | Literal["auto"] = "auto",
@@ -136,6 +137,7 @@ class DataLoader:
         one_of("shuffle", shuffle, (True, False))
         one_of("tail", tail, TAILS)
         self.rank, self.world_size = resolve_rank(rank, world_size)
+        self._placed = rank is not None
         one_of("autotune", autotune, (True, False))
         self._tuner = make_tuner(self.dataset, num_threads, prefetch, memory_budget, active=autotune)
         self._transform = None if transform is None else Transform(transform)
@@ -264,16 +266,12 @@ class DataLoader:
         """
         if self._closed:
             raise ClosedError("this loader was closed", fix="make a new DataLoader")
+        warn_of_repeats(placed=self._placed)
         self._end_iteration()
         progress = self._standing.begin()
         walk, source, feeder = self._open()
         iterator = EpochIterator(
-            source,
-            progress,
-            self._counters,
-            feeder,
-            supply=self._supply,
-            over=lambda delivered: not walk.has(delivered),
+            source, progress, self._counters, feeder, supply=self._supply, over=lambda given: not walk.has(given)
         )
         self._iterator = weakref.ref(iterator)
         if self._workers is not None:
@@ -350,12 +348,7 @@ class DataLoader:
         """
         order = self._order
         geometry = geometry_for(state, order.geometry, self._chosen, self.dataset.fingerprint, self._shaping.can_have)
-        units = saved_batch(state) if self._shaping.counts_batches else order.global_batch
-        if units != order.global_batch and units % self.world_size and self.world_size % units:
-            raise StateError(
-                f"a step of the state is {units} batches, which {self.world_size} ranks cannot share evenly",
-                expected=f"a world size that divides {units} or is a multiple of it",
-            )
+        units = saved_batch(state, self.world_size) if self._shaping.counts_batches else order.global_batch
         if (geometry, units) != (order.geometry, order.global_batch):
             order = self._make_order(geometry, units)
         settings = self._shaping.settings(order, seed=self.seed, shuffle=self._shuffle)
@@ -390,6 +383,10 @@ class DataLoader:
         self._closed = True
         self._supply.keeps = False
         self._supply.close()
+
+    def __repr__(self) -> str:
+        at = f"epoch={self.epoch}, position={self._standing.progress.position}"
+        return f"DataLoader({self.dataset!r}, {self.batch_size}, rank={self.rank}, world_size={self.world_size}, {at})"
 
     def __enter__(self) -> DataLoader:
         return self

@@ -34,7 +34,8 @@ class Pack:
     """Pack documents into rows of `seq_len` tokens; `batch_size` counts those rows.
 
     A batch carries per column `[B, seq_len]`, and `segment_ids` and `position_ids` `[B, seq_len]` (int64): a row's
-    documents are segments 1, 2, 3, …; padding comes last, in segment 0; positions begin at 0 in each segment.
+    documents are segments 1, 2, 3, …; padding comes last, in segment 0; positions begin at 0 in each segment. Columns
+    that are not packed are left out.
 
     Attributes:
         seq_len: tokens in a row.

@@ -6,6 +6,7 @@ records of it, and the sequence. Invariant: without either option the sequence i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -83,6 +84,13 @@ class Shaping:
                     expected="lists of numbers, of any length",
                     fix="rows of one length are packed already: leave pack out" if "fixed" in str(field.type) else None,
                 )
+        unknown = sorted(set(pack.pad) - set(names)) if isinstance(pack.pad, Mapping) else []
+        if unknown:
+            raise ConfigError(
+                f"Pack(pad=…) names {unknown[0]!r}, which is not packed",
+                expected=", ".join(names),
+                fix=f"Pack(…, columns={[*names, unknown[0]]!r})" if unknown[0] in dataset.schema.names else None,
+            )
         taken = sorted({SEGMENTS, POSITIONS, CU_SEQLENS, MAX_SEQLEN, MASK} & set(names))
         if taken:
             raise ConfigError(f"pack takes column {taken[0]!r}", expected="a name that packing does not give itself")

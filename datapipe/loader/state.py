@@ -147,9 +147,19 @@ def geometry_for(
     return saved if fits and can_have(saved) else own
 
 
-def saved_batch(state: Mapping[str, Any]) -> int:
-    """The global batch as recorded."""
-    return int(_checked(state)["global_batch"])
+def saved_batch(state: Mapping[str, Any], world_size: int) -> int:
+    """The global batch as recorded, in batches: of each rank one or more, or of several ranks one.
+
+    Raises:
+        StateError: so many ranks cannot share it.
+    """
+    units = int(_checked(state)["global_batch"])
+    if units % world_size and world_size % units:
+        raise StateError(
+            f"a step of the state is {units} batches, which {world_size} ranks cannot share evenly",
+            expected=f"a world size that divides {units} or is a multiple of it",
+        )
+    return units
 
 
 def saved_cursor(state: Mapping[str, Any], lanes: int) -> list[list[int]] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 from datapipe.errors import ConfigError
 
@@ -45,3 +46,19 @@ def _surroundings() -> tuple[int, int]:
             expected="two whole numbers, or neither",
             fix="pass rank= and world_size=, or unset both",
         ) from None
+
+
+def warn_of_repeats(*, placed: bool) -> None:
+    """Say so where this is one of several workers of a torch DataLoader: each of them has its own copy of the loader.
+
+    Args:
+        placed: the loader was told its rank, and so may well be another in each worker.
+    """
+    data = getattr(getattr(sys.modules.get("torch"), "utils", None), "data", None)
+    worker = None if data is None or placed else data.get_worker_info()
+    if worker is not None and worker.num_workers > 1:
+        warnings.warn(
+            f"this loader is iterated over in each of {worker.num_workers} workers of a torch DataLoader: every batch"
+            f" comes {worker.num_workers} times. Iterate over it directly, or give the torch DataLoader num_workers=0.",
+            stacklevel=3,
+        )

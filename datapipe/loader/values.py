@@ -173,9 +173,10 @@ def _refuse_overflow(values: npt.NDArray[Any], column: Column) -> None:
 
 
 def _refused_nulls(count: int, column: Column) -> LoaderError:
+    stand_in = '"nan" or a number' if column.out is not None and column.out.kind == "f" else "or a number"
     return LoaderError(
         f"column {column.name!r} holds {count} null(s)",
-        expected="no nulls in a numeric column: there is no number that means missing",
-        fix=f'nulls={{"{column.name}": "mask"}} (adds {column.name}_valid), "nan" or a number; or fill or drop them in'
+        expected=f"no nulls in a column that comes as {column.out}: there is no number that means missing",
+        fix=f'nulls={{"{column.name}": "mask"}} (adds {column.name}_valid), {stand_in}; or fill or drop them in'
         ' preprocessing, leave the column out (columns=[...]), or use collate="arrow"',
     )

@@ -239,6 +239,29 @@ def test_a_stop_iteration_from_anywhere_ends_no_epoch(memory, prefetch):
         list(loader)
 
 
+def test_a_loader_shows_where_it_stands(stored):
+    """Its representation reads nothing and names the dataset, the rank and the place."""
+    loader = DataLoader(stored(UNEVEN, "parquet"), 5, rank=1, world_size=2, collate="numpy")
+    next(iter(loader))
+    assert repr(loader).startswith("DataLoader(Dataset(")
+    assert repr(loader).endswith(", 5, rank=1, world_size=2, epoch=0, position=1)")
+
+
+def test_memory_budget_is_written_as_the_caches_size_is(stored):
+    dataset = stored(UNEVEN, "parquet")
+    assert DataLoader(dataset, 5, memory_budget="64 MiB").memory_budget == 64 << 20
+    for bad in ("much", 0, 1.5, True):
+        with pytest.raises(ConfigError, match="memory_budget="):
+            DataLoader(dataset, 5, memory_budget=bad)
+
+
+@pytest.mark.parametrize(("method", "said"), [("to_parquet", "data.to_parquet"), (None, "write_table")])
+def test_a_table_in_place_of_a_dataset_says_how_to_write_it(method, said):
+    data = type("Frame", (), {} if method is None else {method: lambda _: None})()
+    with pytest.raises(ConfigError, match=said):
+        DataLoader(data, 10)
+
+
 @pytest.mark.parametrize("path", ["data", pathlib.Path("data")])
 def test_a_path_in_place_of_a_dataset_says_open_dataset(path):
     with pytest.raises(ConfigError, match="open_dataset"):

@@ -295,6 +295,15 @@ def test_columns_of_equal_lengths_are_packed_alike(of_tables):
         list(loader(of_tables(pa.table(columns)), 1, pack=pack))
 
 
+def test_padding_of_a_column_that_is_not_packed_is_refused(of_tables):
+    """A slip in a name would leave 0 where the loss looks for -100."""
+    table = pa.table({"tokens": [[1, 2], [3]], "labels": [[1, 2], [3]]})
+    with pytest.raises(ConfigError, match="names 'lables', which is not packed"):
+        loader(of_tables(table), 1, pack=Pack(4, columns=["tokens", "labels"], pad={"lables": -100}))
+    with pytest.raises(ConfigError, match=r"columns=\['tokens', 'labels'\]"):
+        loader(of_tables(table), 1, pack=Pack(4, pad={"labels": -100}))
+
+
 def test_a_batch_transform_knows_the_documents_of_a_bin(of_tables):
     """Its keys number the rows of each piece, segment by segment."""
     seen = []

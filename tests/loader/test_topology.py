@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from datapipe.errors import ConfigError
-from datapipe.loader.topology import resolve_rank
+from datapipe.loader.topology import resolve_rank, warn_of_repeats
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,15 @@ def test_a_half_set_environment_is_refused(monkeypatch, rank, world):
             monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="(?i)rank"):
         resolve_rank(None, None)
+
+
+@pytest.mark.parametrize(
+    ("workers", "placed", "warned"), [(None, False, 0), (1, False, 0), (2, False, 1), (2, True, 0)]
+)
+def test_a_worker_of_a_torch_loader_says_that_every_batch_comes_again(monkeypatch, recwarn, workers, placed, warned):
+    """Where each worker has the same rank of the same loader; not where somebody gave each a rank of its own."""
+    info = None if workers is None else SimpleNamespace(num_workers=workers)
+    torch = SimpleNamespace(utils=SimpleNamespace(data=SimpleNamespace(get_worker_info=lambda: info)))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    warn_of_repeats(placed=placed)
+    assert [f"in each of {workers} workers" in str(each.message) for each in recwarn] == [True] * warned

@@ -264,6 +264,14 @@ def test_places_among_listed_values(of_tables, kind, layout):
 # ---- nulls
 
 
+def test_nan_is_proposed_to_floats_alone(of_tables):
+    """What a refusal proposes can be done."""
+    for array, proposed in ((pa.array([1, None]), False), (pa.array([0.5, None]), True)):
+        with pytest.raises(LoaderError, match="no nulls in a column that comes as") as caught:
+            delivered(of_tables, whole, array)
+        assert ('"nan"' in str(caught.value)) is proposed
+
+
 HOLES = [1, None, 3, None, 5, 6, 7, None, 9, 10, 11, None]
 
 
