@@ -134,13 +134,15 @@ def handler(root, latency, clock, counts):
     return Handler
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    """Of the usual five, the sixth client that connects at once is told nothing, and asks again after a second."""
+
+
 def serve(root, *, latency, bandwidth, port=0):
     counts = {"requests": 0, "bytes": 0, "hung up": 0}
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", port), handler(Path(root), latency, Clock(bandwidth), counts)
-    )
-    server.daemon_threads = True
-    return server
+    return Server(("127.0.0.1", port), handler(Path(root), latency, Clock(bandwidth), counts))
 
 
 if __name__ == "__main__":

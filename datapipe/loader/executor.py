@@ -27,6 +27,7 @@ from datapipe import events
 from datapipe.errors import ClosedError
 from datapipe.loader.autotune_meter import ROUND_BATCHES
 from datapipe.loader.crew import JOIN_SECONDS, Crew, ends_at_exit
+from datapipe.loader.fetching import FETCHERS
 from datapipe.loader.source import BatchSource
 from datapipe.loader.workshop import Workshop
 
@@ -51,6 +52,7 @@ class ThreadedSource(BatchSource):
         tuner: threads, prefetch and budget, now and as they change.
         estimate: block number → bytes it will hold, before it is read.
         follow: makes the course after the one given, or None if there shall be none.
+        fetches: whether blocks come from elsewhere: then threads of their own ask for them and wait.
     """
 
     def __init__(
@@ -61,19 +63,22 @@ class ThreadedSource(BatchSource):
         tuner: Tuner,
         estimate: Callable[[int], int],
         follow: Callable[[Course], Course | None],
+        fetches: bool = False,
     ) -> None:
         self._counters = counters
         self._tuner = tuner
         self._shop = Workshop(
-            course, counters, prefetch=tuner.prefetch, budget=tuner.budget, estimate=estimate, follow=follow
-        )
+            course, counters, prefetch=tuner.prefetch, budget=tuner.budget, estimate=estimate, follow=follow,
+            fetches=fetches,
+        )  # fmt: skip
         self._claim: Live | None = None
         self._claim_from = self._claim_at = self._claim_to = 0
         self._times: list[int] = []
         ends_at_exit(self)
         with self._shop.lock:
             self._crew = Crew(self._work, tuner.threads)
-        counters.threads = self._crew.wanted
+            self._fetchers = Crew(self._fetch, FETCHERS if fetches else 0)
+        self._count_threads()
 
     @property
     def is_over(self) -> bool:
@@ -140,8 +145,12 @@ class ThreadedSource(BatchSource):
             if not shop.closed:
                 shop.prefetch, shop.budget = self._tuner.prefetch, self._tuner.budget
                 self._crew.resize(self._tuner.threads)
-                self._counters.threads = self._crew.wanted
+                self._count_threads()
                 shop.for_threads.notify_all()
+                shop.for_fetchers.notify_all()
+
+    def _count_threads(self) -> None:
+        self._counters.threads = self._crew.wanted + self._fetchers.wanted
 
     def _obtain(self) -> _Taken | Live:
         """The next batch, or the stretch it is to be made from here; whatever else it needs is waited for or done."""
@@ -189,6 +198,8 @@ class ThreadedSource(BatchSource):
             return shop.choose_plan()
         head = shop.backlog.live[0]
         if head.prepared is None:
+            if (decode := shop.choose_decode(head.missing)) is not None:
+                return decode
             if shop.backlog.reads and shop.backlog.reads[0].ordinal in head.missing:
                 return shop.choose_read()
             return shop.choose_prepare(head)
@@ -232,7 +243,7 @@ class ThreadedSource(BatchSource):
 
     def join(self, until: float) -> None:
         """Wait for the threads, once told to end, until that moment (monotonic seconds)."""
-        alive = self._crew.join(until)
+        alive = self._crew.join(until) + self._fetchers.join(until)
         if alive:
             self._counters.threads = alive
 
@@ -245,6 +256,11 @@ class ThreadedSource(BatchSource):
                 self._counters.ready = self._counters.held_bytes = self._counters.threads = 0
         return first
 
+    def forked(self) -> None:
+        """End, in a child of the process: who goes on there begins anew, and is told so."""
+        self._shop.forked()
+        self.abandon()
+
     # ---- the threads' side
 
     def _work(self, place: int) -> None:
@@ -254,6 +270,20 @@ class ThreadedSource(BatchSource):
                 return
             self._shop.run(task, idle_since)
             del task  # it holds a stretch, and so its blocks
+
+    def _fetch(self, place: int) -> None:
+        shop = self._shop
+        while True:
+            since = 0 if events.active() is None else time.perf_counter_ns()
+            with shop.lock:
+                while not shop.closed and (task := shop.choose_fetch()) is None:
+                    shop.for_fetchers.wait()
+                if shop.closed:
+                    self._fetchers.left(place)
+                    return
+            assert task is not None
+            shop.run(task, since)
+            del task
 
     def _wait_for_task(self, place: int) -> tuple[Task | None, int]:
         shop = self._shop

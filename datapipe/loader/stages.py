@@ -26,11 +26,13 @@ from datapipe.loader.transform import RowKeys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
     import numpy.typing as npt
     import pyarrow as pa
 
     from datapipe.dataset import Dataset
+    from datapipe.dataset.fetch import Fetched
     from datapipe.device import BufferPool
     from datapipe.loader.columns import ColumnOptions, ColumnPlan
     from datapipe.loader.finishing import Finishing, Job
@@ -93,11 +95,26 @@ class Stages:
         self._first_item = epoch * steps
         self._planned: tuple[pa.Schema, ColumnPlan] | None = None
 
-    def load(self, number: int, item: int, idle_since: int = 0) -> Block:
+    def fetch(self, number: int, item: int, idle_since: int = 0) -> Fetched | None:
+        """Fetch one block for another thread's `load`; None: there is nothing to fetch, as another stands in for it.
+
+        Args: as of `load`.
+        """
+        if self._substitutes is not None and self._substitutes.holds(number):
+            return None
+        recorder = events.active()
+        span = None if recorder is None else _Span(recorder, idle_since)
+        fetched = self._dataset.fetch(number)
+        if span is not None:
+            span.end("fetch", item, nbytes=fetched.nbytes, flags=getattr(fetched, "flag", 0))
+        return fetched
+
+    def load(self, number: int, item: int, idle_since: int = 0, brought: Future[Fetched | None] | None = None) -> Block:
         """Fetch and decode one block.
 
         Args:
             item: its number in the spans. idle_since: when this thread began to wait for work (ns).
+            brought: what `fetch` gave for it, or raised; None: it was not fetched.
         """
         recorder = events.active()
         span = None if recorder is None else _Span(recorder, idle_since)
@@ -108,9 +125,11 @@ class Stages:
                 span.end("quarantine", item, nbytes=block.nbytes)
             return block
         try:
-            fetched = self._dataset.fetch(number)
-            if span is not None:
-                span.end("fetch", item, nbytes=fetched.nbytes, flags=getattr(fetched, "flag", 0))
+            fetched = None if brought is None else brought.result()
+            if fetched is None:
+                fetched = self._dataset.fetch(number)
+                if span is not None:
+                    span.end("fetch", item, nbytes=fetched.nbytes, flags=getattr(fetched, "flag", 0))
             table = fetched.decode()
             try:
                 block = self._block(table)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from datapipe.loader.course import UNKNOWN, Course
 from datapipe.loader.executor import ThreadedSource
+from datapipe.loader.fetching import waits_for_others
 from datapipe.loader.inline import InlineSource
 from datapipe.loader.schedule import Schedule
 
@@ -100,6 +101,7 @@ class Supply:
             tuner=self.tuner,
             estimate=lambda number: int(index.bytes[number]),
             follow=self._follow,
+            fetches=waits_for_others(self.dataset),
         )
 
     def _follow(self, course: Course) -> Course | None:

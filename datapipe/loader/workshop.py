@@ -1,4 +1,4 @@
-"""What there is to do for the batches of an epoch, and the doing of it: plan, decode, prepare, assemble.
+"""What there is to do for the batches of an epoch, and the doing of it: plan, fetch, decode, prepare, assemble.
 
 What enters: the course of an epoch, and of the next. What leaves: finished batches in `ready`, and stretches from which
 the consumer makes its own. Invariant: all that is shared is read and written inside `lock`; a task is marked as begun
@@ -11,16 +11,19 @@ import functools
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.loader.autotune_meter import Meter
 from datapipe.loader.backlog import Backlog, Live
 from datapipe.loader.course import UNKNOWN
+from datapipe.loader.fetching import Fetching
 from datapipe.storage.cancelling import ReadScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+    from datapipe.dataset.fetch import Fetched
     from datapipe.loader.backlog import Read
     from datapipe.loader.course import Course
     from datapipe.loader.source import Counters
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 _PLANNED: Final = 4
 """Stretches planned ahead of the one being delivered: they name the next reads; a few hundred kB of indices."""
+_PLANNED_FETCHING: Final = 32
+"""At most so many where others fetch: those of a stretch may be fewer than are worth asking for at once."""
 CHEAP_NS: Final = 200_000
 """Batches that take less are made by the consumer."""
 _REMEMBERED: Final = 8
@@ -46,6 +51,7 @@ class Workshop:
         prefetch, budget: batches and bytes ahead, as now.
         estimate: block number → bytes it will hold, before it is read.
         follow: makes the course after the one given, or None if there shall be none.
+        fetches: others than those who decode bring blocks' bytes near (`choose_fetch`).
 
     Attributes:
         course: the epoch that is delivered. tail: the one that is planned: that, or the next.
@@ -63,6 +69,7 @@ class Workshop:
         budget: int,
         estimate: Callable[[int], int],
         follow: Callable[[Course], Course | None],
+        fetches: bool = False,
     ) -> None:
         self.course = self.tail = course
         self._follow = follow
@@ -74,6 +81,8 @@ class Workshop:
         self.lock = threading.RLock()
         self.for_threads = threading.Condition(self.lock)
         self.for_consumer = threading.Condition(self.lock)
+        self.for_fetchers = threading.Condition(self.lock)
+        self._fetching = Fetching() if fetches else None
         self.backlog = Backlog(counters, estimate)
         self.ready: dict[int, tuple[Any, int]] = {}
         self.batch_bytes = 0
@@ -94,15 +103,27 @@ class Workshop:
         self.closed = True
         self.for_threads.notify_all()
         self.for_consumer.notify_all()
+        self.for_fetchers.notify_all()
         self.backlog.clear()
+        if self._fetching is not None:
+            self._fetching.clear()
         self.ready.clear()
         self._reads.close()
         return first
+
+    def forked(self) -> None:
+        """Have locks of its own, in a child of the process: a thread that the child has not may have held these."""
+        self.lock = threading.RLock()
+        self._reads = ReadScope()
+        for name, each in list(vars(self).items()):
+            if isinstance(each, threading.Condition):
+                setattr(self, name, threading.Condition(self.lock))
 
     def moved_on(self) -> None:
         """The consumer has gone on: there may be room, or the next epoch to be begun. Called inside the lock."""
         if not self.cheap or self.delivered >= self._follow_from:
             self.for_threads.notify()
+            self.for_fetchers.notify()
 
     def go_on(self) -> Course | None:
         """Deliver the next epoch, once this one is delivered; None: it is not, or something went wrong ahead."""
@@ -134,9 +155,10 @@ class Workshop:
         except _AtBatch as failure:
             failed = failure
         took, used = time.perf_counter_ns() - began, time.thread_time_ns() - cpu
-        load = getattr(task, "func", None) == self._decode
+        done = getattr(task, "func", None)
         with self.lock:
-            self.meter.worked(took, used, load=load)
+            if done != self._fetch:  # of waiting there is no more with fewer threads, nor less with more
+                self.meter.worked(took, used, load=done == self._decode)
             if failed is not None:
                 if self.error is None or failed.batch < self.error[0]:
                     self.error = (failed.batch, failed.error)
@@ -169,6 +191,11 @@ class Workshop:
             break
         if self.error is not None:
             return None
+        if self._fetching is not None:
+            more = not self.backlog.reads and len(self.backlog.live) < _PLANNED_FETCHING
+            if more and self._counters.held_bytes < self.budget and (plan := self.choose_plan()) is not None:
+                return plan
+            return self.choose_decode()
         if self.backlog.reads:
             if self._counters.held_bytes + self.backlog.reads[0].nbytes <= self.budget:
                 return self.choose_read()
@@ -184,9 +211,29 @@ class Workshop:
             return False
         return self._counters.held_bytes + self.batch_bytes <= self.budget
 
+    def choose_fetch(self) -> Task | None:
+        """The next read, for one who only fetches. Called inside the lock."""
+        fetching, reads = self._fetching, self.backlog.reads
+        if fetching is None or not reads or self.error is not None or not fetching.has_room(reads[0]):
+            return None
+        if self._counters.held_bytes + reads[0].nbytes > self.budget:
+            self.meter.unaffordable = True
+            return None
+        read = self.backlog.begin_read()
+        fetching.begin(read)
+        return functools.partial(self._fetch, read)
+
+    def choose_decode(self, needed: Collection[int] | None = None) -> Task | None:
+        """To decode what was fetched, if it is among the `needed` ordinals (None: whatever it is)."""
+        first = None if self._fetching is None else self._fetching.first
+        if first is None or (needed is not None and first not in needed):
+            return None
+        assert self._fetching is not None
+        return functools.partial(self._decode, *self._fetching.take())
+
     def choose_read(self) -> Task:
         """The next read, whatever the budget."""
-        return functools.partial(self._decode, self.backlog.begin_read())
+        return functools.partial(self._decode, self.backlog.begin_read(), None)
 
     def choose_prepare(self, live: Live) -> Task | None:
         """To find this stretch's rows, if its blocks are there and nobody is at it."""
@@ -226,6 +273,7 @@ class Workshop:
             else:
                 self.backlog.admit(stretch, course)
             self.for_threads.notify_all()
+            self.for_fetchers.notify_all()
             self.for_consumer.notify()
 
     def _expect_next(self) -> None:
@@ -255,17 +303,33 @@ class Workshop:
         self._planned_all = False
         return True
 
-    def _decode(self, read: Read, since: int) -> None:
+    def _fetch(self, read: Read, since: int) -> None:
+        found: Future[Fetched | None] = Future()
         try:
-            block = read.course.stages.load(read.number, read.item, since)
+            found.set_result(read.course.stages.fetch(read.number, read.item, since))
+        except BaseException as error:
+            found.set_exception(error)
+        assert self._fetching is not None
+        with self.lock:
+            if not self.closed:
+                self._fetching.came(read, found)
+                self.for_threads.notify()
+                self.for_consumer.notify()
+
+    def _decode(self, read: Read, fetched: Future[Fetched | None] | None, since: int) -> None:
+        try:
+            block = read.course.stages.load(read.number, read.item, since, fetched)
         except BaseException as error:
             with self.lock:
                 batch = self.backlog.first_batch_waiting(read.ordinal, self.delivered)
             raise _AtBatch(batch, error) from None
         with self.lock:
-            if not self.closed and self.backlog.arrived(read, block):
+            if self.closed:
+                return
+            if self.backlog.arrived(read, block):
                 self.for_threads.notify()
                 self.for_consumer.notify()
+            self.for_fetchers.notify()
 
     def _prepare(self, live: Live, since: int) -> None:
         with self.lock:
@@ -307,6 +371,7 @@ class Workshop:
         if self.backlog.finish(live, made):
             self.meter.least_ahead = min(self.meter.least_ahead, self.backlog.ahead())
             self.for_threads.notify_all()
+            self.for_fetchers.notify_all()
 
 
 @final

@@ -257,7 +257,7 @@ def test_long_ranges_are_asked_for_in_parts(served, monkeypatch):
     proxy.faults = [cut, None, status(503)]
     check(store)
     assert store.read("x", 0, 100_000) == DATA
-    assert len(proxy.ranges) == 3 + 10 + 2 + 15
+    assert len(proxy.ranges) == 3 + 10 + 2 + 14
 
 
 def test_the_gap_is_measured(served):
