@@ -92,6 +92,7 @@ def test_credentials_in_an_input_are_not_repeated(datapipe, tmp_path):
     assert "hunter2" not in ran.out + ran.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_it_goes_on(docs, tmp_path):
     """Interrupted in the training, it leaves with 130 and one line; the next run starts from there."""
     import signal

@@ -82,6 +82,7 @@ def test_killed_at_a_write(small, tmp_path, tools, when, number):
     assert not list((tmp_path / "_work" / "scratch").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(small, tmp_path, tools):
     """A run that is killed at every 14th write gets to its end all the same."""
     corpus, overrides, undisturbed, *_ = small

@@ -92,7 +92,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up(corpus, small_disk, tools, undisturbed, workers):
     """A real full disk, at several moments: the error names a path on it, and with space again the run goes on."""
     output = small_disk / "out"

@@ -129,7 +129,7 @@ def test_harm_on_workers(tmp_path, tools, words, seconds):
     assert tools.published(folder / "afresh") == tools.published(folder / "out")
 
 
-@pytest.mark.parametrize("word", ["KILL", "SEGFAULT"])
+@pytest.mark.parametrize("word", ["KILL", pytest.param("SEGFAULT", marks=pytest.mark.slow)])
 def test_in_one_process_the_next_run_knows(tmp_path, word):
     """Without workers the process itself dies; the same command, run again, ends the work without the row."""
     folder = write(tmp_path, {(1, 5): word})
