@@ -87,14 +87,14 @@ class Filter:
         return np.fromiter((_judge_terms(self._terms, bounds) for bounds in groups), np.int8, len(groups))
 
 
-def read_filter(filters: Filters, schema: pa.Schema) -> Filter:
-    """Understand a filter.
+def read_filter(filters: Filters, schema: pa.Schema, paths: Sequence[str] = ()) -> Filter:
+    """Understand a filter; `paths` as for `no_such_column`.
 
     Raises:
         ConfigError: it is none. SchemaError: it names no column of the schema, or compares what cannot be compared.
     """
     if isinstance(filters, pc.Expression):
-        columns = _columns_of(filters, schema)
+        columns = _columns_of(filters, schema, paths)
         # Long value lists are cut short in the text: what it serialises to tells them apart.
         stored = filters.__reduce__()[1][0]
         batch = pa.ipc.open_file(stored).get_batch(0)
@@ -102,7 +102,7 @@ def read_filter(filters: Filters, schema: pa.Schema) -> Filter:
         text = text_of(filters)
         text = stored.to_pybytes().hex() if text == _UNPRINTABLE else f"{text} {literals!r}"
         return _checked(Filter(filters, columns, f"expression {text}", None), schema)
-    either = [[_term(term, schema) for term in terms] for terms in _lists(filters)]
+    either = [[_term(term, schema, paths) for term in terms] for terms in _lists(filters)]
     expression = None
     for terms in either:
         every = None
@@ -144,11 +144,11 @@ def _is_term(term: Any) -> bool:
     return isinstance(term, list | tuple) and len(term) == 3 and isinstance(term[0], str) and isinstance(term[1], str)
 
 
-def _term(term: Any, schema: pa.Schema) -> _Term:
+def _term(term: Any, schema: pa.Schema, paths: Sequence[str]) -> _Term:
     column, operator, value = term
     operator = {"=": "=="}.get(operator, " ".join(operator.lower().split()))
     if column not in schema.names:
-        raise no_such_column(column, schema.names)
+        raise no_such_column(column, schema.names, paths)
     if operator not in OPERATORS:
         raise ConfigError(f"the operator {term[1]!r} in {term!r}", expected=", ".join(OPERATORS))
     if operator in ("in", "not in"):
@@ -249,7 +249,7 @@ def _mismatch(what: str) -> SchemaError:
     return SchemaError(
         f"the filter cannot be applied: {' '.join(what.split())[:300]}",
         expected="a value that compares with the column's type",
-        fix="write the value in the column's type (`datapipe info` shows it)",
+        fix="write the value in the column's type (`datapipe describe` shows it)",
     )
 
 
@@ -277,7 +277,7 @@ def _checked(filter_: Filter, schema: pa.Schema) -> Filter:
     return filter_
 
 
-def _columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
+def _columns_of(expression: pc.Expression, schema: pa.Schema, paths: Sequence[str]) -> tuple[str, ...]:
     """The columns an expression reads: those without which it cannot be told what it means."""
     if "FieldPath(" in re.sub(r'"(\\.|[^"\\])*"', "", text_of(expression)):
         raise ConfigError(
@@ -288,7 +288,7 @@ def _columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]
         _evaluate(table, expression)
     except (pa.ArrowException, ValueError, TypeError) as error:
         missing = re.search(r"No match for FieldRef\.(?:Name|Nested)\((?:FieldRef\.Name\()?([^)]*)\)", str(error))
-        raise no_such_column(missing[1], schema.names) if missing else _mismatch(f"{error}") from None
+        raise no_such_column(missing[1], schema.names, paths) if missing else _mismatch(f"{error}") from None
     read = []
     for at, name in enumerate(schema.names):
         try:

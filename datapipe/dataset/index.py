@@ -151,11 +151,22 @@ def read_footer(footers: Footers, shard: int) -> Footer:
         with store.open(path) as file:
             return _arrow_footer(pa.ipc.open_file(file).schema, batch_summaries(file))
     except (pa.ArrowException, OSError, ValueError, ArithmeticError, IndexError, struct.error) as error:
+        if kind == "arrow" and _is_stream(store, path):
+            raise DatasetError(
+                f"{store.url}/{path} is an Arrow stream, which cannot be read from the middle",
+                expected="Parquet, or Arrow IPC in the file format",
+                fix="write it anew; what Hugging Face saved: load_from_disk(folder).to_parquet('new/part-0.parquet')",
+            ) from None
         raise IntegrityError(
             f"{store.url}/{path}: its footer cannot be read ({str(error).splitlines()[0] if str(error) else error!r})",
             expected=f"a whole {kind} file",
             fix="copy the file again, or move it out of the folder",
         ) from None
+
+
+def _is_stream(store: Store, path: str) -> bool:
+    """Whether it begins as the IPC streaming format does: with a continuation mark, and no magic word."""
+    return store.info(path).size >= 8 and store.read(path, 0, 4) == b"\xff\xff\xff\xff"
 
 
 def _bounds(stats: pq.Statistics | None) -> tuple[object, ...]:
@@ -230,12 +241,6 @@ def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetInde
     these alone (a value between a Parquet column's bounds, one in the middle of a large record batch): a dataset with
     a manifest is told by its checksums instead.
     """
-    if not entries:
-        raise DatasetError(
-            f"{store.url} holds no Parquet or Arrow file and no manifest.json",
-            expected="files ending in " + ", ".join(SUFFIXES),
-            fix="check the path, or make a dataset with `datapipe preprocess INPUT OUTPUT`",
-        )
     kinds = [SUFFIXES["." + entry.path.rsplit(".", 1)[-1].lower()] for entry in entries]
     held = Footers(store, tuple(entry.path for entry in entries), tuple(kinds))
     with ThreadPoolExecutor(min(_FOOTER_THREADS, len(entries))) as pool:

@@ -11,11 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def no_such_column(name: str, names: Sequence[str]) -> SchemaError:
-    """The error to raise."""
+def no_such_column(name: str, names: Sequence[str], paths: Sequence[str] = ()) -> SchemaError:
+    """The error to raise.
+
+    Args:
+        paths: of the dataset's files. Spark, Hive and Polars write a column that they partition by into the folders'
+            names, `lang=en/part-0.parquet`, and not into the files: such a name is no column here.
+    """
+    folder = next((part for path in paths for part in path.split("/")[:-1] if part.startswith(f"{name}=")), None)
     near = difflib.get_close_matches(name, names, n=1)
-    return SchemaError(
-        f"there is no column {name!r}",
-        expected=", ".join(names),
-        fix=f"did you mean {near[0]!r}?" if near else None,
-    )
+    fix = f"did you mean {near[0]!r}?" if near else None
+    if folder is not None:
+        fix = (
+            f"it is in the names of folders ({folder}/), which are no columns: open each folder, and datapipe.mix"
+            f" them with source={name!r}; or write the column into the files"
+        )
+    return SchemaError(f"there is no column {name!r}", expected=", ".join(names), fix=fix)

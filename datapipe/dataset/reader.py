@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 import threading
 import warnings
 from collections.abc import Sequence
@@ -29,12 +28,14 @@ from datapipe.dataset.footers import Footers
 from datapipe.dataset.index import SUFFIXES, DatasetIndex, index_of_folder, index_of_manifest
 from datapipe.dataset.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from datapipe.dataset.names import no_such_column
+from datapipe.dataset.places import nothing_to_open, one_place
 from datapipe.dataset.selection import SelectedFetched, Selection, base_numbers, select, selected_index
 from datapipe.dataset.snapshots import read_snapshot
 from datapipe.errors import ConfigError, DatasetError, ManifestError, NotFoundError
 from datapipe.storage import open_store, split_url
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
@@ -107,7 +108,7 @@ class Dataset:
         self.url = store.url
         self.store = store
         self.schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
-        self.filter: Filter | None = None if filters is None else read_filter(filters, schema)
+        self.filter: Filter | None = None if filters is None else read_filter(filters, schema, index.paths)
         self.fingerprint = fingerprint if self.filter is None else _filtered_name(fingerprint, self.filter)
         self.manifest = manifest
         self.columns = tuple(columns)
@@ -270,6 +271,9 @@ def open_dataset(
 ) -> Dataset:
     """Open a dataset made by datapipe, or any folder (or one file) of Parquet or Arrow IPC files.
 
+    A folder is read with all folders in it, hidden files and those beginning with "_" apart. Folders named
+    `column=value` are folders: what they say is no column.
+
     Args:
         url: a local path or any fsspec URL (s3://, gs://, https://, …).
         columns: the columns wanted, in this order; None means all.
@@ -282,15 +286,15 @@ def open_dataset(
         cache: a `datapipe.Cache`, or its folder: what is read is kept there, and read from there the next time.
 
     Raises:
-        NotFoundError, AccessError: the place cannot be read.
+        NotFoundError, AccessError: there is nothing by that name, or it cannot be read.
         ManifestError: there is a manifest and it is not valid.
         DatasetError: there is neither a manifest nor a data file, or no such snapshot.
         IntegrityError: a footer is damaged.
         SchemaError: a column asked for does not exist, files differ in schema, or the filter compares what cannot be.
-        ConfigError: `columns` or `filters` is wrong.
+        ConfigError: `url`, `columns` or `filters` is wrong.
     """
     kept = as_cache(cache)
-    store, entries = _locate(os.fspath(url), storage_options)
+    store, entries = _locate(one_place(url), storage_options)
     if entries is None:
         info = store.info(MANIFEST_NAME)
         if info.size > MAX_MANIFEST_BYTES:
@@ -312,7 +316,7 @@ def open_dataset(
         index, schema, fingerprint, footers = index_of_folder(store, entries)
         if isinstance(store, CachedStore):
             store.all_ranges = store.cache.content == "raw"
-    wanted = _check_columns(schema, columns)
+    wanted = _check_columns(schema, columns, index.paths)
     return Dataset(store, index, schema, fingerprint, manifest, wanted, filters, footers=footers)
 
 
@@ -347,21 +351,24 @@ def _locate(url: str, storage_options: Mapping[str, Any] | None) -> tuple[Store,
     store = open_store(url, storage_options=storage_options)
     if store.exists(MANIFEST_NAME):
         return store, None
-    return store, [e for e in store.list() if e.path.lower().endswith(tuple(SUFFIXES)) and not _hidden(e.path)]
+    found = [e for e in store.list() if e.path.lower().endswith(tuple(SUFFIXES)) and not _hidden(e.path)]
+    if not found:
+        raise nothing_to_open(url, store)
+    return store, found
 
 
 def _hidden(path: str) -> bool:
     return any(part.startswith((".", "_")) for part in path.split("/"))
 
 
-def _check_columns(schema: pa.Schema, columns: Sequence[str] | None) -> list[str]:
+def _check_columns(schema: pa.Schema, columns: Sequence[str] | None, paths: Sequence[str] = ()) -> list[str]:
     if columns is None:
         return list(schema.names)
     if isinstance(columns, str):
         raise ConfigError(f"columns={columns!r}", expected="a list of names", fix=f"columns=[{columns!r}]")
     for name in columns:
         if name not in schema.names:
-            raise no_such_column(name, schema.names)
+            raise no_such_column(name, schema.names, paths)
     if not columns or len(set(columns)) != len(columns):
         raise ConfigError(f"columns={list(columns)!r}", expected="at least one name, each once")
     return list(columns)

@@ -8,6 +8,7 @@ changed silently.
     dates, times, timestamps, durations → int64, counting the type's own unit (since 1970, or midnight)
     decimals → by request: "float64", or "unscaled" (int64, counting 10^-scale)
     fixed-size lists of these → [B, n]; variable-length lists → padded [B, max] and <name>_lengths [B]
+    Arrow's fixed-shape tensors → [B, *shape]; those stored permuted → [B, n]
     strings, binary and lists of them → Python lists
     structs → their fields, as columns "struct.field"
     dictionary and run-end encoded columns → as their values; with a list of the values as dtype, their places in it
@@ -270,6 +271,9 @@ def _plan(leaf: _Leaf, wanted: Any, policy: NullPolicy, narrow: bool) -> list[Co
     while pt.is_fixed_size_list(kind):
         shape = (*shape, kind.list_size)
         kind = value_type(kind.value_type)
+    tensor = leaf.declared
+    if isinstance(tensor, pa.FixedShapeTensorType) and sorted(axes := tensor.permutation or []) == axes:
+        shape = tuple(tensor.shape)
     reading, natural = natural_dtype(leaf.name, leaf.declared, kind, wanted)
     # Places and digits are whole numbers of their own: what was asked for is said already.
     asked = wanted if reading in {Reading.STORED, Reading.DECIMAL} else None

@@ -98,6 +98,12 @@ def remote_fault(error: BaseException, doing: str, said: str) -> StorageError | 
             expected="a service that answers",
             fix="check the endpoint and the network, then run again: finished work is kept",
         )
+    if isinstance(error, TypeError) and "keyword argument" in str(error):
+        return ConfigError(
+            reason,
+            expected="storage_options that this file system takes",
+            fix="check the names in storage_options, such as key, secret, token, endpoint_url or client_kwargs",
+        )
     return StorageError(reason)
 
 

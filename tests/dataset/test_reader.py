@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -119,8 +120,44 @@ def test_a_folder_with_nothing_to_read_says_what_to_do(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DatasetError, match="datapipe preprocess"):
         open_dataset(str(tmp_path))
-    with pytest.raises((NotFoundError, DatasetError)):
-        open_dataset(str(tmp_path / "missing"))
+    for missing in ("missing", "missing.parquet"):
+        with pytest.raises(NotFoundError, match="nothing by that name"):
+            open_dataset(str(tmp_path / missing))
+
+
+def test_patterns_and_lists_of_places_say_what_to_name(made):
+    """Not that nothing is there: it is, by another name."""
+    folder, _ = made
+    with pytest.raises(DatasetError, match=r"is a pattern[\s\S]*name the folder"):
+        open_dataset(f"{folder}/data/*.parquet")
+    with pytest.raises(ConfigError, match=r"one path or URL[\s\S]*datapipe.mix"):
+        open_dataset([str(folder)])  # type: ignore[arg-type]  # as people try
+    odd = folder.parent / "odd[1]"
+    odd.mkdir()
+    with pytest.raises(DatasetError, match="holds no Parquet"):
+        open_dataset(odd)
+
+
+@pytest.mark.parametrize("asked", [{"columns": ["lang"]}, {"filters": [("lang", "==", "en")]},
+                                   {"filters": pc.field("lang") == "en"}])  # fmt: skip
+def test_a_column_that_folders_are_named_for_is_told_of(tmp_path, asked):
+    """Spark and Hive leave it out of the files; nothing else says where it went."""
+    for lang in ("en", "de"):
+        (tmp_path / f"lang={lang}").mkdir()
+        pq.write_table(pa.table({"a": [1, 2]}), tmp_path / f"lang={lang}" / "0.parquet")
+    assert open_dataset(tmp_path).schema.names == ["a"]
+    with pytest.raises(SchemaError, match=r"names of folders \(lang=de/\)[\s\S]*source='lang'"):
+        open_dataset(tmp_path, **asked)
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_an_arrow_stream_is_not_called_damaged(tmp_path, rows):
+    """Hugging Face's save_to_disk writes the streaming format: it says how to write it anew."""
+    table = pa.table({"a": list(range(rows))}, schema=pa.schema([("a", pa.int64())]))
+    with pa.ipc.new_stream(str(tmp_path / "data-00000-of-00001.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(DatasetError, match=r"is an Arrow stream[\s\S]*to_parquet"):
+        open_dataset(tmp_path)
 
 
 def test_mixed_schemas_are_refused_by_name(tmp_path):

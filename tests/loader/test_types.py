@@ -261,6 +261,14 @@ def test_places_among_listed_values(of_tables, kind, layout):
         delivered(of_tables, layout, array, {"c": ["cat", "dog"]})
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tensors_keep_their_shape(of_tables, layout):
+    """Images and embeddings stored as Arrow's fixed-shape tensors come as they went in."""
+    values = np.arange(N * 6, dtype=np.float32).reshape(N, 2, 3)
+    batches, order = delivered(of_tables, layout, pa.FixedShapeTensorArray.from_numpy_ndarray(values), shuffle=True)
+    assert np.array_equal(np.concatenate([each["c"] for each in batches])[order], values)
+
+
 # ---- nulls
 
 
