@@ -11,6 +11,8 @@ import typer
 from datapipe.cli import console
 from datapipe.cli.console import JsonOption
 
+_PATIENCE = 20.0
+"""Seconds that rank 0 waits for the other ranks of its machine to write: torchrun kills a job that lingers after 30."""
 Folder = Annotated[Path, typer.Argument(help="A profile: the folder that holds profile.json.")]
 
 
@@ -23,15 +25,26 @@ def profile(
 ) -> None:
     """Profile any PyTorch script, unmodified; what follows the script is the script's own.
 
-    The script's own output and exit code are kept (with --json its output goes to standard error).
+    The script's own output and exit code are kept (with --json its output goes to standard error). Under torchrun each
+    rank writes into a folder of its own, and rank 0 shows them merged: torchrun … -m datapipe profile train.py
 
     Example: datapipe profile -o runs/a train.py --epochs 1; a module: datapipe profile -m package.train --epochs 1
     """
     from datapipe.integrations.script import profile_script
+    from datapipe.profiling import write_report
+    from datapipe.profiling.merging import await_ranks
+    from datapipe.profiling.profile_file import save_profile
+    from datapipe.profiling.ranks import this_rank
 
     with console.output_aside(json):
         code = profile_script([script, *context.args], output, module=module)
-    _show(output, json=json, code=code)
+    rank = this_rank()
+    if rank is not None and rank.rank == 0:
+        merged = await_ranks(output, rank.local_world_size, patience=_PATIENCE)
+        save_profile(merged, output)
+        write_report(merged, output)
+    if rank is None or rank.rank == 0:
+        _show(output, json=json, code=code)
     if code:
         raise typer.Exit(code)
 
@@ -39,12 +52,18 @@ def profile(
 def report(folder: Folder, json: JsonOption = False) -> None:
     """Show a profile again: the verdict and the step ledger; report.html is written anew.
 
+    The folder of a job that ran under torchrun shows its ranks merged.
+
     Example: datapipe report datapipe-demo/profile
     """
-    from datapipe.profiling import load_profile, write_report
+    from datapipe.profiling import load_run, write_report
+    from datapipe.profiling.profile_file import save_profile
 
     folder = folder.parent if folder.is_file() else folder
-    write_report(load_profile(folder), folder)
+    loaded = load_run(folder)
+    if loaded.ranks is not None:
+        save_profile(loaded, folder)
+    write_report(loaded, folder)
     _show(folder, json=json)
 
 
@@ -72,9 +91,9 @@ def compare(
     Example: datapipe compare runs/a runs/b --threshold 0.1
     """
     from datapipe.profiling import compare as compare_profiles
-    from datapipe.profiling import load_profile
+    from datapipe.profiling import load_run
 
-    found = compare_profiles(load_profile(before), load_profile(after))
+    found = compare_profiles(load_run(before), load_run(after))
     regressed = found.regressed(threshold)
     # Too few steps for a test: a slow-down within the threshold passes, one beyond it is no evidence of health.
     unsure = found.step.p is None and (found.step.relative or 0) > threshold

@@ -10,6 +10,7 @@ A step runs from one `next()` of a data loader to the next. Named inside it: "fo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ConfigError
 from datapipe.profiling import profile
+from datapipe.profiling.profile_file import NAME
+from datapipe.profiling.ranks import this_rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +38,7 @@ def profile_script(argv: Sequence[str], out: str | os.PathLike[str], module: boo
 
     Args:
         argv: the script and its arguments, as on a command line without `python`.
-        out: folder for `profile.json`, `report.html` and `trace.json.gz`.
+        out: folder for `profile.json`, `report.html` and `trace.json.gz`; under torchrun they go to `rank-N` inside it.
         module: `argv[0]` is a module to run as with `python -m`.
 
     Returns:
@@ -50,6 +53,7 @@ def profile_script(argv: Sequence[str], out: str | os.PathLike[str], module: boo
         raise ConfigError("no script was named", expected="a script and its arguments", fix="datapipe profile train.py")
     target = str(argv[0])
     _check(target, module=module)
+    _forget(out)
     from datapipe.integrations.torch_hooks import torch_hooks
 
     title = target if module else Path(target).name
@@ -103,6 +107,14 @@ def exit_code(ended: SystemExit) -> int:
         return ended.code & 0xFF
     sys.stderr.write(f"{ended.code}\n")
     return 1
+
+
+def _forget(out: str | os.PathLike[str]) -> None:
+    """A rank's profile from an earlier job must not be merged with this job's."""
+    rank = this_rank()
+    if rank is not None:
+        with contextlib.suppress(OSError):
+            (Path(out) / rank.folder / NAME).unlink()
 
 
 def _check(target: str, *, module: bool) -> None:

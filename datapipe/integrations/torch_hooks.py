@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.integrations.loops import Loops
 from datapipe.integrations.torch_workers import Batches, Workers
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from datapipe.profiling import Profile
+
+_COLLECTIVES: Final = (
+    "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "all_to_all", "all_to_all_single",
+    "barrier", "broadcast", "broadcast_object_list", "gather", "reduce", "reduce_scatter", "reduce_scatter_tensor",
+    "scatter",
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -46,6 +52,7 @@ def torch_hooks(prof: Profile) -> Iterator[None]:
         _patch(undo, DataLoader, "__iter__", lambda original: functools.partial(loaders.iter, original))
         _patch(undo, torch.autograd, "backward", lambda original: _timed(prof, "backward", original, loops.backward))
         _patch(undo, torch, "save", lambda original: _timed(prof, "checkpoint", original, lambda: None))
+        _watch_collectives(undo, prof)
         _watch_forward(undo, prof, loops)
         _watch_optimizers(undo, prof, loops)
         _watch_datapipe(undo, loops)
@@ -110,6 +117,15 @@ def _timed(prof: Profile, name: str, original: Callable[..., Any], before: Calla
             phase.inside = False
 
     return timed
+
+
+def _watch_collectives(undo: contextlib.ExitStack, prof: Profile) -> None:
+    """Collectives that the script calls itself are "communication"; those of a backward pass are part of that."""
+    import torch.distributed as dist
+
+    for name in _COLLECTIVES if dist.is_available() else ():
+        if hasattr(dist, name):
+            _patch(undo, dist, name, lambda original: _timed(prof, "communication", original, lambda: None))
 
 
 def _watch_forward(undo: contextlib.ExitStack, prof: Profile, loops: Loops) -> None:

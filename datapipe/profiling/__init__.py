@@ -8,6 +8,7 @@ Profiling reads events alone, so it knows nothing of loaders, devices or framewo
     render               a summary for a terminal
     what_if, predict_all the run replayed with a `Change`: a `Prediction`
     write_report         a summary as one self-contained HTML page
+    load_run             the same for a job: the profiles of its ranks merged, `Ranks`
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datapipe.profiling.changes import Change, Prediction
     from datapipe.profiling.comparison import Comparison, compare
+    from datapipe.profiling.merging import load_run
     from datapipe.profiling.profile_file import load_profile
+    from datapipe.profiling.ranks import Ranks
     from datapipe.profiling.recording import Profile, profile
     from datapipe.profiling.report import write_report
     from datapipe.profiling.summary import Summary
@@ -30,9 +33,11 @@ _HOME: Final = {
     "Comparison": "comparison",
     "Prediction": "changes",
     "Profile": "recording",
+    "Ranks": "ranks",
     "Summary": "summary",
     "compare": "comparison",
     "load_profile": "profile_file",
+    "load_run": "merging",
     "predict_all": "what_if",
     "profile": "recording",
     "render": "terminal",
@@ -45,9 +50,11 @@ __all__ = [
     "Comparison",
     "Prediction",
     "Profile",
+    "Ranks",
     "Summary",
     "compare",
     "load_profile",
+    "load_run",
     "predict_all",
     "profile",
     "render",

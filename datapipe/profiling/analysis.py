@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.profiling.environment import Fact
+    from datapipe.profiling.ranks import Rank
 
     Ints = npt.NDArray[np.int64]
 
@@ -60,6 +61,7 @@ class RawRun:
     memory: tuple[tuple[float, int], ...] = ()
     environment: Mapping[str, Fact] = field(default_factory=dict)
     notes: Mapping[str, Fact] = field(default_factory=dict)
+    rank: Rank | None = None
 
 
 def summarise(run: RawRun) -> Summary:
@@ -104,7 +106,7 @@ def summarise(run: RawRun) -> Summary:
             share=run.ns_per_span * len(spans) / (run.wall * recorded) if run.wall else 0.0, threads=run.threads,
         ),
         unmeasured=_unmeasured(run, ledger, split, bool(mask.any())),
-        environment=dict(run.environment), notes=dict(run.notes),
+        environment=dict(run.environment), notes=dict(run.notes), rank=run.rank,
     )  # fmt: skip
 
 

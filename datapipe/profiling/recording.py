@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 from datapipe import events
 from datapipe.errors import DatapipeError, ProfileError
 from datapipe.profiling.environment import describe_environment, plain_facts, plain_text
+from datapipe.profiling.ranks import this_rank
 from datapipe.profiling.span_archive import SpanArchive
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ class Profile:
 
     Attributes:
         recorder: collects the spans; loaders and training loops find it through `events.active()`.
-        folder: where the files go, or None.
+        folder: where the files go, or None; a rank of a job has a folder of its own inside the one that was named.
+        rank: which process of a job this is, None for one that is alone.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, title: str = "", interval: float = 0.1) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.rank = this_rank()
+        self.folder = None if folder is None else Path(folder) / (self.rank.folder if self.rank is not None else "")
         self.recorder = events.Recorder(CAPACITY)
         self._title = plain_text(title)
         self._archive = SpanArchive(self.recorder, capacity=CAPACITY, interval=interval)
@@ -243,6 +246,7 @@ class Profile:
             memory=self._archive.memory,
             environment=describe_environment(),
             notes=plain_facts(self.recorder.notes),
+            rank=self.rank,
         )
 
 
@@ -250,7 +254,8 @@ def profile(folder: str | os.PathLike[str] | None = None, *, title: str = "", in
     """Profile a run: where each step's time goes, with any loader.
 
     Args:
-        folder: where `profile.json`, `report.html` and `trace.json.gz` go at the end; None: nowhere.
+        folder: where `profile.json`, `report.html` and `trace.json.gz` go at the end; None: nowhere. Under torchrun
+            each rank writes into `rank-N` inside it.
         title: a name for the report.
         interval: seconds between two looks at memory and at full span rings.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, final
 
-from datapipe.profiling.stages import StageRow  # noqa: TC001  (pydantic resolves the fields when a file is read)
+from datapipe.profiling.ranks import Rank, Ranks  # noqa: TC001  (pydantic resolves the fields when a file is read)
+from datapipe.profiling.stages import StageRow  # noqa: TC001  (as above)
 
 FORMAT: Final = "datapipe-profile"
 VERSION: Final = 1
@@ -134,6 +135,8 @@ class Summary:
         unmeasured: what this profile cannot see, a line each.
         environment: versions and hardware.
         notes: facts about the run from whoever took part in it.
+        rank: which process of a job this was, None for one that was alone.
+        ranks: the job's ranks side by side, in a merged profile.
     """
 
     format: str = FORMAT
@@ -163,6 +166,8 @@ class Summary:
     unmeasured: tuple[str, ...] = ()
     environment: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     notes: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    rank: Rank | None = None
+    ranks: Ranks | None = None
 
     def part(self, name: str) -> Part | None:
         """The part of the steady step by that name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
+from datapipe.profiling.ranks_terminal import rank_items
 from datapipe.profiling.verdict import ms
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def render(summary: Summary) -> Group:
     from rich.text import Text
 
     mark = {"input-bound": "bold red", "moderately input-bound": "bold yellow", "not input-bound": "bold green"}
-    items: list[Text | Table] = [Text(visible(summary.verdict.sentence), style=mark.get(summary.verdict.kind, "bold"))]
+    items: list[Text | Table] = [] if summary.ranks is None else rank_items(summary.ranks)
+    said = summary.verdict.sentence if summary.rank is None else f"Rank {summary.rank.rank}: {summary.verdict.sentence}"
+    items.append(Text(visible(said), style=mark.get(summary.verdict.kind, "bold")))
     if not summary.complete:
         cause = f" ({visible(summary.error)})" if summary.error else ""
         items.append(Text(f"This run did not end normally{cause}: the figures are of what ran.", style="yellow"))
