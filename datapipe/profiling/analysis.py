@@ -13,6 +13,7 @@ from datapipe.profiling.critical_path import critical_path
 from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
+from datapipe.profiling.queues import queue_strips
 from datapipe.profiling.stages import stage_rows
 from datapipe.profiling.summary import STEP_CAP, Part, RecorderCost, StepSeries, Summary
 from datapipe.profiling.verdict import judge
@@ -105,6 +106,7 @@ def summarise(run: RawRun) -> Summary:
             spans=len(spans), lost=run.lost, ns_per_span=run.ns_per_span,
             share=run.ns_per_span * len(spans) / (run.wall * recorded) if run.wall else 0.0, threads=run.threads,
         ),
+        queues=queue_strips(work, ledger, batches),
         unmeasured=_unmeasured(run, ledger, split, bool(mask.any())),
         environment=dict(run.environment), notes=dict(run.notes), rank=run.rank,
     )  # fmt: skip

@@ -114,6 +114,22 @@ def step_chart(series: StepSeries, step: Part) -> StepChart | None:
     )
 
 
+PERCENTILES: Final = (50, 90, 95, 99, 100)
+_KINDS: Final = ((0, "steady steps"), (1, "the run’s first step"), (2, "first steps of later epochs"))
+
+
+def percentiles(series: StepSeries) -> list[tuple[str, int, list[float]]]:
+    """Step time by kind of step: (kind, steps, ns at each of `PERCENTILES`), for kinds that occurred."""
+    import numpy as np
+
+    total, kind = np.array(series.total_ns), np.array(series.kind)
+    return [
+        (label, int((kind == number).sum()), np.percentile(total[kind == number], PERCENTILES).tolist())
+        for number, label in _KINDS
+        if (kind == number).any()
+    ]
+
+
 def memory_chart(memory: Sequence[tuple[float, int]]) -> Mapping[str, object] | None:
     """Resident memory over time in a 1000 by 200 box; None for fewer than two samples."""
     if len(memory) < 2:

@@ -33,7 +33,7 @@ BLOCK_STAGES: Final = ("list", "footer", "fetch", "decompress", "decode", "filte
 """Stages whose item is a block; the item of every other stage is a batch."""
 FROM_BLOCKS: Final = ("prepare", "gather")
 """Stages that turn blocks into batches: their item is a batch, their cause a block."""
-_NOT_LOADER: Final = (
+NOT_LOADER: Final = (
     "step", "wait", "epoch", "forward", "backward", "optimizer", "communication", "checkpoint", "evaluate", "startup",
     "queue",
 )  # fmt: skip
@@ -44,7 +44,7 @@ def loader_spans(spans: Spans, stages: Sequence[str], ledger: Ledger) -> npt.NDA
     """bool[spans]: which spans are the loader's work on items, on its own threads or inside the consumer's waits."""
     import numpy as np
 
-    other = np.isin(spans["stage"], [i for i, name in enumerate(stages) if name in _NOT_LOADER])
+    other = np.isin(spans["stage"], [i for i, name in enumerate(stages) if name in NOT_LOADER])
     host = spans["flags"] & DEVICE == 0
     mask: npt.NDArray[np.bool_] = ((spans["thread"] != ledger.thread) | ledger.inline) & ~other & host
     return mask

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.profiling.charts import bar, memory_chart, step_chart
+from datapipe.profiling.charts import bar, memory_chart, percentiles, step_chart
 from datapipe.profiling.palette import class_names, palette_css
+from datapipe.profiling.pipeline_chart import boxes, strip_path
 from datapipe.profiling.profile_file import write_whole
 from datapipe.profiling.verdict import ms, spoken
 
@@ -75,6 +76,9 @@ def report_html(summary: Summary) -> str:
         wait_bar=bar(_by_size(summary.waits)),
         waits=[part for part in _by_size(summary.waits) if part.share >= _SMALL],
         chart=chart,
+        percentiles=percentiles(summary.series),
+        pipeline=boxes(summary),
+        queue_strips=[(strip, strip_path(strip)) for strip in summary.queues],
         memory=memory_chart(summary.memory),
         facts=_headline(summary),
         started=datetime.fromtimestamp(summary.started_unix_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -132,6 +132,7 @@ class Summary:
         stages: one row per stage.
         path_ns: critical path per stage.
         memory: (seconds since the start, resident bytes).
+        queues: what lay ready between the stages, in the order of the pipeline.
         unmeasured: what this profile cannot see, a line each.
         environment: versions and hardware.
         notes: facts about the run from whoever took part in it.
@@ -163,6 +164,7 @@ class Summary:
     verdict: Verdict
     memory: list[tuple[float, int]]
     recorder: RecorderCost
+    queues: tuple[QueueStrip, ...] = ()
     unmeasured: tuple[str, ...] = ()
     environment: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     notes: dict[str, str | int | float | bool | None] = field(default_factory=dict)
