@@ -19,6 +19,7 @@ from datapipe.profiling.charts import bar, memory_chart, percentiles, step_chart
 from datapipe.profiling.palette import class_names, palette_css
 from datapipe.profiling.pipeline_chart import boxes, strip_path
 from datapipe.profiling.profile_file import write_whole
+from datapipe.profiling.rank_chart import heat_map
 from datapipe.profiling.verdict import ms, spoken
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def report_html(summary: Summary) -> str:
         percentiles=percentiles(summary.series),
         pipeline=boxes(summary),
         queue_strips=[(strip, strip_path(strip)) for strip in summary.queues],
+        heat=heat_map(summary.ranks),
         memory=memory_chart(summary.memory),
         facts=_headline(summary),
         started=datetime.fromtimestamp(summary.started_unix_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, final
 
-from datapipe.profiling.ranks import Rank, Ranks  # noqa: TC001  (pydantic resolves the fields when a file is read)
+from datapipe.profiling.queues import QueueStrip  # noqa: TC001  (pydantic resolves the fields when a file is read)
+from datapipe.profiling.ranks import Rank, Ranks  # noqa: TC001  (as above)
 from datapipe.profiling.stages import StageRow  # noqa: TC001  (as above)
 
 FORMAT: Final = "datapipe-profile"
