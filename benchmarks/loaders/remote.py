@@ -1,203 +1,190 @@
-"""W5: loading from a store that takes 20 ms to begin an answer and gives 200 MB/s in all.
+"""Loading from a store that takes 20 ms to begin an answer and gives 200 MB/s in all: beside the bound and others.
 
-    nice python benchmarks/loaders/remote.py --data /tmp/w5 [--rows 25000] [--repeats 5]
+    python benchmarks/loaders/remote.py tokens                          410 MB, one round takes half a minute
+    python benchmarks/loaders/remote.py documents --peer datasets=/tmp/peers/bin/python …
+    python benchmarks/loaders/remote.py tokens --quick --latency 0.05 --bandwidth 1e9
 
-Contenders read the same files from one server (`slow_store.py`, its own process), interleaved, in turns:
-- the bound: four threads, each asking for whole row groups by range with http.client, nothing decoded;
-- datapipe over http:// and over s3:// (the server's S3 part), shuffled: int64 [32, 2048], or Python strings;
-- datapipe over s3:// with a cache that an epoch before has filled, and from the local folder;
-- a plain scan by pyarrow's own S3 client, row group after row group, columns decoded, not shuffled.
-Every sample's id is checked to have come exactly once. Figures are medians; the page cache under the server is warm,
-the loader's side holds nothing (each turn opens the dataset anew: footers, connections and all are in its time).
+One server (`slow_store.py`), a process of its own on the same cores, serves all contenders, one after the other; its
+CPU time, and that of the bound, are told. The bound: four threads with http.client that ask for ranges of 4 MiB, each
+received in place in a buffer that was there before; nothing is decoded. Ours read by http:// and by s3:// (the store's
+S3 part, signatures and all). The dataset is opened before the epoch, as peers' are; what opening takes is said apart.
 """
 
+from __future__ import annotations
+
 import argparse
-import functools
 import http.client
-import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+sys.path.insert(0, str(Path(__file__).parent))
+from harness import Contender, Workload, main
+from remote_corpus import look_at_documents, look_at_tokens, make_documents, make_tokens
+from remote_peers import hugging_face, store_url, torch_s3, webdataset
 
-HERE = Path(__file__).parent
-T = 2048
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
+    from remote_corpus import Corpus
 
-def make(folder, rows):
-    """Packed tokens as Arrow IPC and as plain Parquet, documents as zstd Parquet."""
-    rng = np.random.default_rng(0)
-    for kind in ("tokens-arrow", "tokens-parquet", "docs"):
-        target = folder / f"{kind}-{rows}"
-        count = 4 * rows if kind == "docs" else rows
-        if (target / "done").exists():
-            continue
-        target.mkdir(parents=True, exist_ok=True)
-        for shard in range(4):
-            ids = np.arange(shard * count // 4, (shard + 1) * count // 4)
-            if kind == "docs":
-                words = np.array([f"{w:x}{'etaoin'[w % 6]}" for w in rng.integers(0, 1 << 16, 20000)])
-                text = [" ".join(words[rng.integers(0, 20000, n)]) for n in rng.integers(100, 900, len(ids))]
-                pq.write_table(
-                    pa.table({"id": ids, "text": text}), target / f"{shard}.parquet", row_group_size=1000,
-                    compression="zstd",
-                )  # fmt: skip
-                continue
-            tokens = rng.integers(0, 50000, (len(ids), T), dtype=np.int32)
-            table = pa.table({"id": ids, "tokens": pa.FixedSizeListArray.from_arrays(pa.array(tokens.ravel()), T)})
-            if kind == "tokens-arrow":
-                with pa.ipc.new_file(str(target / f"{shard}.arrow"), table.schema) as writer:
-                    writer.write_table(table, max_chunksize=512)
-            else:
-                pq.write_table(
-                    table, target / f"{shard}.parquet", row_group_size=512, compression="none", use_dictionary=False
-                )
-        (target / "done").write_text("")
-    return {kind: folder / f"{kind}-{rows}" for kind in ("tokens-arrow", "tokens-parquet", "docs")}
+    Epoch = Callable[[], Iterator[Any]]
+
+PART = 4 << 20
 
 
-def bound(url, folder):
-    """Four ranged GETs in parallel, of 4 MB each, of every byte of the folder's files."""
-    jobs = []
-    for file in sorted(folder.glob("*.*")):
-        size = file.stat().st_size
-        jobs += [(file.name, at, min(at + (4 << 20), size)) for at in range(0, size, 4 << 20)]
-    lock = threading.Lock()
-    total = []
+def ranged_gets(form: str) -> Callable[[Corpus], Epoch]:
+    """The bound. What it delivers is whole files."""
 
-    def run():
-        connection = http.client.HTTPConnection(url.removeprefix("http://"))
-        buffer = memoryview(bytearray(4 << 20))
-        while True:
-            with lock:
-                if not jobs:
-                    return
-                name, start, end = jobs.pop(0)
-            connection.request("GET", f"/{folder.name}/{name}", headers={"Range": f"bytes={start}-{end - 1}"})
-            response, got = connection.getresponse(), 0
-            while got < end - start:
-                got += response.readinto(buffer[got : end - start])
-            response.read()
-            total.append(got)
+    def make(corpus: Corpus) -> Epoch:
+        files = corpus.files(form)
+        whole = {path: memoryview(bytearray(path.stat().st_size)) for path in files}
+        parts = [(path, at) for path in files for at in range(0, len(whole[path]), PART)]
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(total)
+        def epoch() -> Iterator[Any]:
+            jobs, lock, came = iter(parts), threading.Lock(), []
 
+            def run() -> None:
+                connection = http.client.HTTPConnection(store_url().removeprefix("http://"))
+                while True:
+                    with lock:
+                        path, at = next(jobs, (None, 0))
+                    if path is None:
+                        return
+                    place = whole[path][at : at + PART]
+                    headers = {"Range": f"bytes={at}-{at + len(place) - 1}"}
+                    connection.request("GET", f"/{corpus.folder.name}/{form}/{path.name}", headers=headers)
+                    response = connection.getresponse()
+                    got = 0
+                    while got < len(place) and (n := response.readinto(place[got:])):
+                        got += n
+                    response.read()
+                    came.append(got)
 
-def s3_options(url):
-    return {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}}
+            threads = [threading.Thread(target=run) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sum(came) == sum(map(len, whole.values()))
+            yield from whole.values()
 
+        return epoch
 
-def datapipe(url, folder, *, by, columns, batch, threads):
-    """One shuffled epoch."""
-    from datapipe import DataLoader, open_dataset
-
-    where = {"http": f"{url}/{folder.name}", "local": str(folder)}.get(by, f"s3://bucket/{folder.name}")
-    more = {"cache": str(folder.parent / "cache")} if by == "cached" else {}
-    if by in ("s3", "cached"):
-        more["storage_options"] = s3_options(url)
-    dataset = open_dataset(where, columns=["id", *columns], **more)
-    options = {} if threads == "auto" else {"num_threads": threads}
-    seen = []
-    with DataLoader(dataset, batch, tail="partial", collate="numpy", **options) as loader:
-        seen.extend(batch["id"].copy() for batch in loader)
-        peak = loader.stats()["peak_bytes"]
-    return np.concatenate(seen), {"peak": peak, **(vars(dataset.store.counts) if by in ("http", "s3") else {})}
+    return make
 
 
-def pyarrow_s3(url, folder, *, columns):
-    """Row group after row group, by pyarrow's S3 client; Arrow IPC batch after batch."""
-    from pyarrow import fs
+def ours(form: str, by: str, batch: int, *, cached: bool = False) -> Callable[[Corpus], Epoch]:
+    """datapipe, everything left at its defaults."""
 
-    remote = fs.S3FileSystem(
-        access_key="a", secret_key="b", endpoint_override=url.removeprefix("http://"), scheme="http", region="us-east-1"
+    def make(corpus: Corpus) -> Epoch:
+        from datapipe import DataLoader, open_dataset
+
+        place = f"{corpus.folder.name}/{form}"
+        where = {"http": f"{store_url()}/{place}", "s3": f"s3://bucket/{place}", "local": str(corpus.folder / form)}[by]
+        more: dict[str, Any] = {}
+        if by == "s3":
+            client = {"endpoint_url": store_url(), "region_name": "us-east-1"}
+            more["storage_options"] = {"key": "a", "secret": "b", "client_kwargs": client}
+        if cached:
+            more["cache"] = str(corpus.folder / "cache")
+        open_dataset(where, **more)  # what is imported at the first use is in nobody's time
+        began = time.perf_counter()
+        data = open_dataset(where, **more)
+        print(f"opened {where} in {time.perf_counter() - began:.3f} s", file=sys.stderr)
+        epochs = iter(range(1 << 30))
+
+        def epoch() -> Iterator[Any]:
+            # A loader for each: one that lives on would read ahead for its next epoch while others have their turn.
+            with DataLoader(data, batch, seed=next(epochs), tail="partial", collate="numpy") as loader:
+                for found in loader:
+                    yield found[corpus.column]
+
+        return epoch
+
+    return make
+
+
+def workload(kind: str) -> Workload:
+    """`kind`: "tokens" or "documents"."""
+    tokens = kind == "tokens"
+    batch = 32 if tokens else 64
+    contenders = {"four ranged GETs": Contender(make=ranged_gets("parquet"), order="none")}
+    for form in ("parquet", "arrow") if tokens else ("parquet",):
+        name = form.capitalize()
+        for by in ("http", "s3"):
+            contenders[f"datapipe, {name}, {by}"] = Contender(make=ours(form, by, batch), needs="datapipe")
+    contenders["datapipe, Parquet, s3, cached"] = Contender(
+        make=ours("parquet", "s3", batch, cached=True), needs="datapipe"
     )
-    seen = []
-    for file in sorted(folder.glob("*.*")):
-        path = f"bucket/{folder.name}/{file.name}"
-        if file.suffix == ".parquet":
-            reader = pq.ParquetFile(path, filesystem=remote, pre_buffer=True)
-            seen += [t["id"].to_numpy() for t in reader.iter_batches(columns=["id", *columns], batch_size=1 << 20)]
-        else:
-            reader = pa.ipc.open_file(remote.open_input_file(path))
-            seen += [reader.get_batch(i)["id"].to_numpy() for i in range(reader.num_record_batches)]
-    return np.concatenate(seen), {}
+    if tokens:
+        contenders["datapipe, Arrow, local"] = Contender(make=ours("arrow", "local", batch), needs="datapipe")
+    contenders["datapipe, Parquet, local"] = Contender(make=ours("parquet", "local", batch), needs="datapipe")
+    for workers in (2, 4):
+        made = torch_s3(workers, batch)
+        contenders[f"torch, pyarrow S3, {workers} workers"] = Contender(make=made, needs="torch", order="pool")
+    contenders["WebDataset, 2 workers"] = Contender(make=webdataset(2, batch), needs="webdataset", order="buffer")
+    for shuffled in (False, True):
+        name = f"Hugging Face streaming, {'shuffled' if shuffled else 'in order'}"
+        contenders[name] = Contender(make=hugging_face(batch, shuffled=shuffled), needs="datasets", order="buffer")
+    return Workload(
+        name=f"{kind} from a store of 20 ms and 200 MB/s (`loaders/remote.py`)",
+        unit="samples",
+        script=__file__,
+        corpus=make_tokens if tokens else make_documents,
+        look=look_at_tokens if tokens else look_at_documents,
+        files=lambda corpus: corpus.files("parquet"),
+        versions=("aiohttp", "s3fs", "fsspec", "torch"),
+        says=lambda corpus: f"{corpus.rows:,} {kind}, shuffled; the server on the same cores",
+        contenders=contenders,
+    )
 
 
-def import_all(url):
-    """What is imported at the first use is in nobody's time."""
-    from datapipe import DataLoader
-    from datapipe.storage import open_store
-
-    del DataLoader
-    open_store(url).exists("none")
-    open_store("s3://bucket", storage_options=s3_options(url)).exists("none")
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="/tmp/w5")
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--latency", type=float, default=0.02)
-    parser.add_argument("--bandwidth", type=float, default=200e6)
-    parser.add_argument("--threads", default="auto")
-    parser.add_argument("--only", default="")
-    options = parser.parse_args()
-    threads = options.threads if options.threads == "auto" else int(options.threads)
-    folders = make(Path(options.data), options.rows)
-    command = [sys.executable, str(HERE / "slow_store.py"), options.data]
-    command += ["--latency", str(options.latency), "--bandwidth", str(options.bandwidth)]
+def serve_and_measure() -> None:
+    """Take what is ours from the command line, start the server, and leave the rest to the harness."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["tokens", "documents"])
+    parser.add_argument("--latency", type=float, default=0.02, help="seconds until an answer begins")
+    parser.add_argument("--bandwidth", type=float, default=200e6, help="bytes a second, for all connections together")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "datapipe-benchmarks")
+    given, rest = parser.parse_known_args()
+    chosen = workload(given.kind)
+    corpus = chosen.corpus(given.folder, "--quick" in rest)
+    script = str(Path(__file__).with_name("slow_store.py"))
+    command = [sys.executable, script, str(given.folder)]
+    command += ["--latency", str(given.latency), "--bandwidth", str(given.bandwidth)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    options.rows -= options.rows % 4
-    results, extras, filled = {}, {}, set()
     try:
-        url = server.stdout.readline().strip()
-        import_all(url)
-        for _ in range(options.repeats + 1):  # the first fills the cache
-            for kind, folder in folders.items():
-                column, batch = (["text"], 64) if kind == "docs" else (["tokens"], 32)
-                turn = functools.partial(datapipe, url, folder, columns=column, batch=batch, threads=threads)
-                contenders = {
-                    "four ranged GETs": lambda folder=folder: bound(url, folder),
-                    **{f"datapipe {by}": functools.partial(turn, by=by) for by in ("http", "s3", "cached", "local")},
-                    "pyarrow s3 scan": lambda f=folder, c=column: pyarrow_s3(url, f, columns=c),
-                }
-                for name, run in contenders.items():
-                    if options.only not in f"{kind} {name}":
-                        continue
-                    cpu, began = time.process_time(), time.perf_counter()
-                    out = run()
-                    took = time.perf_counter() - began
-                    rows = 4 * options.rows if kind == "docs" else options.rows
-                    if isinstance(out, tuple):
-                        assert sorted(out[0].tolist()) == list(range(rows)), f"{name}: not every sample once"
-                        extras[kind, name] = {**out[1], "cpu_s": round(time.process_time() - cpu, 2)}
-                    if (kind, name) in filled or "cached" not in name:
-                        results.setdefault((kind, name), []).append(rows / took)
-                    filled.add((kind, name))
+        assert server.stdout is not None
+        os.environ["SLOW_STORE"] = server.stdout.readline().strip()
+        os.environ["SLOW_STORE_KIND"] = given.kind
+        epoch = chosen.contenders["four ranged GETs"].make(corpus)
+        before, began, cpu = cpu_seconds(server.pid), time.perf_counter(), time.process_time()
+        sum(len(each) for each in epoch())
+        print(
+            f"the bound's epoch takes {time.perf_counter() - began:.2f} s, {time.process_time() - cpu:.2f} s of CPU,"
+            f" the server's part {cpu_seconds(server.pid) - before:.2f} s of CPU",
+            file=sys.stderr,
+        )
+        sys.argv = [sys.argv[0], "--folder", str(given.folder), *rest]
+        main(chosen)
     finally:
         server.kill()
-    load = os.getloadavg()[0]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}")
-    for (kind, name), speeds in results.items():
-        middle = statistics.median(speeds)
-        base = statistics.median(results.get((kind, "four ranged GETs"), [middle]))
-        extra = json.dumps(extras.get((kind, name), {}))
-        print(f"{kind:15s} {name:18s} {middle:9,.0f} samples/s  {middle / base:5.2f} of the bound  {extra}")
+        server.wait()
 
 
 if __name__ == "__main__":
-    main()
+    if "--serve" in sys.argv:
+        main(workload(os.environ["SLOW_STORE_KIND"]))
+    else:
+        serve_and_measure()
