@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 JOIN_SECONDS: Final = 0.9
 """How long an end waits for threads: what is left of a second is for what comes before and after."""
 EXIT_SECONDS: Final = 5.0
-"""How long the interpreter's exit waits: on a machine with more to do than cores a block takes longer than it should."""
+"""How long the interpreter's exit waits: on a machine with more to do than cores a block takes longer than it would."""
 
 
 @final
@@ -70,6 +70,9 @@ class Crew:
 
 
 class _Ends(Protocol):
+    def forked(self) -> None:
+        """This is a child of the process that has the threads, and a thread may have held a lock: end without both."""
+
     def abandon(self) -> bool:
         """Tell the threads to end."""
 
@@ -99,7 +102,13 @@ def _end_all() -> None:
             thread.join(max(0.0, until - time.monotonic()))
 
 
+def _forget_all() -> None:
+    for source in list(_LIVE):
+        source.forked()
+    _LIVE.clear()
+    _THREADS.clear()
+
+
 atexit.register(_end_all)
-if hasattr(os, "register_at_fork"):  # a child has none of the threads, and perhaps a lock that one of them held
-    os.register_at_fork(after_in_child=_LIVE.clear)
-    os.register_at_fork(after_in_child=_THREADS.clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -224,6 +224,11 @@ class Workers:
         with self._changed:
             return [worker.pid for worker in self._all]
 
+    def forked(self) -> None:
+        """In a child of this process the processes are not its own, and a thread may have held the lock."""
+        self._changed = threading.Condition()
+        self._closed = True
+
     def abandon(self) -> bool:
         """Tell the processes to end; False if they had been told before, or are another process's."""
         if os.getpid() != self._pid:

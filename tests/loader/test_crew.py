@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +60,35 @@ def python(folder, code):
 )
 def test_nothing_is_said_at_exit(parquet, code):
     """Abandoned at any point, the interpreter ends in silence and with success."""
+    done = python(parquet, code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("workers", ["thread", "process"])
+def test_a_forked_child_is_told_to_begin_anew(parquet, workers):
+    """It has none of the threads that were at its next batch, and does not wait for them; the parent goes on."""
+    code = f"""
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from datapipe.errors import ClosedError
+        from worker_transforms import slowly
+        own = loader(transform=slowly, workers={workers!r})
+        it = iter(own)
+        next(it)
+        if not (pid := os.fork()):
+            signal.alarm(30)
+            for _ in range(2):
+                try:
+                    next(it)
+                except ClosedError:
+                    continue
+                os._exit(1)
+            if {workers!r} == "thread":
+                assert len([batch for batch, _ in zip(own, range(9))]) == 9
+            own.close()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert len([batch for batch, _ in zip(it, range(9))]) == 9
+    """
     done = python(parquet, code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -14,6 +14,11 @@ def double(batch):
     return {**batch, "twice": batch["id"] * 2, "pid": os.getpid()}
 
 
+def slowly(batch):
+    time.sleep(0.02)
+    return batch
+
+
 def keyed(batch, keys):
     """Draws by (seed, epoch, row), as an array, or as a tensor where it can be one."""
     draws = [np.random.default_rng((keys.seed, keys.epoch, int(row))).random() for row in keys.rows]
