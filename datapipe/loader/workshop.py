@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     Task = Callable[[int], None]
 
-_PLANNED: Final = 4
-"""Stretches planned ahead of the one being delivered: they name the next reads; a few hundred kB of indices."""
+_PLANNED: Final = 64
+"""Stretches planned ahead at most, while there is nothing to read: they name the next reads. Of four, as it was, none
+began a window when that was larger, and its blocks were all read when the first of them was wanted: documents came no
+faster with threads than without. Half a MB of indices each, where rows are small."""
 _PLANNED_FETCHING: Final = 32
 """At most so many where others fetch: those of a stretch may be fewer than are worth asking for at once."""
 CHEAP_NS: Final = 200_000
