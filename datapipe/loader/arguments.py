@@ -88,12 +88,14 @@ def collate_function(collate: Any) -> Callable[[dict[str, Any]], Any] | None:
     return to_tensors
 
 
-def warn_of_no_batch(order: Sequence, rows: int) -> None:
-    """Say so where a dataset is smaller than one step."""
+def warn_of_no_batch(order: Sequence, rows: int, filter_: object = None) -> None:
+    """Say so where a dataset is smaller than one step (one whose filter lets nothing pass has said so)."""
+    if not rows and filter_ is None:
+        warnings.warn("the dataset has no rows: there will be no batch.", stacklevel=4)
     if rows and order.steady and not order.steps:
         short = "an epoch of the mix has fewer" if order.geometry.parts else "fewer"
         warnings.warn(
             f"the dataset has {rows} rows, {short} than one global batch of {order.global_batch}:"
             f' there will be no batch. Use a smaller batch_size, or tail="pad" or "partial".',
-            stacklevel=3,
+            stacklevel=4,
         )

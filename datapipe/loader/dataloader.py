@@ -173,7 +173,7 @@ class DataLoader:
         self._supply = self._make_supply()
         self._closed = False
         self._iterator: weakref.ref[EpochIterator] | None = None
-        warn_of_no_batch(self._order, int(self.dataset.index.rows.sum()))
+        warn_of_no_batch(self._order, int(self.dataset.index.rows.sum()), getattr(self.dataset, "filter", None))
 
     def _make_order(self, geometry: Geometry | None = None, units: int | None = None) -> Sequence:
         geometry = geometry or self._shaping.geometry(shuffle=self._shuffle, **self._chosen)

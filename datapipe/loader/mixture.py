@@ -164,6 +164,7 @@ class Mixture:
     def __repr__(self) -> str:
         shares = ", ".join(f"{name}={share:.4g}" for name, share in list(self.weights.at(0).items())[:8])
         more = ", …" if len(self.names) > 8 else ""
+        more += " at first" if len(self.weights.steps) > 1 else ""
         return f"Mixture({shares}{more}, until={self.until!r}, {self.fingerprint})"
 
     def shares(self, *, of_rows: bool) -> Weights:

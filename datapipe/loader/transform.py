@@ -47,7 +47,11 @@ class Transform:
 
     def __init__(self, call: Callable[..., Any]) -> None:
         if not callable(call):
-            raise ConfigError(f"transform={call!r}", expected="a callable: table → table, or batch → batch")
+            raise ConfigError(
+                f"transform={call!r}",
+                expected="a callable: table → table, or batch → batch",
+                fix="one function that calls each in turn" if isinstance(call, (list, tuple)) else None,
+            )
         self._call = call
         self.name = getattr(call, "__qualname__", None) or type(call).__name__
         try:

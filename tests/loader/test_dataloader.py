@@ -8,10 +8,12 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datapipe.dataset import open_dataset
 from datapipe.errors import ConfigError, LoaderError, StateError
 from datapipe.loader import DataLoader
 
@@ -302,6 +304,7 @@ def test_a_state_that_does_not_fit_leaves_the_loader_as_it_was(memory):
     assert loader.state_dict() == before
 
 
+@pytest.mark.filterwarnings("ignore:the dataset has no rows")
 def test_fewer_rows_than_a_batch_is_said_at_once(memory):
     with pytest.warns(UserWarning, match="fewer than one global batch of 8"):
         loader = DataLoader(memory([3]), 4, rank=0, world_size=2, collate="numpy")
@@ -489,6 +492,19 @@ def test_a_device_gets_narrow_integers_and_gives_wide_ones(stored, check, monkey
     assert wide["wide"] == torch.int64  # a transform sees what it would see without a device
 
 
+def test_a_dataset_without_rows_says_so(tmp_path):
+    """Once, and at the caller's line; a filter that lets nothing pass has its own words."""
+    pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "0.parquet")
+    with pytest.warns(UserWarning, match="has no rows") as caught:
+        DataLoader(open_dataset(tmp_path), 4)
+    assert [warning.filename for warning in caught] == [__file__]
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "0.parquet")
+    with pytest.warns(UserWarning, match="no row passes") as caught:
+        DataLoader(open_dataset(tmp_path, filters=[("a", ">", 1)]), 4)
+    assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("ignore:the dataset has no rows")
 def test_a_dataset_without_row_groups_gives_no_batches(memory):
     for tail in ("drop", "pad", "partial"):
         assert list(DataLoader(memory([]), 4, tail=tail, collate="numpy")) == []

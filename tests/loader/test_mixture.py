@@ -477,3 +477,9 @@ def test_what_a_transform_is_keyed_by_tells_rows_of_two_sources_apart(of_tables)
     mixed = mixture(of_tables, [[5, 6], [7]], [1, 1])
     list(loader(mixed, 2, transform=transform))
     assert len(set(keyed.values())) == len(keyed) == 18
+
+
+def test_a_curriculum_shows_that_its_shares_are_those_of_the_beginning(of_tables):
+    data = {name: source(of_tables, name, [4]) for name in "ab"}
+    assert "(a=1, b=0 at first, " in repr(mix(data, [(0, {"a": 1, "b": 0}), (10, {"a": 0, "b": 1})]))
+    assert "(a=0.5, b=0.5, " in repr(mix(data, {"a": 1, "b": 1}))

@@ -92,3 +92,8 @@ def test_what_is_not_callable_is_refused():
     wrong.takes = "rows"
     with pytest.raises(ConfigError, match="rows"):
         Transform(wrong)
+
+
+def test_several_transforms_are_one_function():
+    with pytest.raises(ConfigError, match="calls each in turn"):
+        Transform([len, len])
