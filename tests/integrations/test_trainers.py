@@ -53,7 +53,7 @@ def test_lightnings_checkpoints_hold_the_state(dataset, tmp_path):
 
 
 def test_hugging_faces_trainer_takes_it(dataset, tmp_path):
-    """From `get_train_dataloader`: every step gets the loader's own batch."""
+    """From `get_train_dataloader`, which loads the state where it resumes; the Trainer then skips nothing itself."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("accelerate", reason="accelerate is not installed")
 
@@ -67,14 +67,29 @@ def test_hugging_faces_trainer_takes_it(dataset, tmp_path):
             self.seen.append(id.tolist())
             return {"loss": self.line(id.float()[:, None]).mean() * 0}
 
-    class Trainer(transformers.Trainer):
-        def get_train_dataloader(self):
-            return datapipe.DataLoader(dataset, 10, seed=1)
+    def train(state=None, resumed=None):
+        loader = datapipe.DataLoader(dataset, 10, seed=1)
+        if state is not None:
+            loader.load_state_dict(state)
 
-    model = Model()
-    options = transformers.TrainingArguments(
-        str(tmp_path), max_steps=6, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True
-    )
-    Trainer(model, options, train_dataset=[0]).train()
+        class Trainer(transformers.Trainer):
+            def get_train_dataloader(self):
+                return loader
+
+        class Saver(transformers.TrainerCallback):
+            def on_save(self, args, trained, control, **_):
+                states[trained.global_step] = loader.state_dict()
+
+        options = transformers.TrainingArguments(
+            str(tmp_path), max_steps=15, report_to=[], use_cpu=True, save_steps=5, disable_tqdm=True,
+            ignore_data_skip=True,
+        )  # fmt: skip
+        model, states = Model(), {}
+        Trainer(model, options, train_dataset=[0], callbacks=[Saver()]).train(resume_from_checkpoint=resumed)
+        return model.seen, states
+
+    whole, states = train()
     with datapipe.DataLoader(dataset, 10, seed=1) as loader:
-        assert model.seen == [batch["id"].tolist() for batch, _ in zip(loader, range(6), strict=False)]
+        epochs = [batch["id"].tolist() for _ in range(2) for batch in loader]
+    assert whole == epochs[:15]
+    assert train(states[5], str(tmp_path / "checkpoint-5"))[0] == whole[5:]
