@@ -116,6 +116,21 @@ def test_far_parquet_files_are_read_by_column(far, monkeypatch):
         read.clear()
 
 
+def test_parquet_is_decoded_without_another_thread_coming_into_python(tmp_path, monkeypatch):
+    """Arrow takes the fetched bytes on the thread that decodes: one of its own might outlive the interpreter."""
+    columns = {f"c{i}": np.arange(5000) for i in range(4)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    data, threads, read = open_dataset(tmp_path), set(), ByteRanges.read
+
+    def noted(self, n=-1):
+        threads.add(threading.get_ident())
+        return read(self, n)
+
+    monkeypatch.setattr(ByteRanges, "read", noted)
+    assert data.fetch(0).decode().num_rows == 5000
+    assert threads == {threading.get_ident()}
+
+
 def test_the_gap_decides_what_is_read_past(far, monkeypatch):
     """The same bytes out of fewer ranges where asking costs more."""
     url, _, read = far
