@@ -133,7 +133,7 @@ async def ask_http(fs: Any, where: str, span: Span, pinned: Entry | None, begun:
 
 async def ask_other(fs: Any, where: str, span: Span, pinned: Entry | None, begun: asyncio.Event) -> Answer:
     """Any other file system of fsspec: its own read of a range, which neither streams nor says a version."""
-    del pinned, begun
+    del begun
     began = time.monotonic()
     start, end = span
     options: Mapping[str, Any] = {} if span == (0, None) else {"start": start, "end": end}
@@ -143,6 +143,8 @@ async def ask_other(fs: Any, where: str, span: Span, pinned: Entry | None, begun
             data = await fs._cat_file(where, **options)  # noqa: SLF001  (fsspec's documented hook for loops)
     else:
         data = await asyncio.to_thread(fs.cat_file, where, **options)
+    if pinned is not None:  # otherwise nothing tells a body that was cut from an object that is shorter
+        _check_length([data], span, pinned)
     whole = time.monotonic() - began
     return Answer(chunks=[data], entry=None, first_s=whole, whole_s=whole)
 

@@ -141,7 +141,7 @@ def test_an_object_shorter_than_its_index(served):
         before = len(proxy.ranges)
         with pytest.raises(IntegrityError):
             store.read_ranges("x", spans)
-        assert len(proxy.ranges) == before + len(spans)
+        assert before < len(proxy.ranges) <= before + len(spans)  # one that fails ends the others
     proxy.faults = [honest]
     with pytest.raises(IntegrityError):
         store.read("x", 0, 1000)

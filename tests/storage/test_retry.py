@@ -1,5 +1,7 @@
 """Trying again: what is tried, how often, and until when, with a clock that the test holds."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,16 @@ from hypothesis import strategies as st
 from datapipe.storage.retry import Retry
 
 
+@pytest.fixture(autouse=True, params=["threads", "loop"], scope="module")
+def on_a_loop(request):
+    """Both ways of trying again make the same promises."""
+    Clock.on_a_loop = request.param == "loop"
+    return Clock.on_a_loop
+
+
 class Clock:
+    on_a_loop = False
+
     def __init__(self):
         self.now = 0.0
         self.waits = []
@@ -23,6 +34,17 @@ class Clock:
                 raise failures.pop(0)
             return "done"
 
+        async def awaited():
+            return action()
+
+        async def sleep(seconds):
+            self.sleep(seconds)
+
+        if self.on_a_loop:
+            trying = retry.call_async(
+                awaited, lambda _: transient, sleep=sleep, clock=lambda: self.now, uniform=uniform
+            )
+            return asyncio.run(trying)
         return retry.call(action, lambda _: transient, sleep=self.sleep, clock=lambda: self.now, uniform=uniform)
 
 
