@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from datapipe.cli import console
 from datapipe.cli.console import JsonOption
+
+if TYPE_CHECKING:
+    from datapipe.profiling.live import Sink
 
 _PATIENCE = 20.0
 """Seconds that rank 0 waits for the other ranks of its machine to write: torchrun kills a job that lingers after 30."""
@@ -21,6 +25,11 @@ def profile(
     script: Annotated[str, typer.Argument(help="The training script (with -m: the module).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the profile goes.")] = Path("runs/profile"),
     module: Annotated[bool, typer.Option("-m", help="Run SCRIPT as a module, like python -m.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No live line while it runs.")] = False,
+    prometheus: Annotated[
+        int | None, typer.Option(help="Serve live metrics on this port (ranks: on the ports that follow).", min=0)
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Write live scalars into this folder.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Profile any PyTorch script, unmodified; what follows the script is the script's own.
@@ -37,7 +46,8 @@ def profile(
     from datapipe.profiling.ranks import this_rank
 
     with console.output_aside(json):
-        code = profile_script([script, *context.args], output, module=module)
+        live = _live(quiet=quiet, prometheus=prometheus, tensorboard=tensorboard)
+        code = profile_script([script, *context.args], output, module=module, live=live)
     rank = this_rank()
     if rank is not None and rank.rank == 0:
         merged = await_ranks(output, rank.local_world_size, patience=_PATIENCE)
@@ -47,6 +57,25 @@ def profile(
         _show(output, json=json, code=code)
     if code:
         raise typer.Exit(code)
+
+
+def _live(*, quiet: bool, prometheus: int | None, tensorboard: Path | None) -> list[Sink]:
+    """Who is told how the run goes, each rank for itself; the live line is the first rank's."""
+    from datapipe.cli.live_line import live_line
+    from datapipe.profiling.ranks import this_rank
+
+    rank = this_rank()
+    line = None if quiet else live_line(sys.stderr)
+    sinks: list[Sink] = [] if line is None else [line]
+    if prometheus is not None:
+        from datapipe.integrations.prometheus import Prometheus
+
+        sinks.append(Prometheus(prometheus + (rank.local_rank if rank is not None and prometheus else 0)))
+    if tensorboard is not None:
+        from datapipe.integrations.tensorboard import TensorBoard
+
+        sinks.append(TensorBoard(tensorboard / (rank.folder if rank is not None else "")))
+    return sinks
 
 
 def report(folder: Folder, json: JsonOption = False) -> None:

@@ -28,18 +28,22 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
     from datapipe.profiling import Profile
+    from datapipe.profiling.live import Sink
 
 _INTERRUPTED: Final = 130
 """What a shell reports for a process that Ctrl-C ended (128 + SIGINT)."""
 
 
-def profile_script(argv: Sequence[str], out: str | os.PathLike[str], module: bool = False) -> int:
+def profile_script(
+    argv: Sequence[str], out: str | os.PathLike[str], module: bool = False, live: Sequence[Sink] = ()
+) -> int:
     """Run a script under a profile and write the profile into `out`.
 
     Args:
         argv: the script and its arguments, as on a command line without `python`.
         out: folder for `profile.json`, `report.html` and `trace.json.gz`; under torchrun they go to `rank-N` inside it.
         module: `argv[0]` is a module to run as with `python -m`.
+        live: told about once a second how the run goes, as for `datapipe.profile`.
 
     Returns:
         The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C, and 1 after
@@ -60,7 +64,7 @@ def profile_script(argv: Sequence[str], out: str | os.PathLike[str], module: boo
     raised: list[Exception] = []
     with _as_main(list(argv), module=module):
         try:
-            with profile(out, title=title) as prof, torch_hooks(prof):
+            with profile(out, title=title, live=live) as prof, torch_hooks(prof):
                 _run(target, prof, raised, module=module)
         except SystemExit as ended:
             return exit_code(ended)

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 from datapipe import events
 from datapipe.errors import DatapipeError, ProfileError
 from datapipe.profiling.environment import describe_environment, plain_facts, plain_text
+from datapipe.profiling.live import Watch
 from datapipe.profiling.ranks import this_rank
 from datapipe.profiling.span_archive import SpanArchive
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
 
     from datapipe.profiling.analysis import RawRun
+    from datapipe.profiling.live import Sink
     from datapipe.profiling.summary import Summary
 
 T = TypeVar("T")
@@ -58,12 +60,20 @@ class Profile:
         rank: which process of a job this is, None for one that is alone.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, *, title: str = "", interval: float = 0.1) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        title: str = "",
+        interval: float = 0.1,
+        live: Sequence[Sink] = (),
+    ) -> None:
         self.rank = this_rank()
         self.folder = None if folder is None else Path(folder) / (self.rank.folder if self.rank is not None else "")
         self.recorder = events.Recorder(CAPACITY)
         self._title = plain_text(title)
         self._archive = SpanArchive(self.recorder, capacity=CAPACITY, interval=interval)
+        self._watch = Watch(self.recorder, live) if live else None
         self._recording = events.recording(self.recorder)
         self._state = "new"
         self._error: str | None = None
@@ -82,6 +92,8 @@ class Profile:
         self._state = "open"
         self._recording.__enter__()
         self._archive.start()
+        if self._watch is not None:
+            self._watch.start()
         self._began, self._wall = _both_clocks()
         return self
 
@@ -95,6 +107,8 @@ class Profile:
         self._wall = wall - self._wall
         self._recording.__exit__(None, None, None)
         self._archive.stop()
+        if self._watch is not None:
+            self._watch.stop()
         self._state = "closed"
         self._error = None if kind is None else kind.__name__
         self._ns_per_span = _cost_of_a_span()
@@ -250,7 +264,9 @@ class Profile:
         )
 
 
-def profile(folder: str | os.PathLike[str] | None = None, *, title: str = "", interval: float = 0.1) -> Profile:
+def profile(
+    folder: str | os.PathLike[str] | None = None, *, title: str = "", interval: float = 0.1, live: Sequence[Sink] = ()
+) -> Profile:
     """Profile a run: where each step's time goes, with any loader.
 
     Args:
@@ -258,6 +274,8 @@ def profile(folder: str | os.PathLike[str] | None = None, *, title: str = "", in
             each rank writes into `rank-N` inside it.
         title: a name for the report.
         interval: seconds between two looks at memory and at full span rings.
+        live: called about once a second with the `LiveFigures` of the newest steps, on a thread of its own:
+            `datapipe.integrations.prometheus.Prometheus`, `…tensorboard.TensorBoard`, or any function.
 
     Example:
         >>> import datapipe
@@ -268,7 +286,7 @@ def profile(folder: str | os.PathLike[str] | None = None, *, title: str = "", in
         >>> prof.summary().series.count
         3
     """
-    return Profile(folder, title=title, interval=interval)
+    return Profile(folder, title=title, interval=interval, live=live)
 
 
 def rows_in(batch: object) -> int | None:
