@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from datapipe.cli import accounts, console, dataset, demo, preprocess, profile, recipe, vocabulary, what_if
+from datapipe.cli import accounts, console, dataset, demo, preprocess, profile, recipe, selftest, vocabulary, what_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,7 @@ app.command("vocabulary")(_guarded(vocabulary.vocabulary))
 app.command("profile", context_settings=_PASS_ON)(_guarded(profile.profile))
 app.command("report")(_guarded(profile.report))
 app.command("compare")(_guarded(profile.compare))
+app.command("selftest")(_guarded(selftest.selftest))
 app.command("what-if")(_guarded(what_if.what_if))
 
 

@@ -55,6 +55,7 @@ class _Replay:
         self._free = list(work.pools)
         self._taken = 0
         self._loop = "ask"
+        self._asked = 0.0
         self._helping = -1
         self._ended: list[float] = []
 
@@ -108,6 +109,7 @@ class _Replay:
             else:
                 self._ended.append(self._t)
                 self._loop = "ask"
+                self._asked = self._t
             return
         self._done[task] = True
         if not self._work.ordered and task in self._wanted:
@@ -125,7 +127,8 @@ class _Replay:
         take = self._work.takes[self._taken]
         self._taken += 1
         self._loop = "compute"
-        self._begin(_LOOP, take.work)
+        late = self._work.wake if self._t > self._asked and take.job >= 0 else 0.0
+        self._begin(_LOOP, (_idle(late), *take.work) if late else take.work)
 
     def _dispatch(self) -> None:
         """Start all that can start at this time."""

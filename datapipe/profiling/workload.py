@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 from datapipe.events import HIT, MISS
 from datapipe.profiling.ledger import build_ledger
 from datapipe.profiling.precedence import BLOCK_STAGES, FROM_BLOCKS, loader_spans, match_batches
+from datapipe.profiling.waits import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BUSY: Final = 0.85
 """Share of all cores' time seen in use from which missing CPU time counts as waiting for a core."""
+_SATURATED: Final = 0.85
+"""Share of a pool's time that its spans fill from which it counts as never idle: the rest is between jobs."""
 _COMPUTES: Final = 0.25
 """A stage on the CPU for less of its time than this waits for something else than a core."""
 
@@ -76,6 +79,7 @@ class Workload:
         unsure: stages of which the run does not show whether they do (they never ran twice at once).
         recorded_ns: mean step as recorded, ns, without the first.
         takes_per_step: batches the loop takes in a step.
+        wake: ns from a batch being made to a loop that waited for it going on.
         ordered: whether the loop takes batches in their order, or whichever is ready.
     """
 
@@ -90,6 +94,7 @@ class Workload:
     unsure: frozenset[str]
     recorded_ns: float
     takes_per_step: float
+    wake: float = 0.0
     ordered: bool = True
 
 
@@ -124,12 +129,12 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
     costs = _Costs(run, ledger.thread, order, cores)
     rows = _rows(run, order)
     pool_of, stages = _pools(rows)
-    jobs, made = _jobs(rows, pool_of, place, costs)
+    jobs, made = _jobs(rows, pool_of, place, costs, ledger.thread)
     taken = waits[:, 1].tolist()
-    ahead = _ahead(jobs, [row[0] for row in made.starts], taken, len(stages))
-    threads = [
-        len({row.thread for row in rows if pool_of[row.stage] == p} - {ledger.thread}) for p in range(len(stages))
-    ]
+    crews = [{row.thread for row in rows if pool_of[row.stage] == p} - {ledger.thread} for p in range(len(stages))]
+    busy = [_busy([row for row in rows if row.thread in crew]) for crew in crews]
+    ahead = _ahead(jobs, [row[0] for row in made.starts], taken, busy)
+    threads = [len(crew) for crew in crews]
     helped = frozenset(pool_of[row.stage] for row in rows if row.index in inline)
     takes = []
     for k, (start, end, step) in enumerate(waits.tolist()):
@@ -146,6 +151,7 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
         jobs=tuple(jobs), takes=tuple(takes), pools=tuple(threads), stages=tuple(stages), helps=helped, ahead=ahead,
         cores=cores, serial=costs.serial, unsure=costs.unsure, recorded_ns=float(walls[1:].mean()),
         takes_per_step=len(takes) / len(steps),
+        wake=_wake(waits[:, :2].tolist(), [made.ended.get(b, -1) for b in wanted]),
     )  # fmt: skip
 
 
@@ -157,6 +163,7 @@ class _Row:
     thread: int
     item: int
     cause: int
+    get: int
     start: int
     end: int
     cpu: int
@@ -167,8 +174,8 @@ class _Row:
 def _rows(run: RawRun, order: list[int]) -> list[_Row]:
     return [
         _Row(
-            i, run.stages[s["stage"]], int(s["thread"]), int(s["item"]), int(s["cause"]), int(s["start"]),
-            int(s["end"]), int(s["cpu"]), int(s["flags"]) & (HIT | MISS), int(s["bytes"]),
+            i, run.stages[s["stage"]], int(s["thread"]), int(s["item"]), int(s["cause"]), int(s["get"]),
+            int(s["start"]), int(s["end"]), int(s["cpu"]), int(s["flags"]) & (HIT | MISS), int(s["bytes"]),
         )
         for i in order
         for s in (run.spans[i],)
@@ -261,10 +268,11 @@ class _Made:
         self.of_batch: dict[int, int] = {}
         self.of_block: dict[int, int] = {}
         self.starts: list[tuple[int, int]] = []
+        self.ended: dict[int, int] = {}
 
 
 def _jobs(
-    rows: list[_Row], pool_of: Mapping[str, int], place: Mapping[int, int], costs: _Costs
+    rows: list[_Row], pool_of: Mapping[str, int], place: Mapping[int, int], costs: _Costs, consumer: int
 ) -> tuple[list[Job], _Made]:
     """Consecutive spans of one thread on one item are one job."""
     made = _Made()
@@ -298,27 +306,74 @@ def _jobs(
                 first[other] = first[at]
     kept = [at for at in range(len(parts)) if first[at] >= 0]
     number = {at: n for n, at in enumerate(kept)}
+    late = _handing_over([part[0] for part in parts], consumer)
     jobs = [
         Job(
             pool=pool_of[parts[at][0][0].stage],
             block=parts[at][1],
             batch=first[at],
             needs=tuple(sorted({number[o] for o in parts[at][3] if o in number})),
-            work=tuple(costs.of(row) for row in parts[at][0]),
+            work=(Segment(stage=QUEUE, cpu=0.0, idle=late[at]), *(costs.of(row) for row in parts[at][0])),
         )
         for at in kept
     ]
     made.starts = [(parts[at][0][0].start, at) for at in kept]
+    made.ended = {batch: parts[at][0][-1].end for batch, at in made.of_batch.items()}
     made.of_batch = {batch: number[at] for batch, at in made.of_batch.items() if at in number}
     return jobs, made
 
 
-def _ahead(jobs: list[Job], starts: list[int], taken: list[int], pools: int) -> tuple[tuple[int, int], ...]:
-    """How far ahead of the loop each pool was seen to begin work, in batches: block jobs, then batch jobs."""
+def _handing_over(parts: list[list[_Row]], consumer: int) -> list[float]:
+    """What each job's thread did between its last job and this one, ns: bookkeeping, its turn at a lock.
+
+    Where the thread says when it began to wait for work (`get`), what is before; a thread that is never idle spends all
+    of it so, and then that is the mean. The loop's own thread does other things between.
+    """
+    last: dict[int, _Row] = {}
+    gaps: dict[int, list[tuple[int, int]]] = {}
+    for part in sorted(parts, key=lambda part: part[0].start):
+        head, before = part[0], last.get(part[0].thread)
+        if before is not None and head.start >= before.end and head.thread != consumer:
+            gaps.setdefault(head.thread, []).append((head.start - before.end, head.get - before.end))
+        last[head.thread] = part[-1]
+    means = {}
+    for thread, found in gaps.items():
+        mine = [row for part in parts for row in part if row.thread == thread]
+        if _busy(mine) >= _SATURATED:
+            means[thread] = sum(whole for whole, _ in found) / len(found)
+        else:
+            before_waiting = sorted(max(0, first) for _, first in found)
+            means[thread] = float(before_waiting[len(before_waiting) // 2])
+    return [means.get(part[0].thread, 0.0) for part in parts]
+
+
+def _busy(rows: list[_Row]) -> float:
+    """Share of its threads' time, from the first span to the last, that spans fill."""
+    if not rows:
+        return 0.0
+    length = max(row.end for row in rows) - min(row.start for row in rows)
+    return sum(row.end - row.start for row in rows) / (length * len({row.thread for row in rows}) or 1)
+
+
+def _wake(waits: list[list[int]], ended: list[int]) -> float:
+    """Mean ns from a batch being made to a loop that waited for it going on; 0 where it never did."""
+    late = [end - made for (asked, end), made in zip(waits, ended, strict=True) if asked < made <= end]
+    return sum(late) / len(late) if late else 0.0
+
+
+def _ahead(jobs: list[Job], starts: list[int], taken: list[int], busy: list[float]) -> tuple[tuple[int, int], ...]:
+    """How far ahead of the loop each pool may begin work, in batches: block jobs, then batch jobs.
+
+    As far as it was seen to; a pool that was never idle was not held back, so that how far it may go is not known, and
+    no limit is supposed.
+    """
     import bisect
 
-    seen = [[1, 1] for _ in range(pools)]
+    seen = [[1, 1] for _ in busy]
     for job, start in zip(jobs, starts, strict=True):
         lead = job.batch - bisect.bisect_right(taken, start)
         seen[job.pool][not job.block] = max(seen[job.pool][not job.block], lead)
-    return tuple((blocks, batches) for blocks, batches in seen)
+    return tuple(
+        (blocks, batches) if share < _SATURATED else (len(taken), len(taken))
+        for (blocks, batches), share in zip(seen, busy, strict=True)
+    )

@@ -1,0 +1,156 @@
+"""What the profiler said beside what is true: one `Outcome` per case, one `Gate` per measure.
+
+What enters: outcomes, whoever made them (real runs, or simulated ones). What leaves: gates, passed or missed.
+Invariant: truth comes from executed runs alone; a measure that nothing was graded for is missed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+TIE: Final = 0.05
+"""Stages whose speed-up gains within this share of the step of the best are co-bottlenecks."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A change as predicted and as executed: mean steps, ns; `low` to `high` is the 80% interval."""
+
+    change: str
+    predicted: float
+    low: float
+    high: float
+    true: float
+    extrapolated: bool
+
+    @property
+    def error(self) -> float:
+        """|predicted ÷ true - 1|."""
+        return abs(self.predicted / self.true - 1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One case, profiled and executed.
+
+    Attributes:
+        step_ns: mean steady step of the profiled run.
+        kind: the verdict's. named: top of the critical path.
+        gains: stage → ns per step saved by making it faster, as executed.
+        remainder: of the ledger, as a share of the wall.
+        delay: (ns per step that the fault adds, as executed; ns per step charged to its stage), or None.
+        asked: changes predicted and executed.
+        warned: of growing memory; None: this profile does not look.
+    """
+
+    name: str
+    fault: str
+    healthy: bool
+    step_ns: float
+    kind: str
+    named: str | None
+    gains: Mapping[str, float]
+    remainder: float
+    delay: tuple[float, float] | None = None
+    asked: tuple[Asked, ...] = ()
+    warned: bool | None = None
+
+    @property
+    def bottlenecks(self) -> set[str]:
+        """The stages that are the bottleneck, as executed."""
+        best = max(self.gains.values(), default=0.0)
+        return {stage for stage, gain in self.gains.items() if gain >= best - TIE * self.step_ns and gain > 0}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """One measure: `value` of `count` graded, what it has to be, and whether it is. value None: nothing was graded."""
+
+    measure: str
+    value: float | None
+    low: float
+    high: float
+    count: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value lies within its bounds."""
+        return self.value is not None and self.low <= self.value <= self.high
+
+    @property
+    def bounds(self) -> str:
+        """In words: ≤0.5%, 75% to 85%."""
+        if self.high >= 1:
+            return f"≥{self.low:.0%}"
+        return f"≤{self.high:.1%}" if self.low <= 0 else f"{self.low:.0%} to {self.high:.0%}"
+
+
+def grade(outcomes: Sequence[Outcome], overhead: Mapping[str, Sequence[float]]) -> tuple[Gate, ...]:
+    """Every gate.
+
+    Args:
+        outcomes: the cases.
+        overhead: "recording" and "with trace": step time with it ÷ without it - 1, for interleaved runs.
+    """
+    asked = [each for outcome in outcomes for each in outcome.asked]
+    errors = [each.error for each in asked]
+    known = [o for o in outcomes if o.gains and o.bottlenecks]
+    delays = [o.delay for o in outcomes if o.delay is not None]
+    healthy = [o for o in outcomes if o.healthy]
+    leaks = [o for o in outcomes if o.warned is not None]
+    gates = [
+        _gate("ledger remainder, worst", [abs(o.remainder) for o in outcomes], max, high=0.005),
+        _gate("injected delay recovered (5% or 1 ms)", [recovered(*pair) for pair in delays], _mean, low=1.0),
+        _gate("bottleneck named, top-1", [o.named in o.bottlenecks for o in known], _mean, low=0.95),
+        _gate("healthy runs called input-bound", ["not" not in o.kind for o in healthy], _mean, high=0.01),
+        _gate("what-if error, median", errors, _median, high=0.03),
+        _gate("what-if error, 95th percentile", errors, lambda found: _quantile(found, 0.95), high=0.08),
+        _gate(
+            "80% intervals that hold the truth", [a.low <= a.true <= a.high for a in asked], _mean, low=0.75, high=0.85
+        ),
+        _gate("overhead, recording", list(overhead.get("recording", ())), _median, high=0.01),
+        _gate("overhead, with trace", list(overhead.get("with trace", ())), _median, high=0.03),
+    ]
+    if leaks:
+        told = [o.warned is (o.fault == "memory leak") for o in leaks]
+        gates.append(_gate("memory leaks told from none", told, _mean, low=0.95))
+    return tuple(gates)
+
+
+def recovered(true: float, charged: float) -> bool:
+    """Whether the charge is within 5% or 1 ms of the delay that the fault adds (ns)."""
+    return abs(charged - true) <= max(0.05 * true, 1e6)
+
+
+def _gate(
+    measure: str,
+    values: Sequence[float],
+    of: Callable[[Sequence[float]], float],
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Gate:
+    value = float(of(values)) if values else None
+    # Noise may make an overhead negative: that is below any bound.
+    return Gate(measure=measure, value=value, low=low if low > 0 else -1.0, high=high, count=len(values))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _median(values: Sequence[float]) -> float:
+    return _quantile(values, 0.5)
+
+
+def _quantile(values: Sequence[float], q: float) -> float:
+    import numpy as np
+
+    return float(np.quantile(np.asarray(values, dtype=float), q))

@@ -1,0 +1,83 @@
+"""The gates: each can be missed, and by the fault that it is there for."""
+
+from __future__ import annotations
+
+import pytest
+
+from datapipe.cli.selftest.grading import Asked, Outcome, grade, recovered
+
+MS = 1e6
+
+
+def asked(error=0.0, inside=True):
+    low, high = (9 * MS, 11 * MS) if inside else (20 * MS, 30 * MS)
+    return Asked(
+        change="x", predicted=10 * MS * (1 + error), low=low, high=high, true=10 * MS, extrapolated=False
+    )  # fmt: skip
+
+
+def outcome(**more):
+    facts = {
+        "name": "0", "fault": "none", "healthy": False, "step_ns": 10 * MS, "kind": "input-bound",
+        "named": "transform", "gains": {"transform": 3 * MS, "forward": 0.1 * MS}, "remainder": 0.0001,
+        "delay": (5 * MS, 5.1 * MS), "asked": (asked(), asked(), asked(), asked(), asked(0.01, inside=False)),
+    }  # fmt: skip
+    return Outcome(**{**facts, **more})
+
+
+GOOD = {"recording": [0.001, 0.002], "with trace": [0.01]}
+HEALTHY = {"healthy": True, "kind": "not input-bound"}
+
+
+def missed(*outcomes, overhead=GOOD):
+    return [gate.measure for gate in grade(outcomes, overhead) if not gate.passed]
+
+
+def test_a_profiler_that_is_right_passes():
+    assert missed(outcome(), outcome(**HEALTHY)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "measure"),
+    [
+        ({"remainder": -0.02}, "ledger remainder"),
+        ({"delay": (5 * MS, 8 * MS)}, "injected delay"),
+        ({"named": "forward"}, "bottleneck named"),
+        ({"healthy": True, "kind": "moderately input-bound"}, "healthy runs"),
+        ({"asked": (asked(0.07), asked(0.07), asked(0.07), asked(0.07), asked(0.07, inside=False))}, "median"),
+        ({"asked": (asked(), asked(), asked(), asked(), asked(0.5, inside=False))}, "95th percentile"),
+        ({"asked": (asked(inside=False),) * 5}, "80% intervals"),
+        ({"asked": (asked(),) * 5}, "80% intervals"),
+    ],
+)
+def test_each_gate_can_be_missed(wrong, measure):
+    """What is wrong misses the gate it is there for and no other; intervals too wide are as wrong as too narrow."""
+    first = outcome(**{**HEALTHY, **wrong}) if wrong.get("healthy") else outcome(**wrong)
+    others = [] if wrong.get("healthy") else [outcome(**HEALTHY, asked=(), delay=None, gains={})]
+    found = missed(first, *others)
+    assert len(found) == 1
+    assert measure in found[0]
+
+
+def test_overhead_is_graded_by_its_median():
+    assert missed(outcome(), outcome(**HEALTHY), overhead={**GOOD, "recording": [0.5, 0.001, 0.002]}) == []
+    found = missed(outcome(), outcome(**HEALTHY), overhead={"recording": [0.02], "with trace": [0.04]})
+    assert len(found) == 2
+
+
+def test_nothing_graded_is_nothing_passed():
+    assert len(missed(overhead={})) == len(grade([], {}))
+
+
+def test_stages_worth_the_same_are_both_the_bottleneck():
+    """Within 5% of the step of the best; what gains nothing is none."""
+    tied = outcome(gains={"transform": 3 * MS, "fetch": 2.6 * MS, "forward": 2.4 * MS, "decode": 0.0})
+    assert tied.bottlenecks == {"transform", "fetch"}
+    assert outcome(gains={"fetch": -1.0}).bottlenecks == set()
+
+
+def test_a_delay_is_recovered_within_a_share_or_a_millisecond():
+    assert recovered(100 * MS, 105 * MS)
+    assert not recovered(100 * MS, 106 * MS)
+    assert recovered(2 * MS, 3 * MS)
+    assert not recovered(2 * MS, 3.1 * MS)
