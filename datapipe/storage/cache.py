@@ -67,7 +67,10 @@ class _Lease:
         self._lease = leases.take(name)
 
     def __del__(self) -> None:
-        self._leases.end(self._lease)
+        try:  # at the interpreter's exit the modules it uses are gone, and the lease ends with the process
+            self._leases.end(self._lease)
+        except Exception:  # noqa: S110
+            pass
 
 
 @final
@@ -172,8 +175,11 @@ class Cache:
 
     def __del__(self) -> None:
         root, self._root = getattr(self, "_root", -1), -1
-        if root >= 0:
-            os.close(root)
+        try:
+            if root >= 0:
+                os.close(root)
+        except Exception:  # noqa: S110  (at the interpreter's exit, where `os` is gone: the kernel closes it)
+            pass
 
     def stats(self) -> dict[str, int]:
         """Counts since this object was made, in this process.

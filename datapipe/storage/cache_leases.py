@@ -122,8 +122,10 @@ class Leases:
         self._fd = self._root = -1
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
+        try:  # without a name of another module: at the interpreter's exit they are gone
             self.close()
+        except Exception:  # noqa: S110  (the process's end is the lease's)
+            pass
 
 
 def leased(root: int) -> set[str]:

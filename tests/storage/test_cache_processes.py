@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -226,3 +227,22 @@ assert leased(root) == {entry_name(1)}
 """
     del mine
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "c")], check=True)
+
+
+def test_nothing_is_said_at_exit(tmp_path):
+    """A cache, a loader and a batch that outlive the script's last line end in silence, and leave no lease in use."""
+    code = f"""
+        import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+        import datapipe
+        pq.write_table(pa.table({{"id": np.arange(100)}}), {str(tmp_path / "a.parquet")!r})
+        cache = datapipe.Cache({str(tmp_path / "cache")!r}, "10 MB")
+        data = datapipe.open_dataset({str(tmp_path / "a.parquet")!r}, cache=cache)
+        for _ in range(2):
+            loader = datapipe.DataLoader(data, 10, collate="arrow", num_threads=2)
+            batches = list(loader)
+        pa.kept = cache, data.fetch(0).decode()
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
