@@ -50,7 +50,7 @@ def profile(
         code = profile_script([script, *context.args], output, module=module, live=live)
     rank = this_rank()
     if rank is not None and rank.rank == 0:
-        merged = await_ranks(output, rank.local_world_size, patience=_PATIENCE)
+        merged = await_ranks(output, rank.local_world_size, patience=1.0 if code else _PATIENCE)
         save_profile(merged, output)
         write_report(merged, output)
     if rank is None or rank.rank == 0:

@@ -16,8 +16,9 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from datapipe.integrations.torch_fetch import DATASET
 from datapipe.profiling.recording import rows_in
 
 if TYPE_CHECKING:
@@ -25,12 +26,17 @@ if TYPE_CHECKING:
 
     from datapipe.profiling import Profile
 
+_MOST_WAITS: Final = 4096
+"""Rows that a script may put together into one batch; a loop that takes more before a model runs does not train."""
+_FIRST_MADE: Final = 4 * 10**18
+"""Numbers of batches of loaders that give none, apart from those of torch's."""
+
 
 class Numbered(Protocol):
     """A loader whose batches have numbers that its work on them is recorded under."""
 
-    def asked(self, iterator: Any) -> None:
-        """The next batch is about to be asked for."""
+    def asked(self, iterator: Any, after: int = -1) -> None:
+        """The next batch is about to be asked for; `after`: the batch that had to come first, -1: none."""
 
     def got(self, iterator: Any) -> int:
         """The number of the batch just given; -1: not known."""
@@ -43,14 +49,19 @@ class Numbered(Protocol):
 class _Pass:
     """One loop over one iterator: its open step, and what has been seen in it."""
 
-    __slots__ = ("asked", "began", "begun", "got", "item", "learned", "looked", "nested", "rows", "stepped", "unsure")
+    __slots__ = (
+        "asked", "began", "begun", "item", "learned", "looked", "nested", "piped", "rows", "since", "stepped", "unsure",
+        "waits",
+    )  # fmt: skip
 
     def __init__(self, began: int, *, unsure: bool = False) -> None:
         self.began = began
         self.unsure = unsure  # it trains only if a model runs
-        self.item = -1  # the number of the open step's batch
-        self.asked = -1  # when the open step's batch was asked for; -1: no step is open
-        self.got = -1
+        self.item = -1  # the number of the batch just given
+        self.piped = False  # its batches are made of another loader's
+        self.since = 0  # steps of the run when the open one began
+        self.waits: list[tuple[int, int, int, int]] = []  # of the open step: asked, got, CPU ns, batch number
+        self.asked = -1  # when the open step's (first) batch was asked for; -1: no step is open
         self.begun = False  # it has given a batch
         self.rows: int | None = None
         self.nested = False
@@ -72,10 +83,11 @@ class Loops:
         self._prof = prof
         self._without_gradients = without_gradients
         recorder = prof.recorder
-        self._stage = {name: recorder.stage(name) for name in ("step", "wait", "epoch", "evaluate")}
+        self._stage = {name: recorder.stage(name) for name in ("step", "wait", "epoch", "evaluate", DATASET)}
         self._local = threading.local()
         self._steps = 0
         self._epochs = 0
+        self._made = _FIRST_MADE
         self._everywhere: list[dict[int, _Pass]] = []
         self._process = os.getpid()
 
@@ -117,12 +129,15 @@ class Loops:
         if one is None:  # an iterator from before the profile, or after its end
             one = passes[key] = _Pass(now)
         asked = now
-        if one.asked >= 0:
+        if one.unsure and not (one.looked or one.learned) and 0 < len(one.waits) < _MOST_WAITS:
+            pass  # nothing was done with it yet: the script makes its own batch of several
+        elif one.asked >= 0:
             self._end_step(one, now)
         elif not one.begun:
             asked = one.began  # the first batch: the loader's start is part of its wait
-        one.nested = any(other.asked >= 0 and not other.nested for other in passes.values() if other is not one)
+        one.nested = any(self._holds(other, one) for other in passes.values() if other is not one)
         one.item = -1
+        cpu = time.thread_time_ns() if one.unsure else 0
         self._local.inside = one if numbered is None else numbered
         try:
             batch = advance() if numbered is None else self._numbered(iterator, advance, numbered, one)
@@ -132,13 +147,20 @@ class Loops:
             raise
         finally:
             self._local.inside = None
-        one.got = time.perf_counter_ns()
-        one.asked, one.learned, one.looked, one.begun = asked, False, False, True
+        got = time.perf_counter_ns()
+        if one.asked < 0:
+            one.asked, one.learned, one.looked, one.begun, one.since = asked, False, False, True, self._steps
+        one.waits.append((asked, got, time.thread_time_ns() - cpu if one.unsure else 0, one.item))
         one.rows = rows_in(batch)
         return batch
 
+    @staticmethod
+    def _holds(other: _Pass, one: _Pass) -> bool:
+        """Whether a step of another loop is open that this one's belong to; a loop that may be none holds no other."""
+        return other.asked >= 0 and not other.nested and (one.unsure or not other.unsure)
+
     def _numbered(self, iterator: Any, advance: Callable[[], Any], numbered: Numbered, one: _Pass) -> Any:
-        numbered.asked(iterator)
+        numbered.asked(iterator, one.item)
         try:
             batch = advance()
         finally:
@@ -151,6 +173,7 @@ class Loops:
         outer = getattr(self._local, "inside", None)
         if numbered is None or not isinstance(outer, _Pass) or os.getpid() != self._process:
             return advance()
+        outer.piped = True
         return self._numbered(iterator, advance, numbered, outer)
 
     def forward(self) -> None:
@@ -174,19 +197,25 @@ class Loops:
 
     def _end_step(self, one: _Pass, now: int) -> None:
         write = self._prof.recorder.ring().write
-        asked, got, one.asked = one.asked, one.got, -1
-        if one.unsure and not (one.looked or one.learned):
-            return
+        asked, one.asked = one.asked, -1
+        waits, one.waits = one.waits, []
+        if one.unsure and (not (one.looked or one.learned) or self._steps > one.since):
+            return  # no model ran, or only in the steps of a loader inside
         if one.looked and not one.learned:
             write(self._stage["evaluate"], -1, asked, asked, now, now)
             return
-        write(self._stage["wait"], self._steps, asked, asked, got, got, cause=one.item)
+        for start, got, cpu, number in waits:
+            item = number
+            if one.unsure and not one.piped:  # the waiting thread ran the dataset's code itself
+                item, self._made = self._made, self._made + 1
+                write(self._stage[DATASET], item, start, start, got, got, cpu=cpu)
+            write(self._stage["wait"], self._steps, start, start, got, got, cause=item)
         if not one.nested:
             one.stepped = True
             write(self._stage["step"], self._steps, asked, asked, now, now)
             self._steps += 1
             self._prof.keep_up()
-            self._prof.count_rows(one.rows)
+            self._prof.count_rows(one.rows if len(waits) == 1 else len(waits))
 
     def _end(self, passes: dict[int, _Pass], key: int, now: int) -> None:
         one = passes.pop(key, None)

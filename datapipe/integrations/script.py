@@ -2,7 +2,9 @@
 
 What enters: a script's path or a module's name, and its arguments. What leaves: its exit code, and the profile.
 Invariant: the script sees what it would see alone: `sys.argv`, `__main__`, its standard streams; its exit code, and the
-traceback of an exception that ends it, are what Python alone would give; every patch is undone, however it ends.
+traceback of an exception that ends it, are what Python alone would give; every patch is undone, however it ends. Ctrl-C
+and a polite kill (SIGTERM, what schedulers and torchrun send) end the script as an exception does, and the profile of
+what ran is written.
 
 A step runs from one `next()` of a data loader to the next. Named inside it: "forward" (the outermost module's call),
 "backward", "optimizer"; a pass over a loader without gradients is "evaluate".
@@ -13,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
+import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +28,7 @@ from datapipe.profiling.profile_file import NAME
 from datapipe.profiling.ranks import this_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from importlib.machinery import ModuleSpec
 
     from datapipe.profiling import Profile
@@ -32,6 +36,12 @@ if TYPE_CHECKING:
 
 _INTERRUPTED: Final = 130
 """What a shell reports for a process that Ctrl-C ended (128 + SIGINT)."""
+_TERMINATED: Final = 143
+"""The same for SIGTERM."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came: raised in the main thread, so that the script's `finally` blocks and the profile see it."""
 
 
 def profile_script(
@@ -46,8 +56,8 @@ def profile_script(
         live: told about once a second how the run goes, as for `datapipe.profile`.
 
     Returns:
-        The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C, and 1 after
-        an exception, whose traceback (from the script's first frame on) is then on standard error.
+        The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C, 143 after
+        SIGTERM, and 1 after an exception, whose traceback (from the script's first frame on) is then on standard error.
 
     Raises:
         ConfigError: there is no such script or module.
@@ -64,18 +74,46 @@ def profile_script(
     raised: list[Exception] = []
     with _as_main(list(argv), module=module):
         try:
-            with profile(out, title=title, live=live) as prof, torch_hooks(prof):
+            with profile(out, title=title, live=live) as prof, torch_hooks(prof), _terminable():
                 _run(target, prof, raised, module=module)
         except SystemExit as ended:
             return exit_code(ended)
         except KeyboardInterrupt:
             return _INTERRUPTED
+        except Terminated:
+            return _TERMINATED
         except Exception as error:
             if not any(error is own for own in raised):
                 raise  # not the script's: the profile's
             _print_traceback(error)
             return 1
     return 0
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """While it lasts, the first SIGTERM raises `Terminated`; a second one kills, and so does one in a forked child.
+
+    A script that has a handler of its own keeps it. Where this is not the main thread, nothing changes.
+    """
+    process = os.getpid()
+
+    def raise_terminated(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != process:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is raise_terminated:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _print_traceback(error: Exception) -> None:

@@ -36,13 +36,17 @@ class Writes(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One batch to be fetched: its number, when its maker was free for it (ns), and where its spans go."""
+    """One batch to be fetched: its number, when its maker was free for it (ns), and where its spans go.
+
+    `cause`: the batch that had to be there first, -1: none.
+    """
 
     ring: Writes
     dataset: int
     collate: int
     item: int
     asked: int
+    cause: int = -1
 
 
 @final
@@ -82,7 +86,7 @@ def _watched(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
         def timed(data: Any) -> Any:
             got, had = time.perf_counter_ns(), time.thread_time_ns()
-            task.ring.write(task.dataset, task.item, task.asked, start, got, got, cpu=had - cpu)
+            task.ring.write(task.dataset, task.item, task.asked, start, got, got, cpu=had - cpu, cause=task.cause)
             batch = collate(data)
             end = time.perf_counter_ns()
             task.ring.write(task.collate, task.item, got, got, end, end, cpu=time.thread_time_ns() - had)

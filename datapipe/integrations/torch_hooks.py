@@ -17,6 +17,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.integrations.foreign_loaders import WatchedIterator, watch_foreign
 from datapipe.integrations.loops import Loops
 from datapipe.integrations.torch_workers import Batches, Workers
 
@@ -56,6 +57,7 @@ def torch_hooks(prof: Profile) -> Iterator[None]:
         _watch_forward(undo, prof, loops)
         _watch_optimizers(undo, prof, loops)
         _watch_datapipe(undo, loops)
+        watch_foreign(undo, loops)
         yield
 
 
@@ -196,20 +198,3 @@ def _watch_datapipe(undo: contextlib.ExitStack, loops: Loops) -> None:
         return watched
 
     _patch(undo, loader, "__iter__", make)
-
-
-class WatchedIterator:
-    """An iterator whose waits are recorded; everything else is the inner one's."""
-
-    def __init__(self, inner: Any, loops: Loops) -> None:
-        self._inner = inner
-        self._loops = loops
-
-    def __iter__(self) -> WatchedIterator:
-        return self
-
-    def __next__(self) -> Any:
-        return self._loops.next(self, lambda: next(self._inner))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)

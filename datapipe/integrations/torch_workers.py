@@ -136,12 +136,12 @@ class Batches:
         for place, slot in enumerate(self._slots if self._pass == 0 else ()):
             slot.worker = workers[place] if place < len(workers) else None
 
-    def asked(self, iterator: Any) -> None:
+    def asked(self, iterator: Any, after: int = -1) -> None:
         """The next batch is asked for; without workers this thread makes it, and that is recorded."""
         if not hasattr(iterator, "_rcvd_idx"):
             now, item = time.perf_counter_ns(), self._number(iterator._num_yielded)  # noqa: SLF001
             ring = self._recorder.ring()
-            next_task(Task(ring=ring, dataset=self._dataset, collate=self._collate, item=item, asked=now))
+            next_task(Task(ring=ring, dataset=self._dataset, collate=self._collate, item=item, asked=now, cause=after))
 
     def got(self, iterator: Any) -> int:
         """The number of the batch just given, -1 where the iterator does not say (workers whose order is free)."""

@@ -1,0 +1,76 @@
+"""However a script ends, in a process of its own: its exit code, its own words, and a profile of what ran."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datapipe.profiling import load_profile
+
+torch = pytest.importorskip("torch")
+
+ENDS = """
+    import os, signal, sys, time
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    def train(how):
+        model = nn.Linear(2, 1)
+        data = TensorDataset(torch.zeros(400, 2))
+        for i, (x,) in enumerate(DataLoader(data, batch_size=2, num_workers=2)):
+            model(x).sum().backward()
+            if i == 20:
+                if how == "own handler":
+                    signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+                print("at 20", flush=True)
+                if how == "crash":
+                    raise RuntimeError("crashed")
+                if how == "exit":
+                    sys.exit(7)
+                if how == "child":
+                    child = os.fork()
+                    if child == 0:
+                        time.sleep(60)
+                    os.kill(child, signal.SIGTERM)
+                    print("child", os.WTERMSIG(os.waitpid(child, 0)[1]), flush=True)
+                    return
+                time.sleep(60)
+
+    if __name__ == "__main__":
+        try:
+            train(sys.argv[1])
+        finally:
+            print("cleaned up", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "sent", "code", "error"),
+    [("crash", None, 1, "RuntimeError"), ("exit", None, 7, "SystemExit"),
+     ("wait", signal.SIGINT, 130, "KeyboardInterrupt"), ("wait", signal.SIGTERM, 143, "Terminated"),
+     ("own handler", signal.SIGTERM, 9, "SystemExit"), ("child", None, 0, None)],
+)  # fmt: skip
+def test_the_profile_of_what_ran_is_written(scripts, tmp_path, how, sent, code, error):
+    """A crash, an exit, Ctrl-C and SIGTERM, with workers running: the code is the script's, its `finally` ran."""
+    command = [Path(sys.executable).with_name("datapipe"), "profile", "-o", "out", scripts("ends", ENDS), how]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = [process.stdout.readline().strip()]
+    if sent is not None:
+        process.send_signal(sent)
+    rest, errors = process.communicate(timeout=120)
+    said += rest.splitlines()
+    assert said[0] == "at 20"
+    assert "cleaned up" in said
+    assert process.returncode == code, errors[-2000:]
+    assert ("RuntimeError: crashed" in errors) is (how == "crash")
+    if how == "child":
+        assert f"child {signal.SIGTERM.value}" in said
+    summary = load_profile(tmp_path / "out")
+    assert (summary.complete, summary.error) == (error is None, error)
+    assert summary.series.count == 21
+    assert {"dataset", "collate"} <= {row.name for row in summary.stages}
