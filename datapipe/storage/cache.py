@@ -67,7 +67,7 @@ class _Lease:
         self._lease = leases.take(name)
 
     def __del__(self) -> None:
-        try:  # at the interpreter's exit the modules it uses are gone, and the lease ends with the process
+        try:  # noqa: SIM105  (at the interpreter's exit other modules' names are gone; the lease ends with the process)
             self._leases.end(self._lease)
         except Exception:  # noqa: S110
             pass

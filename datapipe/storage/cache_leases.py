@@ -122,7 +122,7 @@ class Leases:
         self._fd = self._root = -1
 
     def __del__(self) -> None:
-        try:  # without a name of another module: at the interpreter's exit they are gone
+        try:  # noqa: SIM105  (other modules' names are gone at the interpreter's exit)
             self.close()
         except Exception:  # noqa: S110  (the process's end is the lease's)
             pass
