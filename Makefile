@@ -44,6 +44,7 @@ bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios
 	$(BIN)/python benchmarks/loaders/tables.py
 	$(BIN)/python benchmarks/loaders/texts.py
 	$(BIN)/python benchmarks/loaders/images.py
+	$(BIN)/python benchmarks/loaders/steady.py
 	$(BIN)/python benchmarks/tables.py --rows 200000
 
 clean:          ## remove what make made

@@ -47,6 +47,16 @@ def test_contenders_are_checked_and_measured(harness, script, bound, tmp_path):
     assert sum("| datapipe" in row for row in rows) >= 2
 
 
+def test_what_must_stay_as_it_is_is_measured(tmp_path):
+    """A line for memory, for cost by size of the dataset, for the first batch and for threads."""
+    command = [sys.executable, str(FOLDER / "steady.py"), "--quick", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [sum(word in row for row in rows) for word in ("memory", "a row", "first batch after", "threads")] == [
+        1, 1, 2, 2,
+    ]  # fmt: skip
+
+
 def test_what_fails_is_told_and_the_others_go_on(tmp_path):
     command = [sys.executable, str(FOLDER / "tokens.py"), "--quick", "--repeats", "1", "--folder", str(tmp_path)]
     command += ["--only", "gather", "--only", "LitData", "--peer", f"litdata={sys.executable}"]  # where it is not
