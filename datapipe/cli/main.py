@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from datapipe.cli import accounts, console, dataset, demo, preprocess, profile, recipe, selftest, vocabulary, what_if
+from datapipe.cli import (
+    accounts,
+    console,
+    dataset,
+    demo,
+    preprocess,
+    profile,
+    recipe,
+    selftest,
+    trace,
+    vocabulary,
+    what_if,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +82,9 @@ app.command("report")(_guarded(profile.report))
 app.command("compare")(_guarded(profile.compare))
 app.command("selftest")(_guarded(selftest.selftest))
 app.command("what-if")(_guarded(what_if.what_if))
+traces = typer.Typer(help="Work with the traces of profiled runs.", no_args_is_help=True)
+traces.command("merge")(_guarded(trace.merge))
+app.add_typer(traces, name="trace")
 
 
 def _version(asked: bool) -> None:

@@ -1,9 +1,9 @@
 """`trace.json.gz`: the run as Chrome trace events, for Perfetto (ui.perfetto.dev) or chrome://tracing.
 
-What enters: a `RawRun`. What leaves: a complete event ("X") per span, flows block → batch → step, counters of memory
-and of batches that lie ready, and names for process and threads.
-Invariant: times are µs since the run began; every flow that starts ends, not before it started, and both ends lie
-in a span.
+What enters: a `RawRun`. What leaves: a complete event ("X") per span, flows from storage read to step, counters of
+memory and of batches that lie ready, and names for process and threads.
+Invariant: times are µs since the run began, which `baseTimeNanoseconds` puts on the Unix clock; every flow that starts
+ends, not before it started, and both ends lie in a span.
 
 Format: "Trace Event Format" (Chromium project). The file is deterministic for the same run.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.events import DEVICE, HIT, MISS
 from datapipe.profiling.ledger import build_ledger
-from datapipe.profiling.precedence import BLOCK_STAGES, FROM_BLOCKS, loader_spans, match_batches
+from datapipe.profiling.precedence import BLOCK_STAGES, Precedence, loader_spans, match_batches
 from datapipe.profiling.profile_file import write_whole
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def trace(run: RawRun) -> dict[str, Any]:
     return {
         "traceEvents": events,
         "displayTimeUnit": "ms",
+        "baseTimeNanoseconds": run.started_unix_ns,
         "otherData": {"spans": len(spans), "spans left out": left_out, "spans lost": run.lost},
     }
 
@@ -111,34 +112,28 @@ def _spans(spans: Spans, run: RawRun) -> Iterator[dict[str, Any]]:
 
 
 def _flows(spans: Spans, run: RawRun) -> Iterator[dict[str, Any]]:
-    """Arrows from the last work on a block to its batch, and from the last work on a batch to the wait it ended."""
-    import numpy as np
-
+    """Arrows along the way of the data: from what made an input to the work on it, and to the wait that it ended."""
     if not len(spans):
         return
     ledger = build_ledger(spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
-    work = spans[loader_spans(spans, run.stages, ledger)]
-    block = np.isin(work["stage"], [i for i, name in enumerate(run.stages) if name in BLOCK_STAGES])
-    last: dict[tuple[bool, int], tuple[int, int, int]] = {}
-    order = np.argsort(work["end"], kind="stable")
-    for row, is_block in zip(work[order].tolist(), block[order].tolist(), strict=True):
-        if row[0] >= 0:
-            last[is_block, row[0]] = (row[3], row[4], row[9])
+    work = Precedence(spans[loader_spans(spans, run.stages, ledger)], run.stages)
     number = 0
-    makers = [i for i, name in enumerate(run.stages) if name in FROM_BLOCKS]
-    for row in work[np.isin(work["stage"], makers) & (work["cause"] >= 0)].tolist():
-        source = last.get((True, row[1]))
-        if source is not None and source[1] <= row[3] < row[4]:
-            yield from _arrow(number := number + 1, "block", source, (row[3], row[9]), run.began)
+    for i, start in enumerate(work.start):
+        made = work.input_of(i)
+        if made >= 0 and work.end[i] > start:
+            kind = "block" if work.stage[made] in BLOCK_STAGES else "batch"
+            source = (work.start[made], work.end[made], work.thread[made])
+            yield from _arrow(number := number + 1, kind, source, (start, work.thread[i]), run.began)
     batches = match_batches(spans, run.stages, ledger).tolist()
     ready: list[tuple[int, int]] = []
     for (asked, taken, _), batch in zip(ledger.waits.tolist(), batches, strict=True):
-        source = last.get((False, batch)) if batch >= 0 else None
-        if source is None or not source[1] <= taken or taken <= asked:
+        made = work.last_of_batch(batch, taken) if batch >= 0 else -1
+        if made < 0:
             continue
+        source = (work.start[made], work.end[made], work.thread[made])
         ready += [(source[1], 1), (taken, -1)]
         if source[2] != ledger.thread:
-            arrival = min(max(asked, source[1]), taken - 1)
+            arrival = max(asked, min(source[1], taken - 1))
             if arrival >= source[1] - 1:
                 yield from _arrow(number := number + 1, "batch", source, (arrival, ledger.thread), run.began)
     level = 0

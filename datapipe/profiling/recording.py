@@ -250,7 +250,8 @@ class Profile:
             began=self._began,
             ended=self._ended if done else ended,
             wall=self._wall if done else wall - self._wall,
-            started_unix_ns=self.recorder.started_unix_ns,
+            # When `began` was, so that a trace can be put beside another recorder's.
+            started_unix_ns=self.recorder.started_unix_ns + self._began - self.recorder.started_ns,
             complete=done and self._error is None,
             error=self._error,
             title=self._title,

@@ -66,24 +66,50 @@ def test_slices_nest(events):
     check_nesting(events[1])
 
 
+def holders(rows, flow):
+    """The slices that a flow's end binds to: those of its thread that hold its time."""
+    return [
+        row for row in rows
+        if row["ph"] == "X" and row["tid"] == flow["tid"] and row["ts"] <= flow["ts"] <= row["ts"] + row["dur"]
+    ]  # fmt: skip
+
+
 def test_flows_pair_up_and_lie_in_slices(events):
-    """Each start has one end, not before it; both bind to a slice on their thread; blocks lead to batches to steps."""
+    """Each start has one end, not before it; both bind to a slice on their thread, one stage and the next."""
     rows = events[1]
     starts = {row["id"]: row for row in rows if row["ph"] == "s"}
     ends = {row["id"]: row for row in rows if row["ph"] == "f"}
     assert starts
     assert starts.keys() == ends.keys()
-    assert {row["name"] for row in starts.values()} == {"block", "batch"}
-    slices = [(row["tid"], row["ts"], row["ts"] + row["dur"], row["name"]) for row in rows if row["ph"] == "X"]
-
-    def holders(flow):
-        return {name for tid, a, b, name in slices if tid == flow["tid"] and a <= flow["ts"] <= b}
-
+    assert len(starts) == sum(row["ph"] == "s" for row in rows)
+    seen = set()
     for number, start in starts.items():
         assert start["ts"] <= ends[number]["ts"]
-        source, target = ("decode", "gather") if start["name"] == "block" else ("gather", "wait")
-        assert source in holders(start)
-        assert target in holders(ends[number])
+        pairs = {(a["name"], b["name"]) for a in holders(rows, start) for b in holders(rows, ends[number])}
+        known = {("fetch", "decode"), ("decode", "gather"), ("gather", "wait")} & pairs
+        assert known
+        assert start["name"] == ("batch" if ("gather", "wait") in known else "block")
+        seen |= known
+    assert len(seen) == 3
+
+
+def test_flows_lead_from_storage_to_every_step(events):
+    """Walked back from any wait, arrows end in the read of its block."""
+    rows = events[1]
+    starts = {row["id"]: row for row in rows if row["ph"] == "s"}
+    into = {}
+    for row in rows:
+        if row["ph"] == "f":
+            for target in holders(rows, row):
+                into.setdefault(id(target), []).append(holders(rows, starts[row["id"]]))
+
+    def roots(target):
+        sources = [source for found in into.get(id(target), []) for source in found]
+        return {target["name"]}.union(*(roots(source) for source in sources)) if sources else {target["name"]}
+
+    waits = [row for row in rows if row["ph"] == "X" and row["name"] == "wait" and id(row) in into]
+    assert len(waits) == 40
+    assert all(roots(wait) >= {"fetch", "decode", "gather"} for wait in waits)
 
 
 def test_the_device_has_a_track_of_its_own(spans):
