@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import worker_transforms as given
 from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import datapipe
@@ -31,13 +32,14 @@ def search(n, bad, error=ValueError):
     return found, sum(calls)
 
 
+@settings(deadline=None)
 @for_all(st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
 def test_the_first_failing_row_is_found_with_two_runs_at_most(case):
-    """Whatever the rows that fail; the search transforms at most twice as many rows as the batch has, and one more for
-    each halving of an odd number.
-    """
+    """Whatever the rows that fail: at most twice as many rows as the batch has, and one for each half rounded up."""
     n, bad = case
-    found, rows = search(n, {100 + row for row in bad})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datapipe.loader.blame.MOST_SECONDS", 1e9)  # however busy the machine is
+        found, rows = search(n, {100 + row for row in bad})
     assert found == min(bad)
     assert rows <= 2 * n + n.bit_length()
 
