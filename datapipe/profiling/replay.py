@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from datapipe.profiling.workload import Segment, Workload
+    from datapipe.profiling.costs import Segment
+    from datapipe.profiling.workload import Workload
 
 _LOOP = -1
 
@@ -190,6 +191,6 @@ class _Replay:
 
 
 def _idle(ns: float) -> Segment:
-    from datapipe.profiling.workload import Segment
+    from datapipe.profiling.costs import Segment
 
     return Segment(stage="loader", cpu=0.0, idle=ns)

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.profiling.analysis import RawRun
+    from datapipe.profiling.costs import Segment
     from datapipe.profiling.recording import Profile
-    from datapipe.profiling.workload import Job, Segment
+    from datapipe.profiling.workload import Job
 
 _Z80: Final = 1.2816
 """Half-width of an 80% interval in standard deviations of a normal distribution."""

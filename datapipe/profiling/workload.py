@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from datapipe.events import HIT, MISS
+from datapipe.profiling.costs import Costs, Segment
 from datapipe.profiling.ledger import build_ledger
 from datapipe.profiling.precedence import BLOCK_STAGES, FROM_BLOCKS, loader_spans, match_batches
 from datapipe.profiling.waits import QUEUE
@@ -20,24 +20,8 @@ if TYPE_CHECKING:
 
     from datapipe.profiling.analysis import RawRun
 
-BUSY: Final = 0.85
-"""Share of all cores' time seen in use from which missing CPU time counts as waiting for a core."""
-_SATURATED: Final = 0.85
+_SATURATED: Final = 0.95
 """Share of a pool's time that its spans fill from which it counts as never idle: the rest is between jobs."""
-_COMPUTES: Final = 0.25
-"""A stage on the CPU for less of its time than this waits for something else than a core."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A piece of work: `cpu` ns on a core and `idle` ns off it; `hit` (HIT, MISS or 0) and `nbytes` as recorded."""
-
-    stage: str
-    cpu: float
-    idle: float
-    hit: int = 0
-    nbytes: int = 0
 
 
 @final
@@ -126,7 +110,7 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
     # What was read ahead for this epoch began in the one before; its items are told apart by who takes them.
     order: list[int] = np.flatnonzero(mask & (spans["start"] < last) & (spans["end"] > begun)).tolist()
     order.sort(key=lambda i: (int(spans["start"][i]), int(spans["end"][i])))
-    costs = _Costs(run, ledger.thread, order, cores)
+    costs = Costs(run, ledger.thread, order, cores)
     rows = _rows(run, order)
     pool_of, stages = _pools(rows)
     jobs, made = _jobs(rows, pool_of, place, costs, ledger.thread)
@@ -143,7 +127,7 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
             n: int(v) for n, v in zip(ledger.names, ledger.ns[step].tolist(), strict=True) if n != "wait" and v > 0
         }
         whole = sum(parts.values()) or 1
-        work = tuple(costs.own(name, (until - end) * ns / whole) for name, ns in parts.items()) if until > end else ()
+        work = tuple(costs.own(n, (until - end) * ns / whole, end, until) for n, ns in parts.items() if until > end)
         job = made.of_batch.get(wanted[k], -1)
         takes.append(Take(job=job, blind=float(end - start) if job < 0 else 0.0, work=work))
     walls = (ledger.end - ledger.start)[steps]
@@ -166,16 +150,13 @@ class _Row:
     get: int
     start: int
     end: int
-    cpu: int
-    hit: int
-    nbytes: int
 
 
 def _rows(run: RawRun, order: list[int]) -> list[_Row]:
     return [
         _Row(
             i, run.stages[s["stage"]], int(s["thread"]), int(s["item"]), int(s["cause"]), int(s["get"]),
-            int(s["start"]), int(s["end"]), int(s["cpu"]), int(s["flags"]) & (HIT | MISS), int(s["bytes"]),
+            int(s["start"]), int(s["end"]),
         )
         for i in order
         for s in (run.spans[i],)
@@ -198,69 +179,6 @@ def _pools(rows: list[_Row]) -> tuple[dict[str, int], list[frozenset[str]]]:
 
 
 @final
-class _Costs:
-    """What a span cost apart from waiting for a core or for the interpreter lock."""
-
-    def __init__(self, run: RawRun, consumer: int, order: list[int], cores: float) -> None:
-        import numpy as np
-
-        spans = run.spans
-        loop = np.flatnonzero((spans["thread"] == consumer) & (spans["cpu"] > 0))
-        used = int(spans["cpu"][np.unique(np.concatenate([loop, np.asarray(order, dtype=np.int64)]))].sum())
-        span = int(spans["end"].max() - spans["start"].min()) or 1
-        self.full = used >= BUSY * cores * span
-        self.share: dict[str, float] = {}
-        serial, unsure = set(), set()
-        for number in np.unique(spans["stage"]).tolist():
-            mine = spans[spans["stage"] == number]
-            wall = int((mine["end"] - mine["start"]).sum())
-            self.share[run.stages[number]] = min(1.0, int(mine["cpu"].sum()) / wall) if wall else 0.0
-        loaders = spans[order] if order else spans[:0]
-        for number in np.unique(loaders["stage"]).tolist():
-            mine, name = loaders[loaders["stage"] == number], run.stages[number]
-            if self.share[name] < _COMPUTES:
-                continue
-            rate = _rate_together(mine)
-            if rate is None:
-                unsure.add(name)
-            elif rate < 1.2 and not self.full:
-                serial.add(name)
-        self.serial, self.unsure = frozenset(serial), frozenset(unsure)
-
-    def of(self, row: _Row) -> Segment:
-        """A loader's span as work."""
-        wall, cpu = row.end - row.start, min(row.cpu, row.end - row.start)
-        lost = row.stage in self.serial or (self.full and self.share[row.stage] >= _COMPUTES)
-        return Segment(
-            stage=row.stage, cpu=float(cpu), idle=0.0 if lost else float(wall - cpu), hit=row.hit, nbytes=row.nbytes
-        )
-
-    def own(self, name: str, ns: float) -> Segment:
-        """A part of the loop's own step as work; code that no phase names is taken to compute."""
-        share = self.share.get(name, 1.0)
-        lost = self.full and share >= _COMPUTES
-        return Segment(stage=name, cpu=ns * share, idle=0.0 if lost else ns * (1 - share))
-
-
-def _rate_together(spans: object) -> float | None:
-    """CPU ns per ns that a stage got while it ran at least twice at once; None: it hardly ever did."""
-    import numpy as np
-
-    rows = np.asarray(spans)
-    wall = (rows["end"] - rows["start"]).astype(float)
-    rate = np.where(wall > 0, rows["cpu"] / np.maximum(wall, 1), 0.0)
-    edges = np.concatenate([rows["start"], rows["end"]])
-    order = np.argsort(edges, kind="stable")
-    depth = np.cumsum(np.concatenate([np.ones(len(rows)), -np.ones(len(rows))])[order])[:-1]
-    rates = np.cumsum(np.concatenate([rate, -rate])[order])[:-1]
-    length = np.diff(edges[order]).astype(float)
-    together = depth >= 2
-    if length[together].sum() < 0.1 * wall.sum():
-        return None
-    return float((rates * length)[together].sum() / length[together].sum())
-
-
-@final
 class _Made:
     """Which job made what, while the jobs are put together."""
 
@@ -272,7 +190,7 @@ class _Made:
 
 
 def _jobs(
-    rows: list[_Row], pool_of: Mapping[str, int], place: Mapping[int, int], costs: _Costs, consumer: int
+    rows: list[_Row], pool_of: Mapping[str, int], place: Mapping[int, int], costs: Costs, consumer: int
 ) -> tuple[list[Job], _Made]:
     """Consecutive spans of one thread on one item are one job."""
     made = _Made()
@@ -313,7 +231,7 @@ def _jobs(
             block=parts[at][1],
             batch=first[at],
             needs=tuple(sorted({number[o] for o in parts[at][3] if o in number})),
-            work=(Segment(stage=QUEUE, cpu=0.0, idle=late[at]), *(costs.of(row) for row in parts[at][0])),
+            work=(Segment(stage=QUEUE, cpu=0.0, idle=late[at]), *(costs.of(row.index) for row in parts[at][0])),
         )
         for at in kept
     ]
@@ -334,16 +252,16 @@ def _handing_over(parts: list[list[_Row]], consumer: int) -> list[float]:
     for part in sorted(parts, key=lambda part: part[0].start):
         head, before = part[0], last.get(part[0].thread)
         if before is not None and head.start >= before.end and head.thread != consumer:
-            gaps.setdefault(head.thread, []).append((head.start - before.end, head.get - before.end))
+            first = head.get - before.end if before.end <= head.get < head.start else -1
+            gaps.setdefault(head.thread, []).append((head.start - before.end, first))
         last[head.thread] = part[-1]
     means = {}
     for thread, found in gaps.items():
-        mine = [row for part in parts for row in part if row.thread == thread]
-        if _busy(mine) >= _SATURATED:
+        said = sorted(first for _, first in found if first >= 0)
+        if _busy([row for part in parts for row in part if row.thread == thread]) >= _SATURATED:
             means[thread] = sum(whole for whole, _ in found) / len(found)
-        else:
-            before_waiting = sorted(max(0, first) for _, first in found)
-            means[thread] = float(before_waiting[len(before_waiting) // 2])
+        elif said:
+            means[thread] = float(said[len(said) // 2])
     return [means.get(part[0].thread, 0.0) for part in parts]
 
 
