@@ -31,6 +31,8 @@ _ALIGNED: Final = 64
 """As Arrow wants its buffers, and as wide loads want them."""
 _SMALL: Final = 512
 """Bytes of a buffer, below which it is part of the header."""
+_KEPT: Final = 1 << 20
+"""Bytes of memory that are kept whatever is needed."""
 _TEXTS: Final = 8
 """Strings of a list, from which they travel as Arrow."""
 _SHARED: Final = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
@@ -71,7 +73,8 @@ def send(value: Any, memory: int = -1) -> tuple[int, bytes]:
         at += buffer.nbytes
     try:
         memory = _anonymous() if memory < 0 else memory
-        if os.fstat(memory).st_size < at:
+        size = os.fstat(memory).st_size
+        if size < at or is_vast(size, at):
             os.truncate(memory, at)
         _write(memory, 0, memoryview(b"".join(_SIZE.pack(buffer.nbytes) for buffer in buffers)))
         _write(memory, _SIZE.size * len(buffers), header)
@@ -109,6 +112,11 @@ def receive(memory: int, message: bytes, gone: Callable[[int], None] = os.close)
         buffers.append(view[at : at + length])
         at += length
     return pickle.loads(view[_SIZE.size * number :][:size], buffers=buffers), alive  # noqa: S301  (our own process's)
+
+
+def is_vast(size: int, needed: int) -> bool:
+    """Whether memory holds so much more than is needed that the rest is better given back than kept for a next time."""
+    return size > max(_KEPT, 4 * needed)
 
 
 def _aligned(at: int) -> int:

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any, Final, final
 
-from datapipe.loader.payload import send
+from datapipe.loader.payload import is_vast, send
 from datapipe.loader.worker import get, put
 
 _CODE: Final = "import sys; sys.path[:] = {path!r}; from datapipe.loader.worker import main; main({work}, {life})"
@@ -41,6 +41,19 @@ class SpareMemory:
         self._free: list[int] = []
         self._lock = threading.RLock()  # the collector may run `put_back` inside it
         self._closed = False
+        self._needed = 0
+
+    def needed(self, nbytes: int) -> None:
+        """What an answer took: where it is far less than the one before, what is free is cut down to it."""
+        with self._lock:
+            before, self._needed = self._needed, nbytes
+            for memory in self._free if before > nbytes else ():
+                self._cut(memory)
+
+    def _cut(self, memory: int) -> None:
+        # One batch in many may be large: its pages would be held, in each of the pieces, to the loader's end.
+        if is_vast(os.fstat(memory).st_size, self._needed):
+            os.truncate(memory, self._needed)
 
     def take(self) -> int:
         """The descriptor of a piece, for its taker to close; -1: there is none."""
@@ -61,6 +74,7 @@ class SpareMemory:
         """Nothing looks into it any more."""
         with self._lock:
             if not self._closed:
+                self._cut(memory)
                 self._free.append(memory)
                 return
         os.close(memory)
@@ -128,6 +142,7 @@ class WorkerHandle:
         answer = get(self._sock, spare.put_back if spare.lend() else os.close)
         if answer is None:
             raise Died
+        spare.needed(answer.nbytes)
         if not answer.free:  # a transform holds on to what it was given
             os.close(self._memory)
             self._memory = -1

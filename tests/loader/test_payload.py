@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from datapipe.loader.payload import MESSAGE, receive, send
+from datapipe.loader.worker_handle import SpareMemory
 
 
 def there_and_back(value):
@@ -137,6 +138,31 @@ def test_memory_is_written_again():
         assert MESSAGE.unpack(message)[2] < 8 * size + 1000
     value, _ = receive(memory, message)
     assert value["a"].tolist() == list(range(300))
+
+
+def test_memory_of_a_large_answer_is_given_back_once_small_ones_follow():
+    """Free or in use by then, or handed to the next sender: no piece keeps the pages of the largest for good."""
+    spare, large = SpareMemory(4), {"a": np.zeros(8 << 20, np.uint8)}
+    pieces = [send(large) for _ in range(3)]
+    values = []
+    for memory, message in pieces:
+        assert spare.lend()
+        values.append(receive(memory, message, spare.put_back)[0])
+    spare.needed(8 << 20)
+    del values[0]
+    assert os.fstat(pieces[0][0]).st_size > 8 << 20
+    spare.needed(5000)
+    assert os.fstat(pieces[0][0]).st_size == 5000
+    del values[0]
+    assert os.fstat(pieces[1][0]).st_size == 5000
+    assert values[0]["a"].shape == (8 << 20,)
+    memory, _ = send(large, spare.take())
+    assert os.fstat(memory).st_size > 8 << 20
+    memory, _ = send({"a": np.arange(100)}, memory)
+    assert os.fstat(memory).st_size < 1 << 20
+    os.close(memory)
+    values.clear()
+    spare.close()
 
 
 def test_memory_handed_over_is_closed_when_sending_fails():
