@@ -58,7 +58,9 @@ STAGES: Final = (
 HIT: Final = 1
 MISS: Final = 2
 DEVICE: Final = 4
-"""`flags`: the bytes came from a cache (HIT) or from their source (MISS); times were read off the device (DEVICE)."""
+REMOTE: Final = 8
+"""`flags`: the bytes came from a cache (HIT) or from their source (MISS), which is not on this machine (REMOTE); times
+were read off the device (DEVICE)."""
 
 
 @final

@@ -76,12 +76,11 @@ class CachedRows:
 class RowsToKeep:
     """A row group that was not in the cache: it is when it is decoded."""
 
-    flag = MISS
-
     def __init__(self, fetched: Fetched, claim: Claim) -> None:
         self._fetched = fetched
         self._claim = claim
         self.nbytes = fetched.nbytes
+        self.flag = MISS | fetched.flag
 
     def decode(self) -> pa.Table:
         """The rows, which those who wait for them can have from here on."""
@@ -123,7 +122,7 @@ class RowGroupEntries:
             fetched = self._read(read, shard, group, rows)
             hit = store.last_hit
             if hit is not None:
-                fetched.flag = HIT if hit else MISS
+                fetched.flag = HIT if hit else MISS | fetched.flag
             return fetched
         # Entries of all orders of the same columns are one; Arrow's next major version may give a type otherwise.
         name = store.name("rows", path, pa.__version__.partition(".")[0], group, rows, *sorted(columns))

@@ -27,6 +27,7 @@ from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.dataset.footers import Footers
 from datapipe.dataset.leaves import buffers_of, flat_leaves, leaves_of
 from datapipe.errors import DatapipeError, IntegrityError
+from datapipe.events import REMOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +48,7 @@ class Fetched(Protocol):
     nbytes: int
     """Stored bytes read for it."""
     flag: int
-    """Whether they came from a cache: `events.HIT` or `events.MISS`; 0 without one."""
+    """Where they came from: a cache or not (`events.HIT`, `events.MISS`; neither without one), `events.REMOTE`."""
 
     def decode(self) -> pa.Table:
         """The rows, each column one chunk; releases the GIL while Arrow works."""
@@ -81,8 +82,6 @@ def _naming(path: str, group: int) -> Iterator[None]:
 class ParquetFetched:
     """Column chunks of one Parquet row group."""
 
-    flag = 0
-
     def __init__(
         self,
         path: str,
@@ -100,6 +99,7 @@ class ParquetFetched:
         self._columns = columns
         self._leaves = leaves
         self.nbytes = nbytes
+        self.flag = 0
 
     def decode(self) -> pa.Table:
         """Decompress, check and decode on this thread (the loader runs one row group per thread)."""
@@ -122,8 +122,6 @@ class ArrowFetched:
     Its rows are taken as they are stored: the format has no checksums.
     """
 
-    flag = 0
-
     def __init__(
         self,
         path: str,
@@ -142,6 +140,7 @@ class ArrowFetched:
         self._columns = columns
         self._fields = fields
         self.nbytes = nbytes  # 0 where mapped: pages are read as they are touched, in decode or gather
+        self.flag = 0
 
     def decode(self) -> pa.Table:
         """A table over the mapped bytes (no copy), or decompressed ones."""
@@ -176,9 +175,10 @@ class Shards:
 
     def _stored(self, shard: int, group: int, rows: int) -> Fetched:
         with _naming(self._footers.paths[shard], group):
-            if self._footers.formats[shard] == "parquet":
-                return self._fetch_parquet(shard, group, rows)
-            return self._fetch_arrow(shard, group, rows)
+            parquet = self._footers.formats[shard] == "parquet"
+            fetched = (self._fetch_parquet if parquet else self._fetch_arrow)(shard, group, rows)
+            fetched.flag = REMOTE if self._footers.store.is_remote else 0
+            return fetched
 
     def anew(self, store: Store) -> Shards:
         """The same from `store`, with nothing remembered of the files."""

@@ -12,6 +12,7 @@ from datapipe.events import DEVICE
 from datapipe.profiling.critical_path import critical_path
 from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
+from datapipe.profiling.measures import measure
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
 from datapipe.profiling.queues import queue_strips
 from datapipe.profiling.stages import stage_rows
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.profiling.environment import Fact
+    from datapipe.profiling.machine_watch import Watched
     from datapipe.profiling.ranks import Rank
 
     Ints = npt.NDArray[np.int64]
@@ -44,6 +46,7 @@ class RawRun:
         wall: ns on a clock apart.
         started_unix_ns: when, in UTC.
         lost: spans overwritten before they were read.
+        watched: the machine's counters meanwhile. background_cpu: ns of CPU time of the profile's own threads.
     """
 
     spans: npt.NDArray[np.void]
@@ -63,6 +66,8 @@ class RawRun:
     environment: Mapping[str, Fact] = field(default_factory=dict)
     notes: Mapping[str, Fact] = field(default_factory=dict)
     rank: Rank | None = None
+    watched: Watched | None = None
+    background_cpu: int = 0
 
 
 def summarise(run: RawRun) -> Summary:
@@ -87,10 +92,12 @@ def summarise(run: RawRun) -> Summary:
     hidden = float(ledger.hidden[steady].mean()) if count else 0.0
     on_host = spans[spans["flags"] & DEVICE == 0]
     recorded = len(np.unique(spans["thread"])) or 1
+    rate = 1e9 / step.mean if step is not None and step.mean > 0 else 0.0
+    beside = measure(run, ledger, steps_per_second=rate)
     return Summary(
         complete=run.complete, error=run.error, title=run.title, started_unix_ns=run.started_unix_ns,
         wall_ns=run.wall, remainder_ns=ledger.remainder,
-        steps_per_second=1e9 / step.mean if step is not None and step.mean > 0 else 0.0,
+        steps_per_second=rate,
         samples=run.samples, step=step, parts=parts, waits=waits, hidden_ns=hidden, device=device,
         run=tuple(
             Part(name=n, mean=float(v), p50=float(v), p95=float(v), share=v / run.wall if run.wall else 0.0, total=v)
@@ -109,6 +116,7 @@ def summarise(run: RawRun) -> Summary:
         queues=queue_strips(work, ledger, batches),
         unmeasured=_unmeasured(run, ledger, split, bool(mask.any())),
         environment=dict(run.environment), notes=dict(run.notes), rank=run.rank,
+        io=beside.io, memory_use=beside.memory_use, lock=beside.lock, cpu=beside.cpu, overhead=beside.overhead,
     )  # fmt: skip
 
 

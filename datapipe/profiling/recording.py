@@ -8,7 +8,7 @@ profile; a run that ends in an exception is written too, marked incomplete.
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import inspect
 import time
 from pathlib import Path
@@ -18,6 +18,8 @@ from datapipe import events
 from datapipe.errors import DatapipeError, ProfileError
 from datapipe.profiling.environment import describe_environment, plain_facts, plain_text
 from datapipe.profiling.live import Watch
+from datapipe.profiling.machine_watch import MachineWatch
+from datapipe.profiling.overhead import price_of_a_span
 from datapipe.profiling.ranks import this_rank
 from datapipe.profiling.span_archive import SpanArchive
 
@@ -83,6 +85,7 @@ class Profile:
         self._began = self._ended = self._wall = 0
         self._numbers: dict[str, int] = {}
         self._ns_per_span = 0.0
+        self._machine = MachineWatch()
         self._loops: list[Generator[Any, None, None]] = []
         self._summary: Summary | None = None
 
@@ -94,6 +97,7 @@ class Profile:
         self._archive.start()
         if self._watch is not None:
             self._watch.start()
+        self._machine.start()
         self._began, self._wall = _both_clocks()
         return self
 
@@ -106,12 +110,13 @@ class Profile:
         self._ended, wall = _both_clocks()
         self._wall = wall - self._wall
         self._recording.__exit__(None, None, None)
+        self._machine.stop()
         self._archive.stop()
         if self._watch is not None:
             self._watch.stop()
         self._state = "closed"
         self._error = None if kind is None else kind.__name__
-        self._ns_per_span = _cost_of_a_span()
+        self._ns_per_span = price_of_a_span()
         if self.folder is None:
             return
         try:
@@ -224,9 +229,15 @@ class Profile:
         if self.folder is None:
             raise ProfileError("this profile has no folder to write to", fix='name one: datapipe.profile("runs/a")')
         summary = self.summary()
-        save_profile(summary, self.folder)
-        write_trace(self.raw(), self.folder)
-        save_spans(self.raw(), self.folder)
+        save_profile(summary, self.folder)  # first: a disk that the trace fills keeps it
+        run, began = self.raw(), time.perf_counter_ns()
+        write_trace(run, self.folder)
+        traced = time.perf_counter_ns()
+        save_spans(run, self.folder)
+        if summary.overhead is not None:
+            cost = summary.overhead.after(trace=traced - began, writing=time.perf_counter_ns() - began, wall=run.wall)
+            summary = self._summary = dataclasses.replace(summary, overhead=cost)
+            save_profile(summary, self.folder)
         return write_report(summary, self.folder)
 
     def _number(self, name: str) -> int:
@@ -243,6 +254,7 @@ class Profile:
         spans = self._archive.spans()
         lost = self._archive.lost
         ended, wall = _both_clocks()
+        watched = self._machine.watched()
         return RawRun(
             spans=spans,
             stages=self.recorder.stages,
@@ -259,6 +271,8 @@ class Profile:
             lost=sum(lost.values()),
             ns_per_span=self._ns_per_span,
             memory=self._archive.memory,
+            watched=watched,
+            background_cpu=self._archive.cpu_ns + watched.cpu,
             environment=describe_environment(),
             notes=plain_facts(self.recorder.notes),
             rank=self.rank,
@@ -303,18 +317,3 @@ def rows_in(batch: object) -> int | None:
         else:
             return None
     return None
-
-
-def _cost_of_a_span() -> float:
-    """Median ns that one phase (the dearest span of a loop) takes here and now."""
-    recorder = events.Recorder(256)
-    stage = recorder.stage("forward")
-    phase = events.Span(recorder.ring(), stage)
-    taken = []
-    with contextlib.suppress(Exception):
-        for _ in range(200):
-            begin = time.perf_counter_ns()
-            with phase:
-                pass
-            taken.append(time.perf_counter_ns() - begin)
-    return float(sorted(taken)[len(taken) // 2]) if taken else 0.0

@@ -46,6 +46,7 @@ class SpanArchive:
         self._most = most
         self._chunks: list[Spans] = []
         self._taken: dict[int, int] = {}
+        self.cpu_ns = 0
         self._lost: dict[int, int] = {}
         self._memory: list[tuple[float, int]] = []
         self._lock = threading.Lock()
@@ -99,6 +100,7 @@ class SpanArchive:
             with self._lock:
                 self._take(least=self._capacity // 2)
             looks += 1
+            self.cpu_ns = time.thread_time_ns()
             if looks % self._stride == 0:
                 self._sample()
 

@@ -9,6 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, final
 
+from datapipe.profiling.cpu_use import CpuUse  # noqa: TC001  (as below)
+from datapipe.profiling.io_truth import IoTruth  # noqa: TC001  (as below)
+from datapipe.profiling.lock_probe import LockDelay  # noqa: TC001  (as below)
+from datapipe.profiling.memory_use import MemoryUse  # noqa: TC001  (as below)
+from datapipe.profiling.overhead import Overhead  # noqa: TC001  (as below)
 from datapipe.profiling.queues import QueueStrip  # noqa: TC001  (pydantic resolves the fields when a file is read)
 from datapipe.profiling.ranks import Rank, Ranks  # noqa: TC001  (as above)
 from datapipe.profiling.stages import StageRow  # noqa: TC001  (as above)
@@ -137,6 +142,8 @@ class Summary:
         unmeasured: what this profile cannot see, a line each.
         environment: versions and hardware.
         notes: facts about the run from whoever took part in it.
+        io: bytes by source. memory_use: memory over time. lock: the interpreter lock's delay. cpu: cores in use.
+            overhead: what the profile cost. Each None where it was not measured.
         rank: which process of a job this was, None for one that was alone.
         ranks: the job's ranks side by side, in a merged profile.
     """
@@ -169,6 +176,11 @@ class Summary:
     unmeasured: tuple[str, ...] = ()
     environment: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     notes: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    io: IoTruth | None = None
+    memory_use: MemoryUse | None = None
+    lock: LockDelay | None = None
+    cpu: CpuUse | None = None
+    overhead: Overhead | None = None
     rank: Rank | None = None
     ranks: Ranks | None = None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
+from datapipe.profiling.measures import measured_lines
 from datapipe.profiling.ranks_terminal import rank_items
 from datapipe.profiling.verdict import ms
 
@@ -48,6 +49,8 @@ def render(summary: Summary) -> Group:
     items += [_run(summary)]
     if summary.stages:
         items.append(_stages(summary))
+    for line, warns in measured_lines(summary):
+        items.append(Text(visible(line), style="bold yellow" if warns else "dim"))
     return Group(*items)
 
 

@@ -1,0 +1,179 @@
+"""How long a thread that wants the interpreter's lock waits for it: measured by asking for it, now and then.
+
+What enters: a run's threads, which know nothing of this. What leaves: a `LockDelay`: how often the lock was taken, and
+how late a thread got it.
+Invariant: the probe asks at most `1 / interval` times a second, so what it can cost is bounded: one hand-over of the
+lock each (0.01 to 0.1 ms), and its own CPU time, which is measured and published.
+
+A probe gives the lock up and asks for it again (a `select` of nothing: a system call that returns at once). A free
+lock is back within microseconds. A lock that another thread holds comes when that thread lets go, or when Python makes
+it, after the switch interval (5 ms: `sys.getswitchinterval`). Time the kernel kept the probe off a CPU although it was
+ready is no fault of the lock: it is read from the thread's `schedstat` (run-queue time,
+Documentation/scheduler/sched-stats.rst) and taken off.
+
+The probe's thread has the run's own priority. With a lower one the kernel could put it aside while it holds the lock,
+and every other thread would wait for it: the measurement would make what it measures. A build without the lock
+(PEP 703, `sys._is_gil_enabled()` false) has nothing to wait for, and no probe runs.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERVAL: Final = 0.1
+"""Seconds between two probes: 10 hand-overs a second; with their 0.14 ms of CPU time (measured) 0.14% of a core."""
+TAKEN_NS: Final = 100_000
+"""A delay above this found the lock taken: a free one is back within 10 µs (measured)."""
+CONTENDED: Final = 0.25
+"""Share of probes that found the lock taken and waited a switch interval's half, from which it is called contended."""
+_MOST: Final = 20_000
+ENOUGH: Final = 20
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LockDelay:
+    """How late a thread got the interpreter's lock. Times in ns.
+
+    Attributes:
+        enabled: whether this build has the lock at all; if not, the other figures are 0.
+        probes: how often it was asked for.
+        taken: share of probes that found it taken.
+        mean, p50, p95, worst: the delay.
+        switch: the interpreter's switch interval: a thread that holds the lock is asked for it after this time.
+        contended: share of probes that were kept waiting for half a switch interval or more.
+        cpu: CPU time that the probe used.
+    """
+
+    enabled: bool
+    probes: int
+    taken: float
+    mean: float
+    p50: float
+    p95: float
+    worst: float
+    switch: float
+    contended: float
+    cpu: int
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell the user, or None."""
+        if not self.enabled or self.probes < ENOUGH or self.contended < CONTENDED:
+            return None
+        return (
+            f"Python's lock is contended: a thread that wants it waits {self.mean / 1e6:.1f} ms on average"
+            f" (taken at {self.taken:.0%} of {self.probes:,} probes). Threads cannot add speed here:"
+            ' move Python code out of the transform, or use workers="process".'
+        )
+
+
+def lock_enabled() -> bool:
+    """Whether this interpreter has one lock for all threads."""
+    asked = getattr(sys, "_is_gil_enabled", None)
+    return True if asked is None else bool(asked())
+
+
+def lock_delay(delays: Sequence[int], *, enabled: bool, switch: float, cpu: int = 0) -> LockDelay:
+    """What a series of delays says.
+
+    Args:
+        delays: ns, one per probe.
+        enabled: whether there is a lock.
+        switch: ns, the switch interval.
+        cpu: ns that probing took.
+    """
+    import numpy as np
+
+    late = np.asarray(delays if enabled else (), dtype=np.float64)
+    if not len(late):
+        return LockDelay(
+            enabled=enabled, probes=0, taken=0.0, mean=0.0, p50=0.0, p95=0.0, worst=0.0, switch=switch, contended=0.0,
+            cpu=cpu,
+        )  # fmt: skip
+    p50, p95 = np.percentile(late, [50, 95]).tolist()
+    return LockDelay(
+        enabled=True, probes=len(late), taken=float((late > TAKEN_NS).mean()), mean=float(late.mean()), p50=p50,
+        p95=p95, worst=float(late.max()), switch=switch, contended=float((late >= switch / 2).mean()), cpu=cpu,
+    )  # fmt: skip
+
+
+@final
+class LockProbe:
+    """Probes from `start` to `stop`, in a thread of its own."""
+
+    def __init__(self, interval: float = INTERVAL) -> None:
+        self._interval = interval
+        self._delays: list[int] = []
+        self._every = 1
+        self._cpu = 0
+        self._done = threading.Event()
+        self._enabled = lock_enabled()
+        self._thread = threading.Thread(target=self._probe, name="datapipe-lock-probe", daemon=True)
+
+    def start(self) -> None:
+        """Begin probing, where there is a lock."""
+        if self._enabled:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End probing."""
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def found(self) -> LockDelay:
+        """What was measured until now."""
+        switch = sys.getswitchinterval() * 1e9
+        return lock_delay(list(self._delays), enabled=self._enabled, switch=switch, cpu=self._cpu)
+
+    def _probe(self) -> None:
+        queue = _open_schedstat()
+        count = 0
+        try:
+            while not self._done.wait(self._interval):
+                count += 1
+                if count % self._every == 0:
+                    self._delays.append(_one_delay(queue))
+                    self._cpu = time.thread_time_ns()
+                if len(self._delays) > _MOST:  # a run of many hours: half of the probes stand for all
+                    del self._delays[::2]
+                    self._every *= 2
+        finally:
+            if queue >= 0:
+                os.close(queue)
+
+
+def _one_delay(queue: int) -> int:
+    """Ns until the lock was there again, without the time this thread was ready and had no CPU."""
+    before = _queued(queue)
+    asked = time.perf_counter_ns()
+    select.select((), (), (), 0)
+    late = time.perf_counter_ns() - asked
+    return max(0, late - (_queued(queue) - before))
+
+
+def _open_schedstat() -> int:
+    try:
+        return os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+    except OSError:
+        return -1
+
+
+def _queued(file: int) -> int:
+    """Ns that this thread has been ready without a CPU, since it began; 0 where the kernel does not say."""
+    if file < 0:
+        return 0
+    try:
+        return int(os.pread(file, 100, 0).split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,123 @@
+"""What the profile cost the run it profiled: a calibrated price per span times their number, and all that watched.
+
+What enters: the spans, the price of one, the CPU time of the profile's own threads. What leaves: an `Overhead`.
+Invariant: everything that ran because of the profile while the run ran is counted, as if none of it had overlapped
+anything: the share is an upper bound. What ran after the run (analysis, files) is told apart, in time.
+
+The price is measured in this process right after the run (`price_of_a_span`): stretches of loop with and without
+recording by turns, so that whatever else the machine does meets both alike, and the median of their differences. Its
+check is the other way round: a pipeline run with recording on and off in alternating stretches, whose step times are
+compared (benchmarks/profiler_overhead.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, final
+
+from datapipe.events import Recorder, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+RECORDING: Final = 0.01
+WITH_TRACE: Final = 0.03
+"""What recording, and recording with a trace, may cost: shares of the run's wall."""
+_ROUNDS: Final = 25
+_SPANS: Final = 40
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Overhead:
+    """What the profile cost. Times in ns.
+
+    Attributes:
+        ns_per_span: the price of the dearest kind of span, measured here.
+        spans: recorded on the loop's own thread; elsewhere: on all others.
+        loop: price times the loop's spans.
+        loader: price times the other spans, divided by the threads that recorded them: what each of those lost.
+        watching: CPU time of the threads that keep spans, read counters and probe the lock.
+        share: (loop + loader + watching) ÷ wall: an upper bound, as if none of it had overlapped.
+        per_step: the same, ns a step.
+        writing: time that analysis and files took after the run; 0 where none were written. trace: of it, the trace.
+        with_trace: (loop + loader + watching + trace) ÷ wall.
+    """
+
+    ns_per_span: float
+    spans: int
+    elsewhere: int
+    loop: float
+    loader: float
+    watching: int
+    share: float
+    per_step: float
+    writing: int
+    trace: int
+    with_trace: float
+
+    def after(self, *, trace: int, writing: int, wall: int) -> Overhead:
+        """The same, with what followed the run: ns that the trace and all files took; `wall`: ns of the run."""
+        return replace(self, trace=trace, writing=writing, with_trace=self.share + (trace / wall if wall else 0.0))
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell the user where it cost more than it may."""
+        if self.share > RECORDING:
+            return f"Recording took up to {self.share:.1%} of the run: its steps are too short for so many spans."
+        return None
+
+
+def overhead(
+    spans: npt.NDArray[np.void], *, consumer: int, ns_per_span: float, watching: int, wall: int, steps: int,
+) -> Overhead:  # fmt: skip
+    """The cost of one profile.
+
+    Args:
+        spans: structured array of `events.FIELDS`.
+        consumer: the loop's thread number.
+        ns_per_span: what one span costs.
+        watching: ns of CPU time of the profile's own threads.
+        wall: ns, the run.
+        steps: how many it had.
+    """
+    import numpy as np
+
+    own = int(np.count_nonzero(spans["thread"] == consumer))
+    others = spans["thread"][spans["thread"] != consumer]
+    threads = len(np.unique(others)) or 1
+    loop, loader = ns_per_span * own, ns_per_span * len(others) / threads
+    during = loop + loader + watching
+    return Overhead(
+        ns_per_span=ns_per_span, spans=own, elsewhere=len(others), loop=loop, loader=loader, watching=watching,
+        share=during / wall if wall else 0.0, per_step=during / steps if steps else 0.0,
+        writing=0, trace=0, with_trace=during / wall if wall else 0.0,
+    )  # fmt: skip
+
+
+def price_of_a_span(clock: Callable[[], int] = time.perf_counter_ns) -> float:
+    """Ns that the dearest kind of span (a timed block, CPU time included) takes here and now.
+
+    The median over rounds of (40 blocks recorded − 40 blocks not recorded) ÷ 40, each round's two stretches one after
+    the other.
+    """
+    recorder = Recorder(256)
+    phase = Span(recorder.ring(), recorder.stage("forward"))
+    nothing = contextlib.nullcontext()
+    differences = []
+    for _ in range(_ROUNDS):
+        begin = clock()
+        for _ in range(_SPANS):
+            with nothing:
+                pass
+        between = clock()
+        for _ in range(_SPANS):
+            with phase:
+                pass
+        differences.append((clock() - between) - (between - begin))
+    return max(0.0, sorted(differences)[len(differences) // 2] / _SPANS)
