@@ -70,6 +70,11 @@ class SpareMemory:
             self._lent += fits
             return fits
 
+    def not_lent(self) -> None:
+        """Nothing came in the piece that was to be kept open."""
+        with self._lock:
+            self._lent -= 1
+
     def put_back(self, memory: int) -> None:
         """Nothing looks into it any more."""
         with self._lock:
@@ -139,8 +144,11 @@ class WorkerHandle:
         finally:
             if more >= 0:
                 os.close(more)
-        answer = get(self._sock, spare.put_back if spare.lend() else os.close)
+        lent = spare.lend()
+        answer = get(self._sock, spare.put_back if lent else os.close)
         if answer is None:
+            if lent:
+                spare.not_lent()
             raise Died
         spare.needed(answer.nbytes)
         if not answer.free:  # a transform holds on to what it was given

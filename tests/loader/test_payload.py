@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from datapipe.loader.payload import MESSAGE, receive, send
-from datapipe.loader.worker_handle import SpareMemory
+from datapipe.loader.worker_handle import Died, SpareMemory, WorkerHandle
 
 
 def there_and_back(value):
@@ -172,3 +173,15 @@ def test_memory_handed_over_is_closed_when_sending_fails():
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
         send(lambda: 0, memory)
     assert open_files() == before
+
+
+def test_a_worker_that_dies_uses_up_no_piece_of_memory():
+    """Its answer never came: the next worker's may be kept as well."""
+    spare = SpareMemory(1)
+    worker = WorkerHandle()
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(Died):
+        worker.ask("anything", spare)
+    worker.end(0)
+    assert spare.lend()
+    spare.close()
