@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -175,13 +174,19 @@ def test_memory_handed_over_is_closed_when_sending_fails():
     assert open_files() == before
 
 
+class Deadly:
+    """Whoever unpickles it is gone."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
 def test_a_worker_that_dies_uses_up_no_piece_of_memory():
     """Its answer never came: the next worker's may be kept as well."""
     spare = SpareMemory(1)
     worker = WorkerHandle()
-    os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(Died):
-        worker.ask("anything", spare)
+        worker.ask(Deadly(), spare)
     worker.end(0)
     assert spare.lend()
     spare.close()
