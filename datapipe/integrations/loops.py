@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MOST_WAITS: Final = 4096
 """Rows that a script may put together into one batch; a loop that takes more before a model runs does not train."""
+_ACCUMULATES: Final = 1.5
+"""Batches per optimizer step from which gradients are said to be accumulated."""
 _FIRST_MADE: Final = 4 * 10**18
 """Numbers of batches of loaders that give none, apart from those of torch's."""
 
@@ -88,6 +90,7 @@ class Loops:
         self._steps = 0
         self._epochs = 0
         self._made = _FIRST_MADE
+        self._optimized = 0
         self._everywhere: list[dict[int, _Pass]] = []
         self._process = os.getpid()
 
@@ -184,9 +187,14 @@ class Loops:
             one.learned |= not without
 
     def backward(self) -> None:
-        """A backward, or an optimizer's step, ran."""
+        """A backward ran."""
         for one in self._passes().values():
             one.learned = True
+
+    def optimized(self) -> None:
+        """An optimizer's step ran."""
+        self._optimized += 1
+        self.backward()
 
     def close(self) -> None:
         """End every loop that is still open."""
@@ -194,6 +202,8 @@ class Loops:
         for passes in self._everywhere:
             for key in list(passes):
                 self._end(passes, key, now)
+        if self._optimized and self._steps >= _ACCUMULATES * self._optimized:
+            self._prof.note("batches per optimizer step", round(self._steps / self._optimized, 1))
 
     def _end_step(self, one: _Pass, now: int) -> None:
         write = self._prof.recorder.ring().write

@@ -162,7 +162,7 @@ def _watch_optimizers(undo: contextlib.ExitStack, prof: Profile, loops: Loops) -
     here = threading.local()
 
     def enter(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        loops.backward()
+        loops.optimized()
         here.phase = prof.phase("optimizer")
         here.phase.__enter__()
 

@@ -278,3 +278,65 @@ def test_a_profile_that_cannot_be_written_is_not_the_scripts_error(scripts, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(DatapipeError):
         profile_script([scripts("fine", "pass")], tmp_path / "file" / "out")
+
+
+LOOPS = """
+    import sys
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            info = get_worker_info()
+            yield from torch.arange(float(info.id if info else 0), 96, info.num_workers if info else 1).reshape(-1, 1)
+
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+
+    def batches(loader):
+        for batch in loader:
+            yield batch * 2
+
+    def accumulate(loader, every=4):
+        for i, x in enumerate(loader):
+            (model(x).mean() / every).backward()
+            if (i + 1) % every == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    if __name__ == "__main__":
+        how = sys.argv[1]
+        rows = torch.arange(96.0).reshape(-1, 1)
+        if how == "accumulation":
+            accumulate(DataLoader(rows, batch_size=4))
+        elif how == "generator":
+            accumulate(batches(DataLoader(rows, batch_size=4, num_workers=1)), every=1)
+        elif how == "stream":
+            accumulate(DataLoader(Stream(), batch_size=4, num_workers=2), every=1)
+        elif how == "persistent":
+            loader = DataLoader(rows, batch_size=12, num_workers=1, persistent_workers=True)
+            for _ in range(3):
+                accumulate(loader, every=1)
+        elif how == "by hand":
+            iterator = iter(DataLoader(rows, batch_size=4))
+            while (x := next(iterator, None)) is not None:
+                accumulate([x], every=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "steps", "epochs", "per_step"),
+    [("accumulation", 24, 1, 4.0), ("generator", 24, 1, None), ("stream", 24, 1, None), ("persistent", 24, 3, None),
+     ("by hand", 24, 1, None)],
+)  # fmt: skip
+def test_loops_as_people_write_them(scripts, tmp_path, how, steps, epochs, per_step):
+    """Accumulated gradients, a generator, a stream, workers that stay, `next` by hand: a step a batch."""
+    assert profile_script([scripts("loops", LOOPS), how], tmp_path / "out") == 0
+    summary = load_profile(tmp_path / "out")
+    rows = {row.name: row for row in summary.stages}
+    assert (summary.series.count, summary.epochs) == (steps, epochs)
+    assert rows["dataset"].count == rows["collate"].count == steps
+    assert rows["backward"].count == steps
+    assert summary.notes.get("batches per optimizer step") == per_step
+    assert abs(summary.remainder_ns) <= 0.005 * summary.wall_ns

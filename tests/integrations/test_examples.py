@@ -1,0 +1,93 @@
+"""Three of PyTorch's own training examples, profiled unmodified; in the slow suite their verdicts are acted upon.
+
+The scripts are typed anew after the tutorials (quickstart, transfer learning, a character-level network), with data
+that they draw themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datapipe.profiling import load_profile
+
+pytest.importorskip("torch")
+pytest.importorskip("PIL")
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def profiled(folder, text):
+    """The profile of a script in a process of its own, with one compute thread: cores are shared with other tests."""
+    folder.mkdir()
+    (folder / "train.py").write_text(text)
+    command = [Path(sys.executable).with_name("datapipe"), "profile", "-o", "out", "train.py"]
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=280)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    summary = load_profile(folder / "out")
+    assert abs(summary.remainder_ns) <= 0.005 * summary.wall_ns
+    return summary
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "evaluates", "bound"),
+    [("quickstart", 60, True, ("dataset",)), ("transfer_learning", 40, True, ("dataset",)),
+     ("char_rnn", 40, False, ("forward", "backward"))],
+)  # fmt: skip
+def test_an_example_is_profiled_unmodified(tmp_path, name, steps, evaluates, bound):
+    """Every training step, the validation passes and the saving are found, and what bounds the step is named."""
+    summary = profiled(tmp_path / name, (SCRIPTS / f"{name}.py").read_text())
+    assert (summary.series.count, summary.epochs) == (steps, 2)
+    assert {"wait", "forward", "backward", "optimizer"} <= {part.name for part in summary.parts}
+    assert any(part.name.startswith("evaluate") and part.total > 0 for part in summary.run) is evaluates
+    assert summary.verdict.bottleneck in bound
+    assert ("not" in summary.verdict.kind) is ("dataset" not in bound)
+
+
+FIXES = {
+    # The images decoded once, before training.
+    "quickstart": {
+        "train_dataloader = DataLoader(training_data, batch_size=64)":
+            "train_dataloader = DataLoader([training_data[i] for i in range(len(training_data))], batch_size=64)",
+    },
+    # The photographs stored small: less to decode.
+    "transfer_learning": {"photo.save(": "photo.resize((160, 120)).save("},
+    # One layer in place of two: about half of the network.
+    "char_rnn": {"for size in (input_size, hidden_size))": "for size in (input_size,))"},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(FIXES))
+def test_doing_what_the_verdict_says_makes_the_step_faster(tmp_path, name):
+    """With less work in the stage that was named, the step is shorter by a third or more of what that stage took."""
+    text = fixed = (SCRIPTS / f"{name}.py").read_text()
+    for line, instead in FIXES[name].items():
+        assert line in text
+        fixed = fixed.replace(line, instead)
+    runs = [(profiled(tmp_path / k, text), profiled(tmp_path / f"{k} fixed", fixed)) for k in "ab"]
+    before, after = (min(pair, key=lambda run: run.step.p50) for pair in zip(*runs, strict=True))
+    if name == "char_rnn":
+        share = sum(before.part(part).p50 for part in ("forward", "backward")) / before.step.p50
+    else:
+        share = before.verdict.input_share
+        assert after.verdict.input_share < before.verdict.input_share
+    print(f"{name}: {share:.0%} named; {before.step.p50 / 1e6:.1f} ms before, {after.step.p50 / 1e6:.1f} ms after")
+    assert after.step.p50 <= (1 - share / 3) * before.step.p50
+
+
+@pytest.mark.slow
+def test_a_healthy_loader_is_not_worth_replacing(tmp_path):
+    """Where the verdict says that the loader keeps up, batches made in advance leave the step as it was."""
+    text = (SCRIPTS / "char_rnn.py").read_text()
+    line = "        for lines, labels in loader:\n"
+    assert line in text
+    ahead = text.replace(line, "        for lines, labels in DataLoader(list(loader), batch_size=None):\n")
+    runs = [(profiled(tmp_path / f"{k}", text), profiled(tmp_path / f"{k} ahead", ahead)) for k in "abc"]
+    before, after = (min(run.step.p50 for run in pair) for pair in zip(*runs, strict=True))
+    assert after >= 0.8 * before
