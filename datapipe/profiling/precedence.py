@@ -74,7 +74,10 @@ def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
     for epoch in np.unique(epoch_of[batch < 0]).tolist():
         waits = np.flatnonzero(epoch_of == epoch)
         first, last = ledger.start[ledger.waits[waits[0], 2]], ledger.end[ledger.waits[waits[-1], 2]]
-        mine = work[(work["start"] >= first) & (work["start"] <= last)]
+        # A loader that goes on into the next epoch has made its first batches before that epoch began.
+        delivered = int(batch[epoch_of < epoch].max(initial=-1))
+        ahead = (work["item"] > delivered) & (delivered >= 0)
+        mine = work[((work["start"] >= first) | ahead) & (work["start"] <= last)]
         if not len(mine):
             continue
         items, inverse = np.unique(mine["item"], return_inverse=True)
