@@ -5,11 +5,13 @@ how late a thread got it.
 Invariant: the probe asks at most `1 / interval` times a second, so what it can cost is bounded: one hand-over of the
 lock each (0.01 to 0.1 ms), and its own CPU time, which is measured and published.
 
-A probe gives the lock up and asks for it again (a `select` of nothing: a system call that returns at once). A free
-lock is back within microseconds. A lock that another thread holds comes when that thread lets go, or when Python makes
-it, after the switch interval (5 ms: `sys.getswitchinterval`). Time the kernel kept the probe off a CPU although it was
-ready is no fault of the lock: it is read from the thread's `schedstat` (run-queue time,
-Documentation/scheduler/sched-stats.rst) and taken off.
+A probe sleeps for a millisecond, without the lock, and asks for it as it wakes: what it is late by is the delay. A free
+lock is there at once, apart from the kernel's timer slack (50 µs by default: prctl(2)) and the wake-up. A lock that
+another thread holds comes when that thread lets go, or when Python makes it, after the switch interval (5 ms:
+`sys.getswitchinterval`). A system call that returns at once would not do for a probe: the thread that gave the lock up
+has it back before those that wait for it have woken (measured: two threads that compute went unseen). Time the kernel
+kept the probe off a CPU although it was ready is no fault of the lock: it is read from the thread's `schedstat`
+(run-queue time, Documentation/scheduler/sched-stats.rst) and taken off.
 
 The probe's thread has the run's own priority. With a lower one the kernel could put it aside while it holds the lock,
 and every other thread would wait for it: the measurement would make what it measures. A build without the lock
@@ -19,7 +21,6 @@ and every other thread would wait for it: the measurement would make what it mea
 from __future__ import annotations
 
 import os
-import select
 import sys
 import threading
 import time
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 INTERVAL: Final = 0.1
 """Seconds between two probes: 10 hand-overs a second; with their 0.14 ms of CPU time (measured) 0.14% of a core."""
-TAKEN_NS: Final = 100_000
-"""A delay above this found the lock taken: a free one is back within 10 µs (measured)."""
+TAKEN_NS: Final = 300_000
+"""A delay above this found the lock taken: waking up with a free one takes 50 to 150 µs (measured)."""
+_NAP_NS: Final = 1_000_000
 CONTENDED: Final = 0.25
 """Share of probes that found the lock taken and waited a switch interval's half, from which it is called contended."""
 _MOST: Final = 20_000
@@ -157,8 +159,8 @@ def _one_delay(queue: int) -> int:
     """Ns until the lock was there again, without the time this thread was ready and had no CPU."""
     before = _queued(queue)
     asked = time.perf_counter_ns()
-    select.select((), (), (), 0)
-    late = time.perf_counter_ns() - asked
+    time.sleep(_NAP_NS / 1e9)
+    late = time.perf_counter_ns() - asked - _NAP_NS
     return max(0, late - (_queued(queue) - before))
 
 

@@ -1,0 +1,71 @@
+"""The interpreter's lock: what delays mean, and that a probe measures them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from datapipe.profiling.lock_probe import LockProbe, lock_delay, lock_enabled
+
+SWITCH = 5e6
+
+
+def test_a_contended_lock_is_warned_of():
+    """Half of the probes wait a switch interval: contended, with the mean delay in the words."""
+    found = lock_delay([5_000_000, 2_000] * 50, enabled=True, switch=SWITCH)
+    assert (found.taken, found.contended) == (0.5, 0.5)
+    assert found.mean == pytest.approx(2_501_000)
+    assert 'workers="process"' in found.warning
+
+
+def test_a_free_lock_is_not():
+    """Probes that come back at once, and a few short waits, are no contention."""
+    found = lock_delay([5_000] * 95 + [400_000] * 5, enabled=True, switch=SWITCH)
+    assert found.taken == pytest.approx(0.05)
+    assert found.warning is None
+
+
+def test_few_probes_warn_of_nothing():
+    assert lock_delay([20_000_000] * 5, enabled=True, switch=SWITCH).warning is None
+
+
+def test_a_build_without_the_lock_has_no_delay(monkeypatch):
+    """Free-threaded Python: no probe runs, and nothing is claimed of a lock."""
+    monkeypatch.setattr("sys._is_gil_enabled", lambda: False, raising=False)
+    assert not lock_enabled()
+    before = threading.active_count()
+    probe = LockProbe()
+    probe.start()
+    assert threading.active_count() == before
+    probe.stop()
+    found = probe.found()
+    assert (found.enabled, found.probes, found.warning) == (False, 0, None)
+
+
+@pytest.mark.skipif(not lock_enabled(), reason="this build has no lock")
+def test_a_probe_sees_threads_that_compute_in_python():
+    """With two threads that never let go, most probes find the lock taken; without, most find it free."""
+
+    def probed(spinning):
+        stop, probe = threading.Event(), LockProbe(interval=0.001)
+
+        def spin():
+            while not stop.is_set():
+                sum(range(2_000))
+
+        threads = [threading.Thread(target=spin) for _ in range(spinning)]
+        for thread in threads:
+            thread.start()
+        probe.start()
+        while probe.found().probes < 30:
+            stop.wait(0.01)
+        stop.set()
+        probe.stop()
+        for thread in threads:
+            thread.join()
+        return probe.found()
+
+    busy, idle = probed(2), probed(0)
+    assert busy.contended > 2 * idle.contended
+    assert busy.mean > 5 * idle.mean
