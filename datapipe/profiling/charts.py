@@ -85,7 +85,7 @@ def step_chart(series: StepSeries, step: Part) -> StepChart | None:
     means = np.add.reduceat(np.maximum(table, 0), edges, axis=1) / counts
     totals = means.sum(axis=0)
     top = float(max(np.percentile(totals, 98) * 1.2, step.p95 / 1e6 * 1.1, 1e-6))
-    ticks = _ticks(top)
+    ticks = round_ticks(top)
     top = max(top, ticks[-1])
     stacked = np.minimum(np.vstack([np.zeros(len(edges)), np.cumsum(means, axis=0)]), top)
     y = HEIGHT - stacked / top * HEIGHT
@@ -136,7 +136,7 @@ def memory_chart(memory: Sequence[tuple[float, int]]) -> Mapping[str, object] | 
         return None
     span = memory[-1][0] - memory[0][0]
     mib = [size / 2**20 for _, size in memory]
-    ticks = _ticks(max(mib) * 1.1)
+    ticks = round_ticks(max(mib) * 1.1)
     top = max(ticks[-1], max(mib) * 1.1)
     thin = max(1, len(memory) // 500)
     points = [
@@ -162,7 +162,7 @@ def _area(x: Sequence[float], upper: Sequence[float], lower: Sequence[float]) ->
     return "M" + " ".join(top + bottom) + "Z"
 
 
-def _ticks(top: float) -> list[float]:
+def round_ticks(top: float) -> list[float]:
     """Three to six round values from 0 up to `top`."""
     import math
 

@@ -22,6 +22,7 @@ _KNOWN: Final = {
     "gather": ("#c4a13a", "#d6b75a"), "transform": ("#9c5a2b", "#bb7a4a"),
     "prepare": ("#d8b45c", "#e3c67c"), "collate": ("#8a8440", "#aaa45c"),
     "pin": ("#7d6a57", "#9c8874"), "queue": ("#a9a39a", "#78736b"), "loader": ("#e0602a", "#ee7a45"),
+    "network": ("#5069bd", "#8299e6"), "disk": ("#b93a1b", "#d95f3d"), "page cache": ("#3f8f63", "#5aae80"),
     "startup": ("#8fa3b8", "#62788f"), "first step": ("#6f8aa6", "#7f9ab6"), "steady steps": ("#2b6cab", "#5b9bd8"),
     "first steps of epochs": ("#86a9cc", "#456a91"), "between steps": ("#b7a98c", "#75694f"),
     "teardown": ("#c3c8ce", "#565d66"), "overlapping steps": ("#dcdfe3", "#454b53"),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datapipe.profiling.queues import QueueStrip
-    from datapipe.profiling.stages import StageRow
     from datapipe.profiling.summary import Summary
 
 FLOW: Final = (
@@ -60,10 +59,11 @@ def boxes(summary: Summary) -> list[Box]:
     rows = [row for row in summary.stages if row.name not in NOT_LOADER and row.count]
     if not rows or summary.step is None:
         return []
-    before = {strip.taker: strip for strip in summary.queues}
+    # A stage may take both blocks and batches: the fuller queue is the one that it works off.
+    before = {strip.taker: strip for strip in sorted(summary.queues, key=lambda strip: strip.mean)}
     named = {summary.verdict.bottleneck, *summary.verdict.also}
     found = []
-    for row in sorted(rows, key=lambda row: _place(row, rows)):
+    for row in sorted(rows, key=lambda row: _place(row.name)):
         there = row.busy / row.utilisation if row.utilisation else 0.0
         waits = [row.starved / there, row.blocked / there] if there else [0.0, 0.0]
         found.append(_box(row.name, row.threads, [row.utilisation, *waits], before.get(row.name), named))
@@ -72,9 +72,13 @@ def boxes(summary: Summary) -> list[Box]:
     return found
 
 
-def _place(row: StageRow, rows: Sequence[StageRow]) -> tuple[int, int]:
-    place = FLOW.index(row.name) if row.name in FLOW else FLOW.index("collate") - 1
-    return place, rows.index(row)
+def in_flow(strips: Sequence[QueueStrip]) -> list[QueueStrip]:
+    """Queue strips in the order of the data, the loop's last."""
+    return sorted(strips, key=lambda strip: len(FLOW) if strip.taker == LOOP else _place(strip.taker))
+
+
+def _place(name: str) -> float:
+    return FLOW.index(name) if name in FLOW else FLOW.index("collate") - 0.5
 
 
 def _box(name: str, threads: int, shares: list[float], queue: QueueStrip | None, named: set[str | None]) -> Box:

@@ -43,7 +43,7 @@ class QueueStrip:
         mean: items that lay there, averaged over time.
         most: items that lay there at once.
         empty: share of the time in which nothing lay there, 0 to 1.
-        levels: the mean of each of at most `CELLS` stretches of equal length, from the first step to the last.
+        levels: the mean of each of `CELLS` stretches of equal length, from the first step to the last.
     """
 
     taker: str
@@ -114,8 +114,7 @@ def _strip(
     at = np.append(0, level)
     # The integral of the level up to each edge, read off at the borders of the cells.
     integral = np.append(0, np.cumsum(at * lasted))
-    cells = min(CELLS, max(1, len(lying)))
-    borders = np.linspace(began, ended, cells + 1)
+    borders = np.linspace(began, ended, CELLS + 1)
     rising = np.append(True, np.diff(edges) > 0)
     area = np.diff(np.interp(borders, edges[rising], integral[rising]))
     # An item that is taken as it comes never lay there.
@@ -124,5 +123,5 @@ def _strip(
     return QueueStrip(
         taker=taker[0], unit=unit, items=len(lying), mean=float(integral[-1] / whole), most=most,
         empty=float(lasted[at == 0].sum() / whole),
-        levels=[round(max(0.0, float(a)), 3) for a in area / (whole / cells)],
+        levels=[round(max(0.0, float(a)), 3) for a in area / (whole / CELLS)],
     )  # fmt: skip

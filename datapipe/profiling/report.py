@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.profiling.charts import bar, memory_chart, percentiles, step_chart
+from datapipe.profiling.machine_chart import SOURCES, byte_parts, byte_rows, memory_lines
+from datapipe.profiling.measures import measured_lines
 from datapipe.profiling.palette import class_names, palette_css
-from datapipe.profiling.pipeline_chart import boxes, strip_path
+from datapipe.profiling.pipeline_chart import boxes, in_flow, strip_path
 from datapipe.profiling.profile_file import write_whole
 from datapipe.profiling.rank_chart import heat_map
 from datapipe.profiling.verdict import ms, spoken
@@ -49,7 +51,7 @@ def report_html(summary: Summary) -> str:
     from markupsafe import Markup
 
     names = [p.name for p in (*summary.parts, *summary.waits, *summary.run)] + [row.name for row in summary.stages]
-    classes = class_names(names)
+    classes = class_names([*names, *SOURCES])
     style = (_TEMPLATES / "report.css").read_text("utf-8") + palette_css(classes)
     script = (_TEMPLATES / "report.js").read_text("utf-8")
     chart = step_chart(summary.series, summary.step) if summary.step is not None else None
@@ -79,9 +81,13 @@ def report_html(summary: Summary) -> str:
         chart=chart,
         percentiles=percentiles(summary.series),
         pipeline=boxes(summary),
-        queue_strips=[(strip, strip_path(strip)) for strip in summary.queues],
+        queue_strips=[(strip, strip_path(strip)) for strip in in_flow(summary.queues)],
         heat=heat_map(summary.ranks),
         memory=memory_chart(summary.memory),
+        memory_chart=memory_lines(summary.memory_use),
+        byte_bar=bar(byte_parts(summary.io.total)) if summary.io is not None else [],
+        byte_rows=byte_rows(summary.io) if summary.io is not None else [],
+        warnings=[line for line, warns in measured_lines(summary) if warns],
         facts=_headline(summary),
         started=datetime.fromtimestamp(summary.started_unix_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
         spoken=spoken,

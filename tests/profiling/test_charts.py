@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datapipe.profiling.analysis import summarise
-from datapipe.profiling.charts import BINS, _ticks, bar, memory_chart, step_chart
+from datapipe.profiling.charts import BINS, bar, memory_chart, round_ticks, step_chart
 
 
 def test_a_bar_covers_all_and_no_more(steady_run):
@@ -39,7 +39,7 @@ def test_one_step_is_no_chart(steady_run):
 
 @pytest.mark.parametrize("top", [1e-6, 0.3, 1, 7, 99.5, 12_345])
 def test_ticks_are_few_round_and_within(top):
-    ticks = _ticks(top)
+    ticks = round_ticks(top)
     assert 2 <= len(ticks) <= 6
     assert ticks[0] == 0
     assert ticks[-1] <= top * (1 + 1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 
 from datapipe.profiling.analysis import summarise
+from datapipe.profiling.cpu_use import CpuUse
+from datapipe.profiling.io_truth import IoTruth, Traffic
+from datapipe.profiling.lock_probe import LockDelay
+from datapipe.profiling.memory_use import Growth, MemorySeries, MemoryUse
+from datapipe.profiling.overhead import Overhead
+from datapipe.profiling.ranks import RankRow, Ranks
 from datapipe.profiling.report import in_bytes, in_seconds, report_html, signed, write_report
+from datapipe.profiling.summary import Summary
 
 HOSTILE = [
     "<script>document.title='owned'</script>",
@@ -47,6 +55,78 @@ def hostile_run(steady_run, spans):
             spans.add(name, t + k * 1_000_000, t + (k + 1) * 1_000_000)
     facts = {name: name for name in HOSTILE}
     return spans.run(title=HOSTILE[0], error=HOSTILE[1], complete=False, notes=facts, environment=facts)
+
+
+@pytest.fixture
+def full(rich_run):
+    """A summary with every section that a report can have, its texts hostile where they come from outside."""
+    spans, more = rich_run
+    gib = 1 << 30
+    cold = Traffic(
+        network=gib, cache=gib // 2, local=gib, disk=gib, page_cache=gib // 2, device_reads=2 * gib, state="cold"
+    )
+    warm = dataclasses.replace(cold, network=0, disk=0, page_cache=3 * gib // 2, state="warm")
+    flat = [gib] * 40
+    rising = [gib + i * (20 << 20) for i in range(40)]
+    series = MemorySeries(
+        seconds=[float(i) for i in range(40)], resident=rising, anonymous=rising, shared=flat, workers=flat,
+        pinned=[0] * 40, device=flat,
+    )  # fmt: skip
+    growth = Growth(kind="anonymous", per_second=2e7, p=1e-9, grown=8e8, leak=True, per_step=1e5)
+    rank = {"p50": 4e6, "p95": 5e6, "stages": {}, "late": 0.0, "last": 0.5, "waiting": 0.0}
+    return dataclasses.replace(
+        summarise(spans.run(**more, environment={"python": "3.11"})),
+        io=IoTruth(
+            seen=True, total=cold, epochs=(cold, *(warm,) * 8), read_calls=gib, written=5, machine_network=gib,
+            major_faults=7, pressure=0.25,
+        ),
+        memory_use=MemoryUse(
+            series=series, peak=2 * gib, limit=3 * gib, limited_by="its control group", growth=(growth,), full_in=60.0,
+            device_free=gib, pressure=0.1, warnings=(f"Memory grows: {HOSTILE[0]}",),
+        ),
+        lock=LockDelay(
+            enabled=True, probes=500, taken=0.5, mean=2e6, p50=1e6, p95=5e6, worst=9e6, switch=5e6, contended=0.4, cpu=9
+        ),
+        cpu=CpuUse(used=1.9, usable=2.0, preempted=100.0, pressure=0.5),
+        overhead=Overhead(
+            ns_per_span=900.0, spans=10, elsewhere=20, loop=1.0, loader=1.0, watching=5, share=0.004, per_step=9000.0,
+            writing=10**8, trace=10**7, with_trace=0.02,
+        ),
+        ranks=Ranks(
+            world_size=3, steps=90, skew=(1e6, 2e6), stragglers=(2,), waits=(), synchronous=True,
+            sentence=f"Rank 2 is late {HOSTILE[1]}", evidence=("so",), rows=tuple(
+                RankRow(
+                    rank=i, step=4e6 + i * 1e6, parts={"wait": 1e6 + i * 1e6, HOSTILE[0]: 3e6},
+                    waits={"fetch": 1e6 + i * 1e6}, own=1e6, **rank,
+                )
+                for i in range(3)
+            ),
+        ),
+    )  # fmt: skip
+
+
+def test_every_section_is_there_when_its_figures_are(full, rich_run):
+    """One heading each, and none of an absent part."""
+    spans, more = rich_run
+    optional = {"h-ranks", "h-bytes", "h-cpu"}
+    always = {"h-step", "h-wait", "h-pipeline", "h-steps", "h-run", "h-stages", "h-memory", "h-unseen", "h-cost"}
+    for summary, expected in ((full, optional | always | {"h-env"}), (summarise(spans.run(**more)), always)):
+        ids = re.findall(r'<h2 id="([^"]+)"', report_html(summary))
+        assert set(ids) - {"h-notes"} == expected
+        assert len(ids) == len(set(ids))
+
+
+def test_what_is_measured_is_said(full):
+    """Figures of each part stand in the page; warnings stand in the verdict; a leak is told."""
+    page = report_html(full)
+    verdict = page[page.index('class="verdict') : page.index('class="facts')]
+    assert "The CPUs are full: 1.9 of 2 cores" in verdict
+    assert "Memory grows: &lt;script&gt;" in verdict
+    assert "these epochs do not measure the storage" in verdict
+    for text in ("network 40.0%", "epoch 9", "2 (late)", "Anonymous memory grew 19.1 MiB a second", "0.40% of the run"):
+        assert text in page
+    assert HOSTILE[0] not in page
+    assert HOSTILE[1] not in page
 
 
 def test_it_is_one_file_that_asks_for_nothing(rich_run, tmp_path):
@@ -124,7 +204,7 @@ def visit(browser, tmp_path):
     seen, pages = [], []
 
     def open_page(run, *, width=1200, scheme="light"):
-        path = write_report(summarise(run), tmp_path)
+        path = write_report(run if isinstance(run, Summary) else summarise(run), tmp_path)
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("console", lambda message: seen.append(f"console {message.type}: {message.text}"))
         page.on("pageerror", lambda error: seen.append(f"error: {error}"))
@@ -162,10 +242,9 @@ CONTRAST = """() => {
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(visit, rich_run, scheme):
+def test_every_text_can_be_read(visit, full, scheme):
     """Contrast of at least 4.5 for all text in HTML, in both colour schemes, which do differ."""
-    spans, more = rich_run
-    page = visit(spans.run(**more), scheme=scheme)
+    page = visit(full, scheme=scheme)
     ratios = page.evaluate(CONTRAST)
     assert len(ratios) > 100
     assert [entry for entry in ratios if entry[0] < 4.5] == []
@@ -175,10 +254,9 @@ def test_every_text_can_be_read(visit, rich_run, scheme):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [320, 390, 820, 1600])
-@pytest.mark.parametrize("kind", ["rich", "hostile", "empty"])
-def test_no_width_scrolls_sideways(visit, rich_run, hostile_run, new_spans, width, kind):
-    spans, more = rich_run
-    run = {"rich": spans.run(**more), "hostile": hostile_run, "empty": new_spans().add("fetch", 0, 9).run()}[kind]
+@pytest.mark.parametrize("kind", ["full", "hostile", "empty"])
+def test_no_width_scrolls_sideways(visit, full, hostile_run, new_spans, width, kind):
+    run = {"full": full, "hostile": hostile_run, "empty": new_spans().add("fetch", 0, 9).run()}[kind]
     page = visit(run, width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -224,10 +302,9 @@ def test_it_reads_without_its_script(browser, rich_run, tmp_path):
 
 
 @pytest.mark.browser
-def test_everything_drawn_has_words(visit, rich_run):
+def test_everything_drawn_has_words(visit, full):
     """Each chart has a label or is hidden from readers with its figures in a table; headings are in order."""
-    spans, more = rich_run
-    page = visit(spans.run(**more))
+    page = visit(full)
     unlabelled = "svg:not([aria-hidden]):not([role=img][aria-label]):not([aria-hidden] svg)"
     assert page.locator(unlabelled).count() == 0
     assert page.locator("[role=img]:not([aria-label])").count() == 0
@@ -237,11 +314,13 @@ def test_everything_drawn_has_words(visit, rich_run):
 
 
 @pytest.mark.browser
-def test_it_prints(visit, rich_run):
-    """On paper it is dark on light, whatever the screen's scheme."""
-    spans, more = rich_run
-    page = visit(spans.run(**more), scheme="dark")
+def test_it_prints(visit, full):
+    """On paper it is dark on light, whatever the screen's scheme, and nothing is cut off at the right."""
+    page = visit(full, scheme="dark", width=718)  # A4 with Chromium's margins, CSS px
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 31, 35)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    for box in page.locator(".scroll").all():
+        assert box.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 1
     assert len(page.pdf()) > 10_000
