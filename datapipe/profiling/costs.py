@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE, HIT, MISS
+from datapipe.profiling.lock_probe import ENOUGH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _COMPUTES: Final = 0.25
 """A stage on the CPU for less of its time than this waits for something else than a core."""
+_SEEN: Final = 0.1
+"""A stage on the CPU for less of the run than this is too little for a probe to see."""
+_HANDED_OVER: Final = 300_000
+"""Ns within which who waited for the lock goes on after it was let go."""
 _SHARED: Final = 1.2
 """Two threads that compute side by side get twice what one gets; who gets less than this much more shares a lock."""
 
@@ -51,8 +56,10 @@ class Costs:
         cores: CPUs the run could use.
 
     Attributes:
-        serial: stages of which two threads together get no more CPU time than one.
-        unsure: stages that compute and hardly ever ran twice at once.
+        serial: stages that hold the interpreter lock: two threads together get no more CPU time than one or, where
+            they hardly ever ran so, a probe found the lock taken for as long as they ran.
+        unsure: stages that compute, and neither shows.
+        switch: ns after which a thread that holds the lock gives it to another, where some stage holds it; else 0.
     """
 
     def __init__(self, run: RawRun, consumer: int, order: list[int], cores: float) -> None:
@@ -83,8 +90,36 @@ class Costs:
                 unsure.add(name)
             elif gain < _SHARED and cores >= 2:
                 serial.add(name)
-        self.serial, self.unsure = frozenset(serial), frozenset(unsure)
+        held = self._held(unsure, inside)
+        self.serial, self.unsure = frozenset(serial | (held or set())), frozenset(unsure - (held or set()))
+        if held is not None and not held:
+            self.unsure = frozenset()
+        lock = None if run.watched is None else run.watched.lock
+        self.switch = (5e6 if lock is None else lock.switch) if self.serial else 0.0
+        numbers = [run.stages.index(name) for name in self.serial]
+        holders = spans[inside & np.isin(spans["stage"], numbers) & (spans["thread"] != consumer)]
+        self._taken_from = np.sort(holders["start"])
+        self._taken_to = holders["end"][np.argsort(holders["start"], kind="stable")]
         self._contended = _contention(spans[computing], cores)
+
+    def _held(self, unsure: set[str], inside: npt.NDArray[np.bool_]) -> set[str] | None:
+        """Of the unsure stages those that hold the lock, as a probe found it taken; None: it does not say.
+
+        The one that computes most is meant; what others add is too little to be seen.
+        """
+        run = self._run
+        lock = None if run.watched is None else run.watched.lock
+        if not unsure or lock is None or lock.probes < ENOUGH:
+            return None
+        spent = {
+            name: int(run.spans["cpu"][inside & (run.spans["stage"] == run.stages.index(name))].sum())
+            for name in unsure
+        }
+        most = max(spent, key=lambda name: spent[name])
+        share = spent[most] / max(1, run.ended - run.began)
+        if share < _SEEN:
+            return None
+        return {most} if lock.taken >= share / 2 else set() if lock.taken <= share / 4 else None
 
     def of(self, index: int) -> Segment:
         """A loader's span as work."""
@@ -102,8 +137,25 @@ class Costs:
         # Over the whole interval: this part's share of the contention.
         spread = ns / (end - start) if end > start else 0.0
         idle = ns * (1 - share)
-        lost = (self._lost(start, end) * spread) if share >= _COMPUTES else 0.0
-        return Segment(stage=name, cpu=ns * share, idle=max(0.0, idle - lost))
+        lost = self._lost(start, end) if share >= _COMPUTES else self._locked_out(end)
+        return Segment(stage=name, cpu=ns * share, idle=max(0.0, idle - lost * spread))
+
+    def _locked_out(self, end: int) -> float:
+        """How long a wait that ended at a time waited for the interpreter lock at its end, ns.
+
+        Where a holder ran on, it had to give the lock up, after the switch interval. Where it had just ended, the wait
+        was somewhere between nothing and that: half of it.
+        """
+        import numpy as np
+
+        i = int(np.searchsorted(self._taken_from, end)) - 1
+        if i < 0:
+            return 0.0
+        begin, until = int(self._taken_from[i]), int(self._taken_to[i])
+        most = min(self.switch, float(end - begin))
+        if until > end:
+            return most if most == self.switch else 0.0
+        return most / 2 if end - until < _HANDED_OVER else 0.0
 
     def _idle(self, stage: str, start: int, end: int, off: float) -> float:
         if stage in self.serial:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from datapipe.profiling.workload import Workload
 
 _LOOP = -1
+_LETS_GO = 50_000.0
+"""Ns; who waits for longer than a hand-over has let go of the interpreter lock meanwhile."""
 
 
 def replay(work: Workload) -> npt.NDArray[np.float64]:
@@ -37,6 +39,7 @@ class _Replay:
     def __init__(self, work: Workload) -> None:
         self._work = work
         self._t = 0.0
+        self._locked_out: set[int] = set()  # tasks that slept, and now want the lock
         self._sleeping: list[tuple[float, int, int]] = []  # (until, tie, task)
         self._computing: dict[int, float] = {}  # task → CPU ns left
         self._holds: dict[int, bool] = {}
@@ -102,6 +105,8 @@ class _Replay:
             self._holds[task] = segment.stage in self._work.serial
         else:
             heapq.heappush(self._sleeping, (self._t + segment.idle, task, task))
+            if segment.idle >= _LETS_GO and self._work.switch:
+                self._locked_out.add(task)
 
     def _finish(self, task: int) -> None:
         if task == _LOOP:
@@ -182,7 +187,14 @@ class _Replay:
                 if self._computing[task] <= 1e-3:
                     done.append(task)
             while self._sleeping and self._sleeping[0][0] <= now:
-                done.append(heapq.heappop(self._sleeping)[2])
+                task = heapq.heappop(self._sleeping)[2]
+                left = [ns for other, ns in self._computing.items() if self._holds[other] and other not in done]
+                if task in self._locked_out and left:
+                    # It gets the lock when its holder is through, or has to give it up.
+                    heapq.heappush(self._sleeping, (now + min(self._work.switch, *left), task, task))
+                else:
+                    done.append(task)
+                self._locked_out.discard(task)
             for task in done:
                 self._computing.pop(task, None)
                 self._next(task)

@@ -1,7 +1,7 @@
 """`spans.npz`: a run's spans as recorded, so that a what-if can replay it long after.
 
-What enters and leaves: a `RawRun`, without its memory samples. Invariant: what is read back replays as the run itself
-did; nothing in the file is unpickled, and what is not such a file is a `ProfileError`.
+What enters and leaves: a `RawRun`; of its machine's counters only the lock's delay. Invariant: what is read back
+replays as the run itself did; nothing in the file is unpickled, and what is not such a file is a `ProfileError`.
 
 NumPy's own compressed archive: one array of spans, and one JSON text for the rest. A longer run keeps its last
 `MOST_SPANS` spans, as its trace does.
@@ -13,11 +13,14 @@ import io
 import json
 import zipfile
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ProfileError
 from datapipe.events import FIELDS
+from datapipe.profiling.lock_probe import LockDelay
+from datapipe.profiling.machine_watch import Watched
 from datapipe.profiling.profile_file import write_whole
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ def save_spans(run: RawRun, folder: str | os.PathLike[str]) -> Path:
     import numpy as np
 
     about: dict[str, Any] = {name: getattr(run, name) for name in _KEPT}
-    about |= {"version": _VERSION, "environment": dict(run.environment)}
+    lock = None if run.watched is None else run.watched.lock
+    about |= {"version": _VERSION, "environment": dict(run.environment), "lock": None if lock is None else asdict(lock)}
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
     held = io.BytesIO()
     np.savez_compressed(held, spans=run.spans[-MOST_SPANS:], about=text)
@@ -73,6 +77,7 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
         known = about["version"] == _VERSION and spans.dtype == np.dtype(list(FIELDS)) and spans.ndim == 1
         numbered = not len(spans) or int(spans["stage"].max()) < len(kept["stages"])
         environment = dict(about["environment"])
+        lock = None if about.get("lock") is None else LockDelay(**about["lock"])
     except FileNotFoundError:
         raise ProfileError(
             f"there are no spans at {file}",
@@ -84,4 +89,5 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
     if not known or not numbered:
         raise ProfileError(f"{file} is not of this version", expected=f"version {_VERSION}", fix="record the run again")
     kept |= {"stages": tuple(kept["stages"]), "threads": tuple(kept["threads"])}
-    return RawRun(spans=spans, environment=environment, **kept)
+    watched = None if lock is None else Watched(counters=(), lock=lock, limit=None)
+    return RawRun(spans=spans, environment=environment, watched=watched, **kept)

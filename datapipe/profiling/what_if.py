@@ -9,10 +9,11 @@ What enters: a run and a `Change`. What leaves: a `Prediction` with an 80% inter
 Invariant: the same run and change give the same prediction; a change of nothing predicts the recorded step.
 
 The replayed step is scaled by what the replay of the unchanged run misses of the recording, so that what the model
-leaves out (hand-overs, a busy machine) cancels. The interval has three parts, added in quadrature: a moving-block
+leaves out (hand-overs, a busy machine) cancels. The interval has these parts, added in quadrature: a moving-block
 bootstrap over items, replayed (blocks of √n, so that what comes in runs stays so; Künsch, Annals of Statistics, 1989),
-widened by √2 because a new run has the same sampling error as the one recorded; the misfit of the unchanged replay;
-and, for what was never seen, the distance between what could be supposed about it.
+widened by √2 because a new run has the same sampling error as the one recorded; what the run's quarters differ by, for
+the same reason, and `_RERUN`, for what does not show within one run; the misfit of the unchanged replay; and, for what
+was never seen, the distance between what could be supposed about it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 _Z80: Final = 1.2816
 """Half-width of an 80% interval in standard deviations of a normal distribution."""
+_RERUN: Final = 0.015
+"""Standard deviation between runs of the same pipeline, as a share of the step: supposed, and what the selftest's gate
+of intervals tests."""
 _RESAMPLES: Final = 24
 _FAR: Final = 4.0
 """A factor beyond this leaves so little of what was measured that it is no longer what is measured."""
@@ -124,7 +128,8 @@ def predict(work: Workload, change: Change, base: npt.NDArray[np.float64] | None
     recorded = work.recorded_ns / work.takes_per_step
     scale = recorded / before if before else 1.0
     misfit = abs(scale - 1)
-    spread = np.sqrt(2.0) * _bootstrap(changed)
+    again = after * float(np.hypot(work.drift / np.sqrt(2.0), _RERUN))
+    spread = float(np.hypot(np.sqrt(2.0) * _bootstrap(changed), again))
     low = high = _Z80 * float(np.hypot(spread * scale, misfit * abs(after - before) * scale))
     step = after * scale
     reason = f"replay of {len(work.takes)} batches; unchanged it is {misfit:.1%} off the recording"

@@ -64,6 +64,8 @@ class Workload:
         recorded_ns: mean step as recorded, ns, without the first.
         takes_per_step: batches the loop takes in a step.
         wake: ns from a batch being made to a loop that waited for it going on.
+        switch: ns after which a thread gives the interpreter lock to one that asks for it; 0: nobody holds it.
+        drift: standard deviation of the recorded mean step over the run's quarters, as a share of it.
         ordered: whether the loop takes batches in their order, or whichever is ready.
     """
 
@@ -79,6 +81,8 @@ class Workload:
     recorded_ns: float
     takes_per_step: float
     wake: float = 0.0
+    switch: float = 0.0
+    drift: float = 0.0
     ordered: bool = True
 
 
@@ -135,6 +139,7 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
         jobs=tuple(jobs), takes=tuple(takes), pools=tuple(threads), stages=tuple(stages), helps=helped, ahead=ahead,
         cores=cores, serial=costs.serial, unsure=costs.unsure, recorded_ns=float(walls[1:].mean()),
         takes_per_step=len(takes) / len(steps),
+        drift=_drift(walls[1:].tolist()), switch=costs.switch,
         wake=_wake(waits[:, :2].tolist(), [made.ended.get(b, -1) for b in wanted]),
     )  # fmt: skip
 
@@ -277,6 +282,16 @@ def _wake(waits: list[list[int]], ended: list[int]) -> float:
     """Mean ns from a batch being made to a loop that waited for it going on; 0 where it never did."""
     late = [end - made for (asked, end), made in zip(waits, ended, strict=True) if asked < made <= end]
     return sum(late) / len(late) if late else 0.0
+
+
+def _drift(walls: list[int]) -> float:
+    import statistics
+
+    if len(walls) < 8:
+        return 0.0
+    part = len(walls) // 4
+    means = [statistics.fmean(walls[i * part : (i + 1) * part]) for i in range(4)]
+    return statistics.stdev(means) / (statistics.fmean(means) or 1.0)
 
 
 def _ahead(jobs: list[Job], starts: list[int], taken: list[int], busy: list[float]) -> tuple[tuple[int, int], ...]:

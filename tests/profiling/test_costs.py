@@ -5,13 +5,20 @@ from __future__ import annotations
 import pytest
 
 from datapipe.profiling.costs import Costs
+from datapipe.profiling.lock_probe import LockDelay
+from datapipe.profiling.machine_watch import Watched
 
 MS = 1_000_000
 
 
-def costs_of(spans, cores):
+def costs_of(spans, cores, taken=None):
     """The costs of spans that are all a loader's, on threads 1 and up; the loop is thread 0."""
-    run = spans.add("forward", 0, 1, thread=0).run()
+    lock = LockDelay(
+        enabled=True, probes=100, taken=taken or 0.0, mean=0.0, p50=0.0, p95=0.0, worst=0.0, switch=5e6, contended=0.0,
+        cpu=0,
+    )  # fmt: skip
+    watched = None if taken is None else Watched(counters=(), lock=lock, limit=None)
+    run = spans.add("forward", 0, 1, thread=0).run(watched=watched)
     order = [i for i, span in enumerate(run.spans) if span["thread"]]
     return Costs(run, 0, order, cores), run, order
 
@@ -62,3 +69,24 @@ def test_contention_is_taken_off_and_sleep_is_not(spans):
             assert found.idle == pytest.approx(0, abs=1)
         else:
             assert (found.cpu, found.idle) == (0, 4 * MS)
+
+
+@pytest.mark.parametrize(("taken", "serial", "unsure"), [(0.7, True, False), (0.05, False, False), (0.3, False, True)])
+def test_a_probe_of_the_lock_decides_what_never_ran_twice(spans, taken, serial, unsure):
+    """The lock was taken as long as the stage computed: it holds it. Hardly ever: it does not. Between: unsure."""
+    for i in range(10):
+        spans.add("transform", i * 4 * MS, (i * 4 + 3) * MS, item=i, thread=1, cpu=3 * MS)
+    found = costs_of(spans, 4, taken=taken)[0]
+    assert (found.serial, found.unsure) == ({"transform"} if serial else set(), {"transform"} if unsure else set())
+    assert found.switch == (5e6 if serial else 0)
+
+
+def test_a_sleep_that_ends_under_the_lock_was_shorter(spans):
+    """A loop that slept 3 ms of the holder's 20 goes on after 8: the switch interval is not the sleep's."""
+    for i in range(10):
+        spans.add("transform", i * 20 * MS, (i * 20 + 19) * MS, item=i, thread=1, cpu=19 * MS)
+    found = costs_of(spans, 4, taken=0.9)[0]
+    found.share["forward"] = 0.0
+    assert found.own("forward", 8 * MS, 0, 8 * MS).idle == 3 * MS
+    assert found.own("forward", 3 * MS, 0, 3 * MS).idle == 3 * MS  # the holder had begun less than an interval before
+    assert found.own("forward", 19.1 * MS, 0, round(19.1 * MS)).idle == pytest.approx(16.6 * MS)  # as it let go

@@ -7,6 +7,8 @@ import pytest
 
 from datapipe.errors import ProfileError
 from datapipe.profiling.changes import Change
+from datapipe.profiling.lock_probe import lock_delay
+from datapipe.profiling.machine_watch import Watched
 from datapipe.profiling.span_file import NAME, load_spans, save_spans
 from datapipe.profiling.what_if import what_if
 
@@ -34,3 +36,10 @@ def test_what_is_missing_or_damaged_says_so(steady_run, tmp_path):
     np.savez(tmp_path / NAME, spans=np.array([{}], dtype=object), about=np.zeros(1, np.uint8))
     with pytest.raises(ProfileError, match="damaged"):
         load_spans(tmp_path)
+
+
+def test_the_delay_of_the_lock_is_kept(steady_run, tmp_path):
+    """It decides what a replay takes to hold the lock, so it is read back."""
+    lock = lock_delay([0, 6_000_000, 5_000_000], enabled=True, switch=5e6, cpu=1)
+    save_spans(steady_run(n=20, watched=Watched(counters=(), lock=lock, limit=None)), tmp_path)
+    assert load_spans(tmp_path).watched.lock == lock

@@ -214,3 +214,14 @@ def test_a_replay_obeys_its_laws(idles, threads, ahead, compute, ordered):
     if ordered:
         further = dataclasses.replace(work, ahead=((ahead + 1, ahead + 1),), pools=(1,))
         assert replay(further)[-1] <= replay(dataclasses.replace(work, pools=(1,)))[-1] + 1
+
+
+def test_who_slept_waits_for_the_lock():
+    """A loop that sleeps 1 ms beside a stage that holds the lock for 4: each step ends when the lock is let go."""
+    work = work_of(100, cpu=4e6, serial=["transform"], compute=1e6)
+    held = replay(dataclasses.replace(work, switch=5e6))
+    soon = replay(dataclasses.replace(work, switch=0.5e6))
+    free = replay(work)
+    assert held[0] == pytest.approx(8e6)  # 4 to make the batch, 1 asleep, 3 until the next one is made
+    assert soon[0] == pytest.approx(5.5e6)
+    assert free[0] == pytest.approx(5e6)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.cli.selftest.pipe import Pipe
+from datapipe.errors import ConfigError
 from datapipe.profiling.changes import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 BUMP: Final = 1 / 0.7
 """How much faster a stage is made to learn what it is worth: 30% off its time, three times what a quiet machine's runs
@@ -50,13 +51,30 @@ class Case:
             yield stage, change, self.pipe.faster(stage, BUMP)
 
 
-def cases(count: int, seed: int = 0) -> Iterator[Case]:
-    """So many cases, fault after fault."""
+def cases(count: int, seed: int = 0, *, scale: float = 1.0, faults: Sequence[str] = ()) -> Iterator[Case]:
+    """So many cases, fault after fault.
+
+    Args:
+        scale: every injected time is so many times as long. faults: only these; none: all.
+
+    Raises:
+        ConfigError: there is no such fault.
+    """
+    unknown = [name for name in faults if name not in FAULTS]
+    if unknown:
+        raise ConfigError(f"no such fault: {unknown[0]!r}", expected=f"one of {', '.join(FAULTS)}")
     chance = random.Random(seed)  # noqa: S311  (cases, not secrets)
-    names = list(FAULTS)
+    names = list(faults or FAULTS)
     for i in range(count):
         fault = names[i % len(names)]
-        yield dataclasses.replace(FAULTS[fault](chance), name=f"{i}: {fault}", fault=fault)
+        made = FAULTS[fault](chance)
+        fixes = tuple((_slower(change, scale), pipe.scaled(scale)) for change, pipe in made.fixes)
+        yield dataclasses.replace(made, name=f"{i}: {fault}", fault=fault, pipe=made.pipe.scaled(scale), fixes=fixes)
+
+
+def _slower(change: Change, scale: float) -> Change:
+    """A latency is a time, every other factor a ratio."""
+    return dataclasses.replace(change, factor=change.factor * scale) if change.kind == "latency" else change
 
 
 def _threads(pipe: Pipe, by: int) -> tuple[Change, Pipe]:
@@ -100,7 +118,7 @@ def _slow_storage(c: random.Random) -> Case:
 
 
 def _throttled(c: random.Random) -> Case:
-    pipe = Pipe(throttle_ms=c.uniform(100, 250), device_ms=c.uniform(2, 6))
+    pipe = Pipe(throttle_ms=c.uniform(500, 1200), device_ms=c.uniform(2, 6))
     return _case(pipe, _faster("fetch", pipe, 2.0), _faster("fetch", pipe, 0.5), delayed="fetch")
 
 

@@ -33,6 +33,10 @@ def selftest(
     quick: Annotated[bool, typer.Option("--quick", help="One case of each fault, run once: under a minute.")] = False,
     cases: Annotated[int | None, typer.Option(help="So many cases instead.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Which cases are generated.")] = 0,
+    scale: Annotated[
+        float, typer.Option(help="Make every injected time so many times as long: for a busy machine.", min=0.1)
+    ] = 1.0,
+    fault: Annotated[list[str] | None, typer.Option(help="Only this fault (may be repeated).")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where every grade goes, as JSON.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -53,7 +57,7 @@ def selftest(
     count = cases or (QUICK if quick else FULL)
     with tempfile.TemporaryDirectory(prefix="datapipe-selftest-") as folder:
         bench = Bench(Path(folder))
-        for case in generate(count, seed):
+        for case in generate(count, seed, scale=scale, faults=fault or ()):
             outcomes.append(outcome_of(bench, case, rounds=1 if quick else 2))
             late.append(lateness_ns())
             console.say(f"{len(outcomes)}/{count} {_line(outcomes[-1])}")
@@ -62,7 +66,7 @@ def selftest(
     missed = [gate for gate in gates if not gate.passed]
     late.sort()
     found: dict[str, Any] = {
-        "ok": not missed, "seed": seed, "cases": count, "seconds": round(time.monotonic() - began, 1),
+        "ok": not missed, "seed": seed, "scale": scale, "cases": count, "seconds": round(time.monotonic() - began, 1),
         "cpus": os.cpu_count(), "late_ns": {"median": late[len(late) // 2], "worst": late[-1]},
         "busy": late[len(late) // 2] > _QUIET_NS,
         "gates": [{**asdict(gate), "bounds": gate.bounds, "passed": gate.passed} for gate in gates],

@@ -103,7 +103,8 @@ def grade(outcomes: Sequence[Outcome], overhead: Mapping[str, Sequence[float]]) 
     errors = [each.error for each in asked]
     known = [o for o in outcomes if o.gains and o.bottlenecks]
     delays = [o.delay for o in outcomes if o.delay is not None]
-    healthy = [o for o in outcomes if o.healthy]
+    # A control that a starved machine made input-bound, as its executed fixes say, is none.
+    healthy = [o for o in outcomes if o.healthy and o.bottlenecks <= {"forward"}]
     leaks = [o for o in outcomes if o.warned is not None]
     gates = [
         _gate("ledger remainder, worst", [abs(o.remainder) for o in outcomes], max, high=0.005),

@@ -31,7 +31,8 @@ def outcome_of(bench: Bench, case: Case, rounds: int = ROUNDS) -> Outcome:
     wanted: dict[str, Pipe] = {"": case.pipe}
     wanted |= {f"bump {stage}": pipe for stage, _, pipe in bumps}
     wanted |= {f"fix {place}": pipe for place, (_, pipe) in enumerate(case.fixes)}
-    if case.delayed is not None:
+    if case.delayed not in (None, "forward"):
+        assert case.delayed is not None
         wanted["clean"] = case.pipe.faster(case.delayed, float("inf"))
     runs: dict[str, Run] = {}
     for _ in range(rounds):
@@ -54,15 +55,18 @@ def outcome_of(bench: Bench, case: Case, rounds: int = ROUNDS) -> Outcome:
             )
         )  # fmt: skip
     delay = None
-    if case.delayed is not None:
+    if case.delayed == "forward":  # on the loop's thread it adds what it takes
+        delay = (base.device_ns, base.spent("forward"))
+    elif case.delayed is not None:
         clean = runs["clean"]
         delay = (base.step_ns - clean.step_ns, base.spent(case.delayed) - clean.spent(case.delayed))
-    summary = base.summary
+    summary, use = base.summary, base.summary.memory_use
     return Outcome(
         name=case.name, fault=case.fault, healthy=case.healthy, step_ns=base.step_ns, kind=summary.verdict.kind,
         named=next(iter(summary.path_ns), None),
         gains={stage: base.step_ns - runs[f"bump {stage}"].step_ns for stage, _, _ in bumps},
         remainder=summary.remainder_ns / summary.wall_ns, delay=delay, asked=tuple(asked),
+        warned=None if not (use and use.growth) else any(one.leak for one in use.growth),
     )  # fmt: skip
 
 

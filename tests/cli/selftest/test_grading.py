@@ -26,7 +26,7 @@ def outcome(**more):
 
 
 GOOD = {"recording": [0.001, 0.002], "with trace": [0.01]}
-HEALTHY = {"healthy": True, "kind": "not input-bound"}
+HEALTHY = {"healthy": True, "kind": "not input-bound", "named": "forward", "gains": {"forward": 3 * MS}}
 
 
 def missed(*outcomes, overhead=GOOD):
@@ -53,7 +53,7 @@ def test_a_profiler_that_is_right_passes():
 def test_each_gate_can_be_missed(wrong, measure):
     """What is wrong misses the gate it is there for and no other; intervals too wide are as wrong as too narrow."""
     first = outcome(**{**HEALTHY, **wrong}) if wrong.get("healthy") else outcome(**wrong)
-    others = [] if wrong.get("healthy") else [outcome(**HEALTHY, asked=(), delay=None, gains={})]
+    others = [] if wrong.get("healthy") else [outcome(**HEALTHY, asked=(), delay=None)]
     found = missed(first, *others)
     assert len(found) == 1
     assert measure in found[0]
@@ -81,3 +81,9 @@ def test_a_delay_is_recovered_within_a_share_or_a_millisecond():
     assert not recovered(100 * MS, 106 * MS)
     assert recovered(2 * MS, 3 * MS)
     assert not recovered(2 * MS, 3.1 * MS)
+
+
+def test_a_control_that_was_input_bound_in_truth_is_none():
+    """Where the executed fixes say that the loader was the bottleneck, calling it input-bound is right."""
+    starved = outcome(healthy=True, kind="input-bound")
+    assert missed(starved, outcome(**HEALTHY)) == []
