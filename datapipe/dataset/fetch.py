@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 from datapipe.dataset.arrow_footer import batch_buffers
 from datapipe.dataset.bounds import Bounds, bounds_of
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
+from datapipe.dataset.decompression import Decompression
 from datapipe.dataset.footers import Footers
 from datapipe.dataset.leaves import buffers_of, flat_leaves, leaves_of
 from datapipe.errors import DatapipeError, IntegrityError
-from datapipe.events import REMOTE
+from datapipe.events import REMOTE, active
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,6 +92,7 @@ class ParquetFetched:
         columns: list[str],
         leaves: list[int],
         nbytes: int,
+        decompression: Decompression,
     ) -> None:
         self._path = path
         self._file = file
@@ -98,11 +100,15 @@ class ParquetFetched:
         self._group = group
         self._columns = columns
         self._leaves = leaves
+        self._decompression = decompression
         self.nbytes = nbytes
         self.flag = 0
 
     def decode(self) -> pa.Table:
         """Decompress, check and decode on this thread (the loader runs one row group per thread)."""
+        recorder, watched = active(), None
+        if recorder is not None:
+            watched = self._decompression.begin(recorder, self._meta, self._group, self._leaves, self._file)
         with _naming(self._path, self._group):
             # The bytes are at hand: buffered ahead, Arrow would ask for them on threads of its own, at no gain (text
             # takes half as long again), and such a thread that comes back to an interpreter that exits aborts it.
@@ -112,7 +118,10 @@ class ParquetFetched:
             )  # fmt: skip
             # By number: by name, "a.b" would be the column of that name and the field b of a struct a.
             table = file.reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
-            return table.select(self._columns).combine_chunks()
+            table = table.select(self._columns).combine_chunks()
+        if watched is not None:
+            watched.end()
+        return table
 
 
 @final
@@ -162,6 +171,7 @@ class Shards:
         self._footers = footers
         self._columns = list(columns)
         self._entries = entries
+        self._decompression = Decompression()
 
     def of(self, columns: Sequence[str]) -> Shards:
         """The same shards, other columns: footers are read once for both."""
@@ -225,7 +235,8 @@ class Shards:
             start = min(start, chunk.data_page_offset)
             spans.append((start, start + chunk.total_compressed_size))
         parts, nbytes = self._read(path, spans, footer.entry)
-        return ParquetFetched(path, ByteRanges(footer.entry.size, parts), meta, group, self._columns, wanted, nbytes)
+        file = ByteRanges(footer.entry.size, parts)
+        return ParquetFetched(path, file, meta, group, self._columns, wanted, nbytes, self._decompression)
 
     def _read(self, path: str, spans: list[tuple[int, int]], pinned: Entry) -> tuple[Parts, int]:
         store = self._footers.store

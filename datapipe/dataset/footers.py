@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe import events
 from datapipe.dataset.arrow_footer import Block, footer_blocks
 from datapipe.dataset.byte_ranges import ByteRanges
 
@@ -125,7 +126,8 @@ class Footers:
                 found = self._held.get(key)
             if found is not None:
                 return found[0]  # type: ignore[no-any-return]  # as above
-            value, size = read()
+            with events.timed("footer"):
+                value, size = read()
             with self._lock:
                 self._held[key] = value, size
                 self._bytes += size

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from datapipe import events
 from datapipe.dataset.cached import RowGroupEntries, as_cache
 from datapipe.dataset.cached_store import CachedStore, versions_of_entries, versions_of_manifest
 from datapipe.dataset.fetch import Fetched, Shards
@@ -141,7 +142,10 @@ class Dataset:
         with self._lock:
             if self._selected is None:
                 shards = self._shards.of(self.filter.columns)
-                selection = select(self.filter, self._whole, shards, self._whole_schema, remote=self.store.is_remote)
+                with events.timed("filter"):
+                    selection = select(
+                        self.filter, self._whole, shards, self._whole_schema, remote=self.store.is_remote
+                    )
                 self._selected = selection, selected_index(self._whole, selection)
                 if self._whole.first[-1] and not selection.counts.any():
                     warnings.warn(
@@ -294,7 +298,8 @@ def open_dataset(
         ConfigError: `url`, `columns` or `filters` is wrong.
     """
     kept = as_cache(cache)
-    store, entries = _locate(one_place(url), storage_options)
+    with events.timed("list"):
+        store, entries = _locate(one_place(url), storage_options)
     if entries is None:
         info = store.info(MANIFEST_NAME)
         if info.size > MAX_MANIFEST_BYTES:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 import pyarrow as pa
 
+from datapipe import events
 from datapipe.dataset.filters import ALL, NONE, SOME
 from datapipe.errors import DatasetError
 
@@ -92,7 +93,9 @@ class SelectedFetched:
 
     def decode(self) -> pa.Table:
         """The rows that pass, each column one chunk."""
-        return self._selection.apply(self._block, self._fetched.decode())
+        table = self._fetched.decode()
+        with events.timed("filter"):
+            return self._selection.apply(self._block, table)
 
 
 def select(filter_: Filter, index: DatasetIndex, shards: Shards, schema: pa.Schema, *, remote: bool) -> Selection:

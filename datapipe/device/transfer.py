@@ -153,7 +153,8 @@ class Feeder:
         if tensor.device.type != "cpu":
             return tensor
         if not self._engine.is_ready(tensor):
-            tensor = self._stage(tensor)
+            with events.timed("pin", self._item):
+                tensor = self._stage(tensor)
         held.append(tensor)
         sent = self._engine.send(tensor, self._widen.get(name) if name is not None else None)
         tensors.append(sent)

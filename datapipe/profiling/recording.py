@@ -18,7 +18,9 @@ from datapipe import events
 from datapipe.errors import DatapipeError, ProfileError
 from datapipe.profiling.environment import describe_environment, plain_facts, plain_text
 from datapipe.profiling.live import Watch
+from datapipe.profiling.loader_facts import loader_facts
 from datapipe.profiling.machine_watch import MachineWatch
+from datapipe.profiling.nesting import unnested
 from datapipe.profiling.overhead import price_of_a_span
 from datapipe.profiling.ranks import this_rank
 from datapipe.profiling.span_archive import SpanArchive
@@ -154,6 +156,8 @@ class Profile:
         began = asked = clock()
         iterator = iter(batches)
         place, self._epoch = self._epoch, self._epoch + 1
+        for name, value in loader_facts(batches).items():
+            self.recorder.notes.setdefault(name, value)
         number = -1
         try:
             while True:
@@ -221,6 +225,7 @@ class Profile:
             ProfileError: the profile has no folder, or it cannot be written.
             NoSpaceError: the disk is full.
         """
+        from datapipe.profiling.advisor import advise
         from datapipe.profiling.chrome_trace import write_trace
         from datapipe.profiling.profile_file import save_profile
         from datapipe.profiling.report import write_report
@@ -231,6 +236,7 @@ class Profile:
         summary = self.summary()
         save_profile(summary, self.folder)  # first: a disk that the trace fills keeps it
         run, began = self.raw(), time.perf_counter_ns()
+        summary = self._summary = dataclasses.replace(summary, advice=advise(run))
         write_trace(run, self.folder)
         traced = time.perf_counter_ns()
         save_spans(run, self.folder)
@@ -256,7 +262,7 @@ class Profile:
         ended, wall = _both_clocks()
         watched = self._machine.watched()
         return RawRun(
-            spans=spans,
+            spans=unnested(spans, self.recorder.stages),
             stages=self.recorder.stages,
             threads=self.recorder.threads,
             began=self._began,

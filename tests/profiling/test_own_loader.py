@@ -51,3 +51,24 @@ def test_a_slow_consumer_is_healthy(dataset):
                 time.sleep(0.01)
     verdict = prof.summary().verdict
     assert (verdict.kind, verdict.bottleneck) == ("not input-bound", "forward")
+
+
+def test_every_stage_of_the_path_is_told_apart(tmp_path):
+    """From the listing to the hand-over, each stage the loader runs has spans that the ledger reads as its own."""
+    import pyarrow.parquet as pq
+
+    table = pa.table({"x": [float(i % 50) for i in range(4000)], "keep": [i % 3 for i in range(4000)]})
+    for part in range(3):
+        pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=500, compression="zstd")
+    with datapipe.profile() as prof:
+        dataset = datapipe.open_dataset(str(tmp_path), columns=["x"], filters=[("keep", "==", 0)])
+        loader = datapipe.DataLoader(dataset, batch_size=50, transform=slow, num_threads=2, collate="numpy")
+        for _ in prof.steps(loader):
+            pass
+    summary = prof.summary()
+    rows = {row.name: row for row in summary.stages}
+    wanted = {"list", "footer", "fetch", "decompress", "decode", "filter", "gather", "transform", "collate"}
+    assert wanted <= rows.keys()
+    assert rows["fetch"].bytes > 0
+    assert rows["decompress"].cpu is not None
+    assert abs(summary.remainder_ns) <= 0.005 * summary.wall_ns
