@@ -24,8 +24,8 @@ def graded(monkeypatch):
             )
             return Outcome(
                 name=case.name, fault=case.fault, healthy=case.healthy, step_ns=1e7,
-                kind="not input-bound" if case.healthy else "input-bound", named="decode" if wrong else "fetch",
-                gains={"fetch": 3e6}, remainder=0.0, delay=(1e6, 1e6), asked=asked[: 5 if rounds else 0],
+                kind="not input-bound" if case.healthy else "input-bound", named="decode" if wrong else "forward",
+                gains={"forward": 3e6}, remainder=0.0, delay=(1e6, 1e6), asked=asked[: 5 if rounds else 0],
             )  # fmt: skip
 
         monkeypatch.setattr(trial, "outcome_of", outcome_of)
