@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, final
 
+from datapipe.profiling.advice import Advice  # noqa: TC001  (as below)
 from datapipe.profiling.cpu_use import CpuUse  # noqa: TC001  (as below)
 from datapipe.profiling.io_truth import IoTruth  # noqa: TC001  (as below)
 from datapipe.profiling.lock_probe import LockDelay  # noqa: TC001  (as below)
@@ -146,6 +147,7 @@ class Summary:
             overhead: what the profile cost. Each None where it was not measured.
         rank: which process of a job this was, None for one that was alone.
         ranks: the job's ranks side by side, in a merged profile.
+        advice: what to change, best first; None where there was too little to replay.
     """
 
     format: str = FORMAT
@@ -183,6 +185,7 @@ class Summary:
     overhead: Overhead | None = None
     rank: Rank | None = None
     ranks: Ranks | None = None
+    advice: Advice | None = None
 
     def part(self, name: str) -> Part | None:
         """The part of the steady step by that name."""
