@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from datapipe.profiling.loader_facts import Setting
-from datapipe.profiling.verdict import ms
+from datapipe.profiling.loader_facts import Setting  # noqa: TC001  (pydantic resolves the fields when a file is read)
 
 LEAST: Final = 0.02
 """Share of the step that a fix must save to be worth a line: twice the overhead that recording is allowed (1%)."""
@@ -58,6 +57,8 @@ class Fix:
         return self.gain / 2**self.effort
 
     def __str__(self) -> str:
+        from datapipe.profiling.verdict import ms
+
         span = f"{ms(self.low)} to {ms(self.high)}"
         doubt = ", extrapolated" if self.extrapolated else ""
         return f"{self.title}: −{self.gain:.0%}, {ms(self.step_ns)} a step ({span}{doubt})  {self.do}"
@@ -91,6 +92,8 @@ class Applied:
     p: float | None
 
     def __str__(self) -> str:
+        from datapipe.profiling.verdict import ms
+
         where = "inside" if self.inside else "outside"
         chance = "" if self.p is None else f", p = {self.p:.4f}"
         return (
