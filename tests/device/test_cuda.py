@@ -49,3 +49,17 @@ def test_page_locked_memory_is_page_locked():
     array = BufferPool(engine.allocate, recycle_all=True).empty((1000,), np.int64)
     assert torch.from_numpy(array).is_pinned()
     assert engine.is_ready(torch.from_numpy(array))
+
+
+def test_staging_into_page_locked_memory_is_a_stage_of_its_own():
+    """A pageable batch is copied into page-locked memory first: a "pin" span on its number, inside its "h2d"."""
+    from datapipe import events
+
+    recorder = events.Recorder()
+    with events.recording(recorder):
+        list(feed([{"x": torch.ones(1 << 20)} for _ in range(3)], "cuda", pin_memory=True))
+    spans = recorder.spans()
+    pin, copy = (spans[spans["stage"] == recorder.stage(name)] for name in ("pin", "h2d"))
+    assert pin["item"].tolist() == copy["item"].tolist() == [0, 1, 2]
+    assert (pin["start"] >= copy["start"]).all()
+    assert (pin["end"] <= copy["end"]).all()
