@@ -115,7 +115,9 @@ def step_chart(series: StepSeries, step: Part) -> StepChart | None:
 
 
 PERCENTILES: Final = (50, 90, 95, 99, 100)
-_KINDS: Final = ((0, "steady steps"), (1, "the run’s first step"), (2, "first steps of later epochs"))
+_KINDS: Final = (
+    (0, "steady steps"), (1, "the run’s first step"), (2, "first steps of later epochs"), (3, "steps with a checkpoint")
+)  # fmt: skip
 
 
 def percentiles(series: StepSeries) -> list[tuple[str, int, list[float]]]:

@@ -41,7 +41,16 @@ WHOLE: Final = ("checkpoint", "evaluate", "startup")
 STEADY: Final = 0
 FIRST: Final = 1
 EPOCH: Final = 2
-"""A step's kind: steady state, the run's first step, the first step of a later epoch."""
+CHECKPOINT: Final = 3
+"""A step's kind: steady state, the run's first, the first of a later epoch, one that wrote a checkpoint."""
+_LABELS: Final = (
+    ("first step", FIRST),
+    ("steady steps", STEADY),
+    ("first steps of epochs", EPOCH),
+    ("steps with a checkpoint", CHECKPOINT),
+)
+_OFTEN: Final = 0.5
+"""Where at least this share of the steps writes one, checkpoints are part of the steady state."""
 
 
 @final
@@ -54,7 +63,7 @@ class Ledger:
         number: int64[n], the steps' own numbers.
         start: int64[n], ns, when the batch was asked for.
         end: int64[n], ns, when the next batch was asked for.
-        kind: uint8[n], STEADY, FIRST or EPOCH.
+        kind: uint8[n], STEADY, FIRST, EPOCH or CHECKPOINT.
         epoch: int64[n], the epoch's place in the run.
         names: the parts' names, P of them; the last is "other".
         ns: int64[n, P], exclusive time of each part; rows sum to `end - start`.
@@ -157,6 +166,10 @@ def build_ledger(spans: Spans, stages: Sequence[str], *, began: int, ended: int,
     kind = np.where(np.diff(epoch, prepend=epoch[0]) != 0, EPOCH, STEADY).astype(np.uint8)
     number_of = spans["item"][steps].astype(np.int64)
     missing, after_last = _missing(spans, is_step, number_of, number["wait"], thread)
+    if "checkpoint" in names:
+        wrote = ns[:, names.index("checkpoint")] > 0
+        if wrote.mean() < _OFTEN:
+            kind[wrote & (kind == STEADY)] = CHECKPOINT
     if not missing[0]:
         kind[0] = FIRST
     every_wait, awaited = _waits(spans, waits, start, end)
@@ -318,7 +331,7 @@ def _run_parts(
 
     run: dict[str, int] = {"startup": int(free[0]) + named[0].pop("startup", 0)}
     run |= {f"{name} (before)": ns for name, ns in named[0].items()}
-    for label, wanted in (("first step", FIRST), ("steady steps", STEADY), ("first steps of epochs", EPOCH)):
+    for label, wanted in _LABELS:
         if bool((kind == wanted).any()):
             run[label] = int((end - start)[kind == wanted].sum())
     if len(overlapping[0]):

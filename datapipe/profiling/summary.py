@@ -79,7 +79,7 @@ class StepSeries:
         number: step numbers.
         start_ns: when each began, from the run's start.
         total_ns: wall time.
-        kind: 0 steady, 1 the run's first, 2 the first of a later epoch.
+        kind: 0 steady, 1 the run's first, 2 the first of a later epoch, 3 one that wrote a checkpoint.
         parts_ns: part → ns per step; the parts of a step sum to its `total_ns`.
         waits_ns: stage → ns per step; these sum to the step's wait.
     """

@@ -182,3 +182,32 @@ def test_a_hundred_thousand_steps_are_one_table(spans, n):
     assert ledger.names == ("wait", "forward", "attention", "other")
     assert (ledger.ns == [100, 700, 100, 100]).all()
     assert ledger.remainder == 0
+
+
+def test_a_step_that_writes_a_checkpoint_is_a_phase_of_its_own(spans):
+    """Every tenth step writes for 50 ms: the steady step does not know of it, the run's parts do, and all adds up."""
+    t = 0
+    for i in range(40):
+        longer = 50 * MS if i % 10 == 5 else 0
+        spans.add("forward", t, t + 2 * MS)
+        if longer:
+            spans.add("checkpoint", t + 2 * MS, t + 2 * MS + longer)
+        spans.add("step", t, t + 2 * MS + longer, item=i)
+        t += 2 * MS + longer
+    run = spans.run()
+    ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
+    assert np.flatnonzero(ledger.kind == 3).tolist() == [5, 15, 25, 35]
+    assert ledger.ns[ledger.steady].sum(axis=1).max() == 2 * MS
+    assert ledger.run["steps with a checkpoint"] == 4 * 52 * MS
+    assert sum(ledger.run.values()) + ledger.remainder == run.wall
+
+
+def test_checkpoints_at_every_step_are_the_steady_state(spans):
+    """Where most steps write one, leaving them out would leave nothing."""
+    for i in range(20):
+        spans.add("checkpoint", i * 10 * MS, i * 10 * MS + 5 * MS)
+        spans.add("step", i * 10 * MS, (i + 1) * 10 * MS, item=i)
+    run = spans.run()
+    ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
+    assert not (ledger.kind == 3).any()
+    assert ledger.part("checkpoint")[ledger.steady].mean() == 5 * MS
