@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from datapipe.profiling.advice import EFFORT
+from datapipe.profiling.advice_chart import fix_rows
 from datapipe.profiling.charts import bar, memory_chart, percentiles, step_chart
 from datapipe.profiling.machine_chart import SOURCES, byte_parts, byte_rows, memory_lines
 from datapipe.profiling.measures import measured_lines
@@ -83,6 +85,10 @@ def report_html(summary: Summary) -> str:
         pipeline=boxes(summary),
         queue_strips=[(strip, strip_path(strip)) for strip in in_flow(summary.queues)],
         heat=heat_map(summary.ranks),
+        advice=summary.advice,
+        fixes=fix_rows(summary.advice),
+        effort=EFFORT,
+        unmeasured=[*summary.unmeasured, *_absent(summary)],
         memory=memory_chart(summary.memory),
         memory_chart=memory_lines(summary.memory_use),
         byte_bar=bar(byte_parts(summary.io.total)) if summary.io is not None else [],
@@ -96,6 +102,19 @@ def report_html(summary: Summary) -> str:
             summary.verdict.kind, "none"
         ),
     )
+
+
+def _absent(summary: Summary) -> list[str]:
+    """A line for each section that this profile has no figures for."""
+    has = {
+        "Fixes: too little was recorded to replay, or it was recorded by an older datapipe.": summary.advice
+        is not None,
+        "The loader’s pipeline and its queues: it records no stages of its own.": bool(boxes(summary)),
+        "Bytes by source: neither the loader nor the system tells them.": summary.io is not None,
+        "Pinned, shared and device memory, leaks: memory was not watched.": summary.memory_use is not None,
+        "What recording cost, against its limits: the price of a span was not measured.": summary.overhead is not None,
+    }
+    return [line for line, there in has.items() if not there]
 
 
 def _by_size(parts: tuple[Part, ...]) -> list[Part]:

@@ -1,4 +1,4 @@
-"""A summary for a terminal: the verdict, one bar of 100%, the ledger that adds up, the bottleneck.
+"""A summary for a terminal: the verdict, one bar of 100%, the three best fixes, the ledger that adds up.
 
 What enters: a `Summary`. What leaves: a rich renderable; plain where the console has no colour.
 Invariant: the shares of the step table sum to 100% (within rounding), the run table ends in its signed remainder, and
@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
+from datapipe.profiling.advice_terminal import fix_items
 from datapipe.profiling.measures import measured_lines
 from datapipe.profiling.ranks_terminal import rank_items
 from datapipe.profiling.verdict import ms
@@ -46,7 +47,10 @@ def render(summary: Summary) -> Group:
         cause = f" ({visible(summary.error)})" if summary.error else ""
         items.append(Text(f"This run did not end normally{cause}: the figures are of what ran.", style="yellow"))
     if summary.step is not None:
-        items += [Text(), _bar(summary.parts), _steps(summary)]
+        items += [Text(), _bar(summary.parts)]
+        if summary.advice is not None:
+            items += [Text(), *fix_items(summary.advice, visible)]
+        items.append(_steps(summary))
     items += [_run(summary)]
     if summary.stages:
         items.append(_stages(summary))

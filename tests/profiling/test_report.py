@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
+from datapipe.profiling.advice import Advice, Applied, Fix
 from datapipe.profiling.analysis import summarise
 from datapipe.profiling.cpu_use import CpuUse
 from datapipe.profiling.io_truth import IoTruth, Traffic
@@ -87,6 +88,22 @@ def full(rich_run):
         lock=LockDelay(
             enabled=True, probes=500, taken=0.5, mean=2e6, p50=1e6, p95=5e6, worst=9e6, switch=5e6, contended=0.4, cpu=9
         ),
+        advice=Advice(
+            fixes=tuple(
+                Fix(
+                    title=f"{HOSTILE[i]} fix", do=f"DataLoader(…, {HOSTILE[0]})", cost="memory", effort=i,
+                    gain=0.5 - i / 10, recorded_ns=4e6, step_ns=2e6 + i * 4e5, low=1e6, high=3e6, extrapolated=i == 1, reason="",
+                )
+                for i in range(3)
+            ),
+            sentence="3 fixes", evidence=(f"column {HOSTILE[2]}",),
+            applied=(
+                Applied(
+                    title=HOSTILE[1], options={}, recorded_ns=4e6, predicted_ns=2e6, low=1e6, high=3e6,
+                    measured_ns=2.2e6, inside=True, error=-0.09, p=0.01,
+                ),
+            ),
+        ),
         cpu=CpuUse(used=1.9, usable=2.0, preempted=100.0, pressure=0.5),
         overhead=Overhead(
             ns_per_span=900.0, spans=10, elsewhere=20, loop=1.0, loader=1.0, watching=5, share=0.004, per_step=9000.0,
@@ -108,12 +125,14 @@ def full(rich_run):
 def test_every_section_is_there_when_its_figures_are(full, rich_run):
     """One heading each, and none of an absent part."""
     spans, more = rich_run
-    optional = {"h-ranks", "h-bytes", "h-cpu"}
+    optional = {"h-ranks", "h-bytes", "h-cpu", "h-fixes"}
     always = {"h-step", "h-wait", "h-pipeline", "h-steps", "h-run", "h-stages", "h-memory", "h-unseen", "h-cost"}
     for summary, expected in ((full, optional | always | {"h-env"}), (summarise(spans.run(**more)), always)):
         ids = re.findall(r'<h2 id="([^"]+)"', report_html(summary))
         assert set(ids) - {"h-notes"} == expected
         assert len(ids) == len(set(ids))
+    assert "Bytes by source: neither" in report_html(summarise(spans.run(**more)))
+    assert "Bytes by source: neither" not in report_html(full)
 
 
 def test_what_is_measured_is_said(full):
@@ -123,7 +142,8 @@ def test_what_is_measured_is_said(full):
     assert "The CPUs are full: 1.9 of 2 cores" in verdict
     assert "Memory grows: &lt;script&gt;" in verdict
     assert "these epochs do not measure the storage" in verdict
-    for text in ("network 40.0%", "epoch 9", "2 (late)", "Anonymous memory grew 19.1 MiB a second", "0.40% of the run"):
+    for text in ("network 40.0%", "epoch 9", "2 (late)", "Anonymous memory grew 19.1 MiB a second", "0.40% of the run",
+                 "<b>−50%</b>", "another pass over the data", "extrapolated", "-9.0%"):  # fmt: skip
         assert text in page
     assert HOSTILE[0] not in page
     assert HOSTILE[1] not in page

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 
@@ -7,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from datapipe.profiling import render
+from datapipe.profiling.advice import Advice, Fix
 from datapipe.profiling.analysis import summarise
 
 
@@ -26,6 +28,18 @@ def test_it_says_the_verdict_first_and_the_ledger_to_100_percent(steady_run):
     assert float(rows["step"]) == 100.0
     assert "remainder" in text
     assert sum(text.count(shade) for shade in "█▓▒░") >= 60
+
+
+def test_fixes_stand_under_the_bar(steady_run):
+    """The verdict, the bar, what to do about it, and only then the tables; without advice the bar alone."""
+    fix = Fix(
+        title="more threads", do="num_threads=4", cost="", effort=0, gain=0.3, recorded_ns=6e6, step_ns=4e6, low=3e6,
+        high=5e6, extrapolated=False, reason="",
+    )  # fmt: skip
+    summary = summarise(steady_run())
+    text = printed(dataclasses.replace(summary, advice=Advice(fixes=(fix,), sentence="1 fix")))
+    assert text.index("█") < text.index("1. more threads") < text.index("num_threads=4") < text.index("steady step")
+    assert "more threads" not in printed(dataclasses.replace(summary, advice=None))
 
 
 def test_markup_in_names_is_text(spans):
