@@ -50,6 +50,7 @@ def selftest(
     from datapipe.cli.selftest.cases import cases as generate
     from datapipe.cli.selftest.grading import grade
     from datapipe.cli.selftest.pipeline import Bench
+    from datapipe.cli.selftest.slow_rank import slow_ranks
     from datapipe.cli.selftest.trial import lateness_ns, outcome_of, overhead_of
 
     began, outcomes = time.monotonic(), []
@@ -62,7 +63,8 @@ def selftest(
             late.append(lateness_ns())
             console.say(f"{len(outcomes)}/{count} {_line(outcomes[-1])}")
         overhead = overhead_of(bench, pairs=3 if quick else 15)
-    gates = grade(outcomes, overhead)
+        ranks = slow_ranks(Path(folder), 1 if quick else 7, seed=seed, scale=scale)
+    gates = grade(outcomes, overhead, ranks)
     missed = [gate for gate in gates if not gate.passed]
     late.sort()
     found: dict[str, Any] = {
@@ -70,7 +72,7 @@ def selftest(
         "cpus": os.cpu_count(), "late_ns": {"median": late[len(late) // 2], "worst": late[-1]},
         "busy": late[len(late) // 2] > _QUIET_NS,
         "gates": [{**asdict(gate), "bounds": gate.bounds, "passed": gate.passed} for gate in gates],
-        "overhead": overhead, "outcomes": [asdict(outcome) for outcome in outcomes],
+        "overhead": overhead, "ranks": ranks, "outcomes": [asdict(outcome) for outcome in outcomes],
     }  # fmt: skip
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -92,11 +92,16 @@ class Gate:
         return f"≤{self.high:.1%}" if self.low <= 0 else f"{self.low:.0%} to {self.high:.0%}"
 
 
-def grade(outcomes: Sequence[Outcome], overhead: Mapping[str, Sequence[float]]) -> tuple[Gate, ...]:
+def grade(
+    outcomes: Sequence[Outcome],
+    overhead: Mapping[str, Sequence[float]],
+    ranks: Sequence[tuple[int, int | None]] = (),
+) -> tuple[Gate, ...]:
     """Every gate.
 
     Args:
         outcomes: the cases.
+        ranks: (the rank that was slow, the one that was named) of each trial.
         overhead: "recording" and "with trace": step time with it ÷ without it - 1, for interleaved runs.
     """
     asked = [each for outcome in outcomes for each in outcome.asked]
@@ -122,6 +127,8 @@ def grade(outcomes: Sequence[Outcome], overhead: Mapping[str, Sequence[float]]) 
     if leaks:
         told = [o.warned is (o.fault == "memory leak") for o in leaks]
         gates.append(_gate("memory leaks told from none", told, _mean, low=0.95))
+    if ranks:
+        gates.append(_gate("slow rank named", [slow == named for slow, named in ranks], _mean, low=0.95))
     return tuple(gates)
 
 

@@ -70,9 +70,10 @@ class Bench:
     def recorded(self, pipe: Pipe, *, out: Path | None = None) -> Run:
         """Run a pipe under a profile. `out`: the profile's folder; None: nothing is written."""
         import datapipe
+        from datapipe.profiling.analysis import summarise
 
         device = _spin if pipe.device_spins else _sleep
-        with _cores(pipe.cores), contextlib.closing(self._loader(pipe)) as loader:
+        with _cores(pipe.cores), contextlib.closing(self.loader(pipe)) as loader:
             took = []
             with datapipe.profile(out) as prof:
                 for _ in prof.steps(loader):
@@ -81,13 +82,14 @@ class Bench:
                         device(pipe.device_ms)
                         took.append(time.perf_counter_ns() - began)
             mean = sum(took[1:]) / max(1, len(took) - 1)
-            return Run(raw=prof.raw(), summary=prof.summary(), device_ns=mean)
+            raw = prof.raw()
+            return Run(raw=raw, summary=summarise(raw), device_ns=mean)
 
     def bare(self, pipe: Pipe) -> float:
         """Run a pipe without a profile: the mean step after the first ten, ns."""
         device = _spin if pipe.device_spins else _sleep
         ends = []
-        with _cores(pipe.cores), contextlib.closing(self._loader(pipe)) as loader:
+        with _cores(pipe.cores), contextlib.closing(self.loader(pipe)) as loader:
             for _ in loader:
                 device(pipe.device_ms)
                 ends.append(time.perf_counter_ns())
@@ -101,7 +103,8 @@ class Bench:
             dataset.fetch(i).decode()
         return float(time.process_time_ns() - began)
 
-    def _loader(self, pipe: Pipe) -> DataLoader:
+    def loader(self, pipe: Pipe) -> DataLoader:
+        """The loader of a pipe."""
         import datapipe
 
         return datapipe.DataLoader(
@@ -114,12 +117,12 @@ class Bench:
         from datapipe.dataset import Dataset
         from datapipe.dataset.cached_store import CachedStore
 
-        plain = datapipe.open_dataset(self._files(pipe))
+        plain = datapipe.open_dataset(self.files(pipe))
         store: Store = SlowStore(plain.store, pipe.fetch_ms / 1e3, pipe.throttle_ms / 1e9)
         if pipe.warm is not None:
             self._caches += 1
             cache = datapipe.Cache(self._folder / f"cache-{self._caches}", max_bytes=1 << 30)
-            kept = datapipe.open_dataset(self._files(pipe), cache=cache)
+            kept = datapipe.open_dataset(self.files(pipe), cache=cache)
             assert isinstance(kept.store, CachedStore)
             warm = round(pipe.warm * len(kept.row_groups))
             # Which ones: spread evenly, for any share.
@@ -130,7 +133,7 @@ class Bench:
             return kept
         return Dataset(store, plain.index, plain.schema, plain.fingerprint, plain.manifest, plain.schema.names)
 
-    def _files(self, pipe: Pipe) -> Path:
+    def files(self, pipe: Pipe) -> Path:
         """The folder of a pipe's dataset, made if it is not there: whatever the injection, the same bytes."""
         import numpy as np
         import pyarrow as pa

@@ -87,3 +87,9 @@ def test_a_control_that_was_input_bound_in_truth_is_none():
     """Where the executed fixes say that the loader was the bottleneck, calling it input-bound is right."""
     starved = outcome(healthy=True, kind="input-bound")
     assert missed(starved, outcome(**HEALTHY)) == []
+
+
+def test_a_slow_rank_that_is_not_named_misses():
+    named = grade([], {}, [(1, 1)] * 19 + [(2, 0)])[-1]
+    assert (named.measure, named.passed, named.count) == ("slow rank named", True, 20)
+    assert not grade([], {}, [(1, 1), (0, None)])[-1].passed

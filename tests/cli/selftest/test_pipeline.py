@@ -30,7 +30,11 @@ def test_what_is_injected_is_there(bench):
     pipe = dataclasses.replace(PLAIN, fetch_ms=6.0, transform="sleep", transform_ms=3.0, device_ms=2.0)
     run = bench.recorded(pipe)
     assert run.summary.series.count == 12
-    assert shortest(run, "fetch") >= 6 * MS
+    spans = run.raw.spans
+    fetches = spans[spans["stage"] == run.raw.stages.index("fetch")]  # in pieces, where a footer was read meanwhile
+    for item in range(6):
+        mine = fetches[fetches["item"] == item]
+        assert (mine["end"] - mine["start"]).sum() >= 6 * MS
     assert shortest(run, "transform") >= 3 * MS
     assert shortest(run, "forward") >= 2 * MS
 
@@ -41,7 +45,7 @@ def test_a_spin_takes_cpu_time(bench, way):
     run = bench.recorded(dataclasses.replace(PLAIN, transform=way, transform_ms=2.0))
     spans = run.raw.spans
     mine = spans[spans["stage"] == run.raw.stages.index("transform")]
-    assert len(mine) == 12
+    assert len(mine) >= 12  # the next epoch may have been begun
     assert mine["cpu"].min() >= 2 * MS
 
 
