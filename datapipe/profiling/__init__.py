@@ -8,6 +8,8 @@ Profiling reads events alone, so it knows nothing of loaders, devices or framewo
     render               a summary for a terminal
     what_if, predict_all the run replayed with a `Change`: a `Prediction`
     write_report         a summary as one self-contained HTML page
+    LiveFigures          how a run is going: what the sinks of `profile(live=…)` are given
+    merge_traces         traces of ranks and of torch.profiler in one, on one clock
     load_run             the same for a job: the profiles of its ranks merged, `Ranks`
 """
 
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datapipe.profiling.changes import Change, Prediction
     from datapipe.profiling.comparison import Comparison, compare
+    from datapipe.profiling.live import LiveFigures
     from datapipe.profiling.merging import load_run
     from datapipe.profiling.profile_file import load_profile
     from datapipe.profiling.ranks import Ranks
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
     from datapipe.profiling.report import write_report
     from datapipe.profiling.summary import Summary
     from datapipe.profiling.terminal import render
+    from datapipe.profiling.trace_merge import merge_traces
     from datapipe.profiling.what_if import predict_all, what_if
 
 _HOME: Final = {
     "Change": "changes",
     "Comparison": "comparison",
+    "LiveFigures": "live",
     "Prediction": "changes",
     "Profile": "recording",
     "Ranks": "ranks",
@@ -38,6 +43,7 @@ _HOME: Final = {
     "compare": "comparison",
     "load_profile": "profile_file",
     "load_run": "merging",
+    "merge_traces": "trace_merge",
     "predict_all": "what_if",
     "profile": "recording",
     "render": "terminal",
@@ -48,6 +54,7 @@ _HOME: Final = {
 __all__ = [
     "Change",
     "Comparison",
+    "LiveFigures",
     "Prediction",
     "Profile",
     "Ranks",
@@ -55,6 +62,7 @@ __all__ = [
     "compare",
     "load_profile",
     "load_run",
+    "merge_traces",
     "predict_all",
     "profile",
     "render",

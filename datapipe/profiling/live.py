@@ -2,7 +2,7 @@
 
 What enters: a recorder that is being written. What leaves: `LiveFigures`, once in a while, to sinks (a terminal's line,
 Prometheus, TensorBoard).
-Invariant: looking takes at most 0.5% of the time (a dear look is followed by a long pause), and no sink harms the run:
+Invariant: looking takes at most 0.5% of a core (a dear look is followed by a long pause), and no sink harms the run:
 one that raises is dropped and named in the run's notes.
 
 The figures are the ledger's and the critical path's own over the newest steps, so they agree with the report; they say
@@ -154,18 +154,20 @@ class Watch:
                 self._safely(sink, close)
 
     def tell(self) -> float:
-        """Look once and tell the sinks; the seconds it took."""
-        began = time.perf_counter()
+        """Look once and tell the sinks; the seconds of CPU time it took."""
+        began = time.thread_time()
         figures = look(self._recorder)
         if figures is not None:
             for sink in list(self._sinks):
                 self._safely(sink, lambda sink=sink: sink(figures))  # type: ignore[misc]
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     def _watch(self) -> None:
-        pause = self._every
+        pause, first = self._every, True
         while not self._done.wait(pause):
-            pause = max(self._every, self.tell() / _SHARE)
+            took = self.tell()
+            # What the first look imports is paid once.
+            pause, first = self._every if first else max(self._every, took / _SHARE), False
 
     def _safely(self, sink: Sink, act: Callable[[], object]) -> None:
         try:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from datapipe.profiling.advice import Advice
     from datapipe.profiling.summary import Part, Summary
 
 _COLOURS: Final = {
@@ -54,8 +53,6 @@ def render(summary: Summary) -> Group:
     items += [_run(summary)]
     if summary.stages:
         items.append(_stages(summary))
-    if summary.advice is not None:
-        items += [_fixes(summary.advice), Text()]
     for line, warns in measured_lines(summary):
         items.append(Text(visible(line), style="bold yellow" if warns else "dim"))
     return Group(*items)
@@ -141,23 +138,6 @@ def _stages(summary: Summary) -> Table:
             Text(visible(row.name)), f"{row.count:,}", str(row.threads), ms(row.mean), ms(row.p95),
             f"{row.utilisation:.0%}", rate, f"{row.path:.0%}",
         )  # fmt: skip
-    return table
-
-
-def _fixes(advice: Advice) -> Table | Text:
-    """The three best fixes, each with its 80% interval."""
-    from rich.text import Text
-
-    if not advice.fixes:
-        return Text(visible(advice.sentence), style="bold")
-    table = _table("what to change (predicted one by one)")
-    for head in ("fix", "step", "80% interval", "gain", "do"):
-        table.add_column(head, justify="left" if head in ("fix", "do") else "right", no_wrap=head not in ("fix", "do"))
-    for fix in advice.fixes[:3]:
-        span = f"{ms(fix.low)} – {ms(fix.high)}" + (" ?" if fix.extrapolated else "")
-        table.add_row(visible(fix.title), ms(fix.step_ns), span, f"{fix.gain:.0%}", Text(visible(fix.do)))
-    if any(fix.extrapolated for fix in advice.fixes[:3]):
-        table.caption, table.caption_justify = "? rests on something this run never showed", "left"
     return table
 
 

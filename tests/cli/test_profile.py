@@ -59,6 +59,21 @@ def test_with_json_the_scripts_output_goes_to_standard_error(datapipe, slow):
     assert "trained" in ran.err
 
 
+def test_live_metrics_are_opt_in(datapipe, slow):
+    """With the flags scalars are written and metrics served; the profile is what it is without; no line is drawn."""
+    folder, _ = slow
+    out = folder / "told"
+    ran = datapipe(
+        "profile", "-o", out, "--prometheus", "0", "--tensorboard", out / "tb", folder / "train.py", "0.001", "0"
+    )
+    assert ran.code == 0, ran.err
+    assert list((out / "tb").glob("events.out.tfevents.*"))
+    notes = json.loads((out / "profile.json").read_text())["notes"]
+    assert not [name for name in notes if name.startswith("live:")]
+    assert "\x1b" not in ran.err
+    assert not (folder / "slow" / "tb").exists()
+
+
 def test_report_shows_it_again_and_writes_the_page_anew(datapipe, slow):
     folder, _ = slow
     (folder / "slow" / "report.html").unlink()

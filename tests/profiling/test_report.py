@@ -92,7 +92,8 @@ def full(rich_run):
             fixes=tuple(
                 Fix(
                     title=f"{HOSTILE[i]} fix", do=f"DataLoader(…, {HOSTILE[0]})", cost="memory", effort=i,
-                    gain=0.5 - i / 10, recorded_ns=4e6, step_ns=2e6 + i * 4e5, low=1e6, high=3e6, extrapolated=i == 1, reason="",
+                    gain=0.5 - i / 10, recorded_ns=4e6, step_ns=2e6 + i * 4e5, low=1e6, high=3e6,
+                    extrapolated=i == 1, reason="",
                 )
                 for i in range(3)
             ),
