@@ -89,6 +89,7 @@ class _Loaders:
         batches = self._batches.get(before) if before is not None else None
         if batches is None:
             batches = self._workers.begin(loader.num_workers)
+        batches.begins()
         try:
             iterator = original(loader)
         except BaseException:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.integrations.torch_fetch import COLLATE, DATASET, Task, next_task, watch_fetch
+from datapipe.integrations.torch_pin import Pinning, next_pin
 from datapipe.profiling.process_ring import ProcessRing, make_ring_file
 from datapipe.profiling.recording import CAPACITY
 
@@ -74,6 +75,7 @@ class Workers:
         undo.callback(setattr, _utils.worker, "_worker_loop", _utils.worker._worker_loop)  # noqa: SLF001
         _utils.worker._worker_loop = self._loop  # type: ignore[assignment]  # noqa: SLF001
         watch_fetch(undo)
+        self._pinning = Pinning(recorder, undo)
 
     def begin(self, count: int) -> Batches:
         """An iterator with `count` workers (0: none) is about to be made on this thread; call `Batches.began` after."""
@@ -83,7 +85,7 @@ class Workers:
         self._loop.here.began = time.perf_counter_ns()
         self._loop.here.first = number * _ITERATOR
         self._loop.here.rings = [(slot.path, slot.thread) for slot in slots]
-        return Batches(self._recorder, self._stages, number * _ITERATOR, slots)
+        return Batches(self._recorder, self._stages, number * _ITERATOR, slots, self._pinning)
 
     def _take(self, count: int) -> list[_Slot]:
         free = [slot for slot in self._slots if slot.free][:count]
@@ -122,16 +124,24 @@ class _Coming:
 class Batches:
     """The numbers of one iterator's batches, and in the script's own process the recording of their making."""
 
-    def __init__(self, recorder: Recorder, stages: tuple[int, int, int], first: int, slots: list[_Slot]) -> None:
+    def __init__(
+        self, recorder: Recorder, stages: tuple[int, int, int], first: int, slots: list[_Slot], pinning: Pinning
+    ) -> None:
         self._recorder = recorder
         self._dataset, self._collate, _ = stages
         self._first = first
         self._slots = slots
+        self._pinning = pinning
         self._pass = -1
 
-    def began(self, iterator: Any | None) -> None:
-        """The iterator goes round (again) and its workers are known; None: it could not be made."""
+    def begins(self) -> None:
+        """The iterator is about to be made, or to go round again."""
         self._pass += 1
+
+    def began(self, iterator: Any | None) -> None:
+        """It does, and its workers are known; None: it could not be made."""
+        if iterator is not None and self._pass == 0:
+            self._pinning.began(iterator, self._number)
         workers = getattr(iterator, "_workers", ())
         for place, slot in enumerate(self._slots if self._pass == 0 else ()):
             slot.worker = workers[place] if place < len(workers) else None
@@ -142,6 +152,7 @@ class Batches:
             now, item = time.perf_counter_ns(), self._number(iterator._num_yielded)  # noqa: SLF001
             ring = self._recorder.ring()
             next_task(Task(ring=ring, dataset=self._dataset, collate=self._collate, item=item, asked=now, cause=after))
+            next_pin(item)
 
     def got(self, iterator: Any) -> int:
         """The number of the batch just given, -1 where the iterator does not say (workers whose order is free)."""
@@ -153,6 +164,7 @@ class Batches:
     def let_go(self) -> None:
         """The batch was given, or could not be."""
         next_task(None)
+        next_pin(-1)
 
     def _number(self, task: int) -> int:
         return self._first + self._pass * _PASS + task

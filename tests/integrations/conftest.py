@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+import numpy as np
 import pytest
 
 MLP = """
@@ -119,3 +120,16 @@ def scripts(tmp_path, monkeypatch):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def typical_waits():
+    """A function: stage → its share of a run's waits without the three longest, in which workers start and warm up."""
+
+    def shares(summary):
+        series = summary.series
+        kept = np.argsort(series.parts_ns["wait"])[:-3]
+        waits = {name: float(np.sum(np.array(ns)[kept])) for name, ns in series.waits_ns.items()}
+        return {name: ns / sum(waits.values()) for name, ns in waits.items()}
+
+    return shares
