@@ -15,6 +15,8 @@ from datapipe.profiling.ranks_terminal import shown_columns
 if TYPE_CHECKING:
     from datapipe.profiling.ranks import Ranks
 
+MOST_ROWS: Final = 128
+"""Ranks shown; of a larger job the latest ones."""
 SHADES: Final = (0.01, 0.03, 0.10, 0.25)
 """Shares of the mean step above the column's least from which a cell has shade 1, 2, 3 and 4."""
 
@@ -35,6 +37,7 @@ def heat_map(ranks: Ranks | None) -> HeatMap | None:
         return None
     names, values = shown_columns(ranks)
     table = [(*row, of.step) for row, of in zip(values, ranks.rows, strict=True)]
+    shown = sorted(sorted(range(len(table)), key=lambda i: -ranks.rows[i].late)[:MOST_ROWS])
     least = [min(column) for column in zip(*table, strict=True)]
     step = sum(of.step for of in ranks.rows) / len(ranks.rows)
     rows = tuple(
@@ -42,9 +45,11 @@ def heat_map(ranks: Ranks | None) -> HeatMap | None:
             f"{of.rank}{' (late)' if of.rank in ranks.stragglers else ''}",
             tuple((value, _shade(value - low, step)) for value, low in zip(row, least, strict=True)),
         )
-        for of, row in zip(ranks.rows, table, strict=True)
+        for of, row in ((ranks.rows[i], table[i]) for i in shown)
     )
-    return HeatMap(names=(*names, "step"), rows=rows, lines=(ranks.sentence, *ranks.evidence))
+    left = len(table) - len(shown)
+    more = (f"{left:,} ranks that are less late are not shown.",) if left else ()
+    return HeatMap(names=(*names, "step"), rows=rows, lines=(ranks.sentence, *ranks.evidence, *more))
 
 
 def _shade(above: float, step: float) -> int:

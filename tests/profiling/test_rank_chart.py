@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from datapipe.profiling.rank_chart import heat_map
+from datapipe.profiling.rank_chart import MOST_ROWS, heat_map
 from datapipe.profiling.ranks import RankRow, Ranks
 
 MS = 1e6
@@ -36,6 +38,18 @@ def test_a_column_all_share_has_no_shade_and_a_late_rank_does():
         assert sum(value for value, _ in cells[:-1]) == pytest.approx(cells[-1][0])
     assert [rank for rank, _ in heat.rows] == ["0", "1", "2 (late)"]
     assert heat.lines == ("said", "so")
+
+
+def test_of_a_large_job_the_latest_ranks_are_shown():
+    """At most `MOST_ROWS`, in order of rank, shaded against the least of all; the rest is counted."""
+    ranks = job(*[1.0] * 500)
+    late = tuple(dataclasses.replace(row, late=float(row.rank % 7)) for row in ranks.rows)
+    heat = heat_map(dataclasses.replace(ranks, rows=late))
+    assert len(heat.rows) == MOST_ROWS
+    numbers = [int(rank.split()[0]) for rank, _ in heat.rows]
+    assert numbers == sorted(numbers)
+    assert min(number % 7 for number in numbers) >= 5
+    assert "372 ranks" in heat.lines[-1]
 
 
 def test_a_run_that_was_alone_has_none():
