@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from datapipe.loader.autotune import Tuner
     from datapipe.loader.backlog import Live
     from datapipe.loader.course import Course
+    from datapipe.loader.fetching import Fetching
     from datapipe.loader.source import Counters
     from datapipe.loader.workshop import Task
 
@@ -52,7 +53,7 @@ class ThreadedSource(BatchSource):
         tuner: threads, prefetch and budget, now and as they change.
         estimate: block number → bytes it will hold, before it is read.
         follow: makes the course after the one given, or None if there shall be none.
-        fetches: whether blocks come from elsewhere: then threads of their own ask for them and wait.
+        fetching: where blocks come from elsewhere: then threads of their own ask for them and wait.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class ThreadedSource(BatchSource):
         tuner: Tuner,
         estimate: Callable[[int], int],
         follow: Callable[[Course], Course | None],
-        fetches: bool = False,
+        fetching: Fetching | None = None,
     ) -> None:
         self._counters = counters
         self._tuner = tuner
         self._shop = Workshop(
             course, counters, prefetch=tuner.prefetch, budget=tuner.budget, estimate=estimate, follow=follow,
-            fetches=fetches,
+            fetching=fetching,
         )  # fmt: skip
         self._claim: Live | None = None
         self._claim_from = self._claim_at = self._claim_to = 0
@@ -77,7 +78,9 @@ class ThreadedSource(BatchSource):
         ends_at_exit(self)
         with self._shop.lock:
             self._crew = Crew(self._work, tuner.threads)
-            self._fetchers = Crew(self._fetch, FETCHERS if fetches else 0)
+            self._fetching = fetching
+            self._fetchers = Crew(self._fetch, 0)
+            self._call_fetchers()
         self._count_threads()
 
     @property
@@ -149,6 +152,12 @@ class ThreadedSource(BatchSource):
                 shop.for_threads.notify_all()
                 shop.for_fetchers.notify_all()
 
+    def _call_fetchers(self) -> None:
+        """Have those who fetch, once they are wanted: not as long as all is in a cache. Called inside the lock."""
+        if self._fetching is not None and not self._fetching.at_hand and not self._fetchers.wanted:
+            self._fetchers.resize(FETCHERS)
+            self._count_threads()
+
     def _count_threads(self) -> None:
         self._counters.threads = self._crew.wanted + self._fetchers.wanted
 
@@ -181,6 +190,7 @@ class ThreadedSource(BatchSource):
         shop = self._shop
         if shop.closed:
             raise _ended()
+        self._call_fetchers()
         batch = shop.delivered
         if batch >= shop.course.end:  # the next epoch's first batch may be ready
             raise StopIteration

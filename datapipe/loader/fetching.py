@@ -12,11 +12,12 @@ kept 200 MB/s of 20 ms busy 0.8 of the time (documents, 1.5 MB a row group), wit
 from __future__ import annotations
 
 import heapq
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, final
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from datapipe.events import HIT
 
+if TYPE_CHECKING:
     from datapipe.dataset.fetch import Fetched
     from datapipe.loader.backlog import Read
     from datapipe.loader.course import Course
@@ -25,24 +26,52 @@ FETCHERS: Final = 16
 """Row groups asked for side by side; each is one request, or a few (`storage.remote_reads` bounds those per host)."""
 BYTES: Final = 64 << 20
 """What 1 GB/s brings in 60 ms. More on the way only makes the first of them come later."""
+HITS: Final = 16
+"""So many from the cache, one after the other, and nobody fetches ahead until one was not there: a hit takes less time
+than two threads' handing it over (cached tokens: 310,000 samples/s with fetchers, 529,000 without, best of 9)."""
 LEAST: Final = 4
 """Row groups asked for side by side however large they are."""
 
 
-def waits_for_others(dataset: Any) -> bool:
-    """Whether reading a dataset, or one of those it is mixed from, is waiting for somebody else's answer."""
+def fetching_for(dataset: Any) -> Fetching | None:
+    """For a dataset, or one of those it is mixed from, whose reads wait for somebody else's answer; else None."""
     sources = getattr(dataset, "sources", [dataset])
-    return any(getattr(getattr(source, "store", None), "is_remote", False) for source in sources)
+    remote = [source for source in sources if getattr(getattr(source, "store", None), "is_remote", False)]
+    if not remote:
+        return None
+    return Fetching(cached=all(getattr(source, "cache", None) is not None for source in remote))
+
+
+def bring(read: Read, since: int) -> tuple[Future[Fetched | None], int]:
+    """A row group's bytes, or what was raised instead; and whether they came from a cache (`events.HIT`, `MISS` or 0).
+
+    Args:
+        since: when this thread began to wait for work (ns).
+    """
+    found: Future[Fetched | None] = Future()
+    flag = 0
+    try:
+        fetched = read.course.stages.fetch(read.number, read.item, since)
+        flag = getattr(fetched, "flag", 0)
+        found.set_result(fetched)
+    except BaseException as error:
+        found.set_exception(error)
+    return found, flag
 
 
 @final
 class Fetching:
-    """The reads of one source that are under way or have come."""
+    """The reads of one source that are under way or have come.
 
-    def __init__(self) -> None:
+    Args:
+        cached: whether there is a cache, in which all may be.
+    """
+
+    def __init__(self, *, cached: bool = False) -> None:
         self._count = 0
         self._bytes = 0
         self._course: Course | None = None
+        self._hits = HITS if cached else 0
         self._come: list[tuple[int, Read, Future[Fetched | None]]] = []
 
     def has_room(self, read: Read) -> bool:
@@ -65,6 +94,17 @@ class Fetching:
         self._count -= 1
         self._bytes -= read.nbytes
         heapq.heappush(self._come, (read.ordinal, read, fetched))
+
+    def saw(self, flag: int) -> bool:
+        """One was brought, from a cache (`events.HIT`) or not; whether fetchers are wanted again."""
+        before = self.at_hand
+        self._hits = self._hits + 1 if flag == HIT else 0
+        return before and not self.at_hand
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the last `HITS` were in the cache: then whoever decodes fetches, as from a local disk."""
+        return self._hits >= HITS
 
     @property
     def first(self) -> int | None:

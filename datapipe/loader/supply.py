@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from datapipe.loader.course import UNKNOWN, Course
 from datapipe.loader.executor import ThreadedSource
-from datapipe.loader.fetching import waits_for_others
+from datapipe.loader.fetching import fetching_for
 from datapipe.loader.inline import InlineSource
 from datapipe.loader.schedule import Schedule
 
@@ -101,7 +101,7 @@ class Supply:
             tuner=self.tuner,
             estimate=lambda number: int(index.bytes[number]),
             follow=self._follow,
-            fetches=waits_for_others(self.dataset),
+            fetching=fetching_for(self.dataset),
         )
 
     def _follow(self, course: Course) -> Course | None:

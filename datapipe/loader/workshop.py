@@ -11,21 +11,22 @@ import functools
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.loader.autotune_meter import Meter
 from datapipe.loader.backlog import Backlog, Live
 from datapipe.loader.course import UNKNOWN
-from datapipe.loader.fetching import Fetching
+from datapipe.loader.fetching import bring
 from datapipe.storage.cancelling import ReadScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from concurrent.futures import Future
 
     from datapipe.dataset.fetch import Fetched
     from datapipe.loader.backlog import Read
     from datapipe.loader.course import Course
+    from datapipe.loader.fetching import Fetching
     from datapipe.loader.source import Counters
 
     Task = Callable[[int], None]
@@ -53,7 +54,7 @@ class Workshop:
         prefetch, budget: batches and bytes ahead, as now.
         estimate: block number → bytes it will hold, before it is read.
         follow: makes the course after the one given, or None if there shall be none.
-        fetches: others than those who decode bring blocks' bytes near (`choose_fetch`).
+        fetching: where others than those who decode bring blocks' bytes near (`choose_fetch`).
 
     Attributes:
         course: the epoch that is delivered. tail: the one that is planned: that, or the next.
@@ -71,7 +72,7 @@ class Workshop:
         budget: int,
         estimate: Callable[[int], int],
         follow: Callable[[Course], Course | None],
-        fetches: bool = False,
+        fetching: Fetching | None = None,
     ) -> None:
         self.course = self.tail = course
         self._follow = follow
@@ -84,7 +85,7 @@ class Workshop:
         self.for_threads = threading.Condition(self.lock)
         self.for_consumer = threading.Condition(self.lock)
         self.for_fetchers = threading.Condition(self.lock)
-        self._fetching = Fetching() if fetches else None
+        self._fetching = fetching
         self.backlog = Backlog(counters, estimate)
         self.ready: dict[int, tuple[Any, int]] = {}
         self.batch_bytes = 0
@@ -194,10 +195,13 @@ class Workshop:
         if self.error is not None:
             return None
         if self._fetching is not None:
-            more = not self.backlog.reads and len(self.backlog.live) < _PLANNED_FETCHING
+            ahead = not self._fetching.at_hand
+            more = ahead and not self.backlog.reads and len(self.backlog.live) < _PLANNED_FETCHING
             if more and self._counters.held_bytes < self.budget and (plan := self.choose_plan()) is not None:
                 return plan
-            return self.choose_decode()
+            decode = self.choose_decode()
+            if decode is not None or ahead:
+                return decode
         if self.backlog.reads:
             if self._counters.held_bytes + self.backlog.reads[0].nbytes <= self.budget:
                 return self.choose_read()
@@ -216,7 +220,9 @@ class Workshop:
     def choose_fetch(self) -> Task | None:
         """The next read, for one who only fetches. Called inside the lock."""
         fetching, reads = self._fetching, self.backlog.reads
-        if fetching is None or not reads or self.error is not None or not fetching.has_room(reads[0]):
+        if fetching is None or fetching.at_hand or not reads or self.error is not None:
+            return None
+        if not fetching.has_room(reads[0]):
             return None
         if self._counters.held_bytes + reads[0].nbytes > self.budget:
             self.meter.unaffordable = True
@@ -306,11 +312,7 @@ class Workshop:
         return True
 
     def _fetch(self, read: Read, since: int) -> None:
-        found: Future[Fetched | None] = Future()
-        try:
-            found.set_result(read.course.stages.fetch(read.number, read.item, since))
-        except BaseException as error:
-            found.set_exception(error)
+        found = self._brought(read, since)
         assert self._fetching is not None
         with self.lock:
             if not self.closed:
@@ -318,7 +320,19 @@ class Workshop:
                 self.for_threads.notify()
                 self.for_consumer.notify()
 
+    def _brought(self, read: Read, since: int) -> Future[Fetched | None]:
+        """Its bytes, or what was raised instead; whether they were at hand is remembered."""
+        assert self._fetching is not None
+        found, flag = bring(read, since)
+        with self.lock:
+            if self._fetching.saw(flag):
+                self.for_fetchers.notify_all()
+        return found
+
     def _decode(self, read: Read, fetched: Future[Fetched | None] | None, since: int) -> None:
+        if fetched is None and self._fetching is not None:
+            fetched = self._brought(read, since)
+            since = 0
         try:
             block = read.course.stages.load(read.number, read.item, since, fetched)
         except BaseException as error:

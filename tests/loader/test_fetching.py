@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from datapipe.errors import ClosedError, IntegrityError
+from datapipe.events import HIT, MISS
 from datapipe.loader import DataLoader
 from datapipe.loader import workshop as workshop_module
 from datapipe.loader.backlog import Read
-from datapipe.loader.fetching import BYTES, FETCHERS, LEAST, Fetching, waits_for_others
+from datapipe.loader.fetching import BYTES, FETCHERS, HITS, LEAST, Fetching, fetching_for
 from datapipe.storage.cancelling import result_of
 
 
@@ -47,6 +48,13 @@ def remote(memory):
         return dataset
 
     return make
+
+
+class Kept:
+    """A cache, as far as a loader looks at it."""
+
+    def stats(self):
+        return {}
 
 
 def until(happened):
@@ -228,13 +236,91 @@ def test_the_next_epoch_waits_for_the_last_reads_of_this_one():
     assert fetching.has_room(read(1, 1, after))
 
 
+def test_nobody_fetches_what_is_at_hand(remote, monkeypatch):
+    """Once all comes from the cache those who decode fetch; the first miss brings the others back."""
+    dataset = remote([10] * 200)
+    fetch, hit, fetched_so_far = dataset.fetch, set(range(200)), []
+
+    def cached(block):
+        fetched = fetch(block)
+        fetched.flag = HIT if block in hit else MISS
+        fetched_so_far.append(block)
+        return fetched
+
+    dataset.fetch = cached
+    chosen = []
+    choose = workshop_module.Workshop.choose_fetch
+    monkeypatch.setattr(
+        workshop_module.Workshop,
+        "choose_fetch",
+        lambda shop: _noted(chosen, choose(shop), len(fetched_so_far)),
+    )
+    loader = DataLoader(dataset, 10, num_threads=1, collate="numpy", lanes=1, window=1, memory_budget=1280)
+    iterator = iter(loader)
+    for _ in range(150):
+        next(iterator)
+    assert max(chosen, default=0) < HITS + FETCHERS
+    hit.clear()
+    rest = [next(iterator)["id"] for _ in range(50)]
+    assert sum(map(len, rest)) == 500
+    assert max(chosen) > 150
+    assert len(set(dataset.reads[:200])) == 200
+    iterator.close()
+    loader.close()
+
+
+def _noted(chosen, task, at):
+    if task is not None:
+        chosen.append(at)
+    return task
+
+
+def test_no_thread_for_what_is_in_a_cache(remote):
+    """Those who fetch are there from the first miss on, and not before."""
+    dataset = remote([10] * 100)
+    dataset.cache = Kept()
+    fetch, hit = dataset.fetch, set(range(100))
+
+    def cached(block):
+        fetched = fetch(block)
+        fetched.flag = HIT if block in hit else MISS
+        return fetched
+
+    dataset.fetch = cached
+    loader = DataLoader(dataset, 10, num_threads=1, collate="numpy", lanes=1, window=1, memory_budget=1600)
+    iterator = iter(loader)
+    for _ in range(60):
+        next(iterator)
+    assert len(loader_threads()) == 1
+    hit.clear()
+    assert sum(len(batch["id"]) for batch in iterator) == 400
+    assert len(loader_threads()) == loader.stats()["threads"] == 1 + FETCHERS
+    loader.close()
+
+
+def test_hits_are_counted_in_succession():
+    """A miss, or a read that no cache was asked for, begins anew."""
+    fetching = Fetching()
+    for flag in [HIT] * (HITS - 1) + [MISS] + [HIT] * (HITS - 1):
+        assert not fetching.saw(flag)
+        assert not fetching.at_hand
+    fetching.saw(HIT)
+    assert fetching.at_hand
+    assert fetching.saw(0)
+    assert not fetching.at_hand
+
+
 def test_who_waits():
     """A remote dataset, and a mixture with one; not what lies here, nor what has no store."""
 
-    def of(*, is_remote):
-        return SimpleNamespace(store=SimpleNamespace(is_remote=is_remote))
+    def of(*, is_remote, cache=None):
+        return SimpleNamespace(store=SimpleNamespace(is_remote=is_remote), cache=cache)
 
-    assert waits_for_others(of(is_remote=True))
-    assert not waits_for_others(of(is_remote=False))
-    assert not waits_for_others(SimpleNamespace())
-    assert waits_for_others(SimpleNamespace(sources=[of(is_remote=False), of(is_remote=True)]))
+    here, far, kept = of(is_remote=False), of(is_remote=True), of(is_remote=True, cache=object())
+    assert fetching_for(here) is fetching_for(SimpleNamespace()) is None
+    assert fetching_for(far) is not None
+    assert fetching_for(SimpleNamespace(sources=[here, far])) is not None
+    # What has a cache may be there, until something is not.
+    assert fetching_for(kept).at_hand
+    assert fetching_for(SimpleNamespace(sources=[here, kept])).at_hand
+    assert not fetching_for(SimpleNamespace(sources=[far, kept])).at_hand
