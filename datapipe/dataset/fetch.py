@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.dataset.arrow_footer import batch_buffers
+from datapipe.dataset.arrow_memory import decoded
 from datapipe.dataset.bounds import Bounds, bounds_of
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.dataset.decompression import Decompression
@@ -119,6 +120,7 @@ class ParquetFetched:
             # By number: by name, "a.b" would be the column of that name and the field b of a struct a.
             table = file.reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
             table = table.select(self._columns).combine_chunks()
+        decoded(table.nbytes)
         if watched is not None:
             watched.end()
         return table
