@@ -48,7 +48,7 @@ def render(summary: Summary) -> Group:
     if summary.step is not None:
         items += [Text(), _bar(summary.parts)]
         if summary.advice is not None:
-            items += [Text(), *fix_items(summary.advice, visible)]
+            items += [Text(), *fix_items(summary.advice, visible), Text()]
         items.append(_steps(summary))
     items += [_run(summary)]
     if summary.stages:
