@@ -228,7 +228,8 @@ def _changed(work: Workload, change: Change) -> tuple[Workload, str]:
             doubt += f"; nor whether {', '.join(sorted(unsure))} lets others compute beside it"
         return dataclasses.replace(work, pools=threads, unsure=unsure), doubt
     if kind == "prefetch":
-        ahead = tuple((max(1, round(a * factor)), max(1, round(b * factor))) for a, b in work.ahead)
+        # The one the loop takes next is in the making too: of a prefetch of 1 it is all there is.
+        ahead = tuple((_times(a, factor), _times(b, factor)) for a, b in work.ahead)
         return dataclasses.replace(work, ahead=ahead), "it was never seen to read so far ahead" if factor > 1 else ""
     if kind == "order":
         return dataclasses.replace(work, ordered=False), ""
@@ -252,6 +253,10 @@ def _changed(work: Workload, change: Change) -> tuple[Workload, str]:
         "faster": ({stage or ""}, ""),
     }[kind]
     return _each(work, stages, lambda s: dataclasses.replace(s, cpu=s.cpu / factor, idle=s.idle / factor)), doubt
+
+
+def _times(ahead: int, factor: float) -> int:
+    return max(0, round((ahead + 1) * factor) - 1)
 
 
 def _warm(work: Workload) -> tuple[Workload, str]:

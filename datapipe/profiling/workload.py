@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
     from datapipe.profiling.analysis import RawRun
 
+_WRITTEN: Final = 1_000_000
+"""Ns within which a loop has written down that it took a batch: its slot is free before."""
+_LONG: Final = 500_000
+"""Ns; a thread that begins ready work later than this had to wait for something: wake-ups take a tenth of it."""
+_SOME: Final = 0.1
+"""Share of a pool's jobs that had to wait for room from which its limit is known."""
 _SATURATED: Final = 0.95
 """Share of a pool's time that its spans fill from which it counts as never idle: the rest is between jobs."""
 
@@ -57,7 +63,8 @@ class Workload:
         pools: threads of each pool (threads that share stages are one pool).
         stages: the stages of each pool.
         helps: pools whose work the loop's own thread does too, while it waits.
-        ahead: per pool, batches that block jobs (first) and batch jobs (second) may run ahead of the loop.
+        ahead: per pool, batches that block jobs (first) and batch jobs (second) may run ahead of the one that the loop
+            takes next; 0: that one alone.
         cores: CPUs the run could use.
         serial: stages that hold the interpreter lock while they compute.
         unsure: stages of which the run does not show whether they do (they never ran twice at once).
@@ -120,8 +127,7 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
     jobs, made = _jobs(rows, pool_of, place, costs, ledger.thread)
     taken = waits[:, 1].tolist()
     crews = [{row.thread for row in rows if pool_of[row.stage] == p} - {ledger.thread} for p in range(len(stages))]
-    busy = [_busy([row for row in rows if row.thread in crew]) for crew in crews]
-    ahead = _ahead(jobs, [row[0] for row in made.starts], taken, busy)
+    ahead = _ahead(jobs, made.starts, taken, len(stages))
     threads = [len(crew) for crew in crews]
     helped = frozenset(pool_of[row.stage] for row in rows if row.index in inline)
     takes = []
@@ -190,7 +196,7 @@ class _Made:
     def __init__(self) -> None:
         self.of_batch: dict[int, int] = {}
         self.of_block: dict[int, int] = {}
-        self.starts: list[tuple[int, int]] = []
+        self.starts: list[tuple[int, bool]] = []
         self.ended: dict[int, int] = {}
 
 
@@ -240,7 +246,8 @@ def _jobs(
         )
         for at in kept
     ]
-    made.starts = [(parts[at][0][0].start, at) for at in kept]
+    held = _held_back([(part[0], part[3]) for part in parts], consumer)
+    made.starts = [(parts[at][0][0].start, held[at]) for at in kept]
     made.ended = {batch: parts[at][0][-1].end for batch, at in made.of_batch.items()}
     made.of_batch = {batch: number[at] for batch, at in made.of_batch.items() if at in number}
     return jobs, made
@@ -294,19 +301,39 @@ def _drift(walls: list[int]) -> float:
     return statistics.stdev(means) / (statistics.fmean(means) or 1.0)
 
 
-def _ahead(jobs: list[Job], starts: list[int], taken: list[int], busy: list[float]) -> tuple[tuple[int, int], ...]:
+def _held_back(parts: list[tuple[list[_Row], list[int]]], consumer: int) -> list[bool]:
+    """Which jobs began well after their input was there and their thread was free: they had to wait for room."""
+    last: dict[int, int] = {}
+    held = [False] * len(parts)
+    for at, (rows, needs) in sorted(enumerate(parts), key=lambda each: each[1][0][0].start):
+        head = rows[0]
+        ready = max((parts[other][0][-1].end for other in needs), default=0)
+        free = last.get(head.thread, -1)
+        held[at] = free >= 0 and head.thread != consumer and head.start - max(ready, free) > _LONG
+        last[head.thread] = rows[-1].end
+    return held
+
+
+def _ahead(
+    jobs: list[Job], starts: list[tuple[int, bool]], taken: list[int], pools: int
+) -> tuple[tuple[int, int], ...]:
     """How far ahead of the loop each pool may begin work, in batches: block jobs, then batch jobs.
 
-    As far as it was seen to; a pool that was never idle was not held back, so that how far it may go is not known, and
-    no limit is supposed.
+    As far as those were that had to wait for room; a pool that never had to shows no limit, and none is supposed.
     """
     import bisect
 
-    seen = [[1, 1] for _ in busy]
-    for job, start in zip(jobs, starts, strict=True):
-        lead = job.batch - bisect.bisect_right(taken, start)
-        seen[job.pool][not job.block] = max(seen[job.pool][not job.block], lead)
+    leads: list[tuple[list[int], list[int]]] = [([], []) for _ in range(pools)]
+    counts = [[0, 0] for _ in range(pools)]
+    for job, (start, held) in zip(jobs, starts, strict=True):
+        counts[job.pool][not job.block] += 1
+        if held:
+            leads[job.pool][not job.block].append(max(0, job.batch - bisect.bisect_right(taken, start + _WRITTEN)))
+
+    def limit(found: list[int], count: int) -> int:
+        return sorted(found)[len(found) // 2] if found and len(found) >= _SOME * count else len(taken)
+
     return tuple(
-        (blocks, batches) if share < _SATURATED else (len(taken), len(taken))
-        for (blocks, batches), share in zip(seen, busy, strict=True)
+        (limit(blocks, count[0]), limit(batches, count[1]))
+        for (blocks, batches), count in zip(leads, counts, strict=True)
     )
