@@ -30,6 +30,13 @@ def profile(
         int | None, typer.Option(help="Serve live metrics on this port (ranks: on the ports that follow).", min=0)
     ] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Write live scalars into this folder.")] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Run it again with the best fix that needs no edit; predicted, measured.")
+    ] = False,
+    loader_option: Annotated[
+        list[str] | None, typer.Option(help="Set this of the script's loaders, as num_workers=4.", metavar="NAME=VALUE")
+    ] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Print no figures at the end.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Profile any PyTorch script, unmodified; what follows the script is the script's own.
@@ -39,22 +46,34 @@ def profile(
 
     Example: datapipe profile -o runs/a train.py --epochs 1; a module: datapipe profile -m package.train --epochs 1
     """
+    from datapipe.errors import ConfigError
+    from datapipe.integrations.loader_options import parse_options
     from datapipe.integrations.script import profile_script
     from datapipe.profiling import write_report
     from datapipe.profiling.merging import await_ranks
     from datapipe.profiling.profile_file import save_profile
     from datapipe.profiling.ranks import this_rank
 
+    options = parse_options(loader_option or [])
+    if apply and this_rank() is not None:
+        raise ConfigError("--apply under torchrun", expected="one process", fix="use --loader-option in the job itself")
+    applied = None
     with console.output_aside(json):
         live = _live(quiet=quiet, prometheus=prometheus, tensorboard=tensorboard)
-        code = profile_script([script, *context.args], output, module=module, live=live)
+        code = profile_script([script, *context.args], output, module=module, live=live, options=options)
+        if apply and not code:
+            from datapipe.cli.another_run import Command, apply_best
+
+            applied = apply_best(Command(script=script, arguments=context.args, module=module, folder=output))
     rank = this_rank()
     if rank is not None and rank.rank == 0:
         merged = await_ranks(output, rank.local_world_size, patience=1.0 if code else _PATIENCE)
         save_profile(merged, output)
         write_report(merged, output)
-    if rank is None or rank.rank == 0:
+    if (rank is None or rank.rank == 0) and not report_only:
         _show(output, json=json, code=code)
+        if apply and not json:
+            console.show(f"\n{applied or 'no fix of this run can be made without an edit of the script'}")
     if code:
         raise typer.Exit(code)
 

@@ -28,11 +28,12 @@ from datapipe.profiling.profile_file import NAME
 from datapipe.profiling.ranks import this_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from importlib.machinery import ModuleSpec
 
     from datapipe.profiling import Profile
     from datapipe.profiling.live import Sink
+    from datapipe.profiling.loader_facts import Setting
 
 _INTERRUPTED: Final = 130
 """What a shell reports for a process that Ctrl-C ended (128 + SIGINT)."""
@@ -45,7 +46,11 @@ class Terminated(BaseException):
 
 
 def profile_script(
-    argv: Sequence[str], out: str | os.PathLike[str], module: bool = False, live: Sequence[Sink] = ()
+    argv: Sequence[str],
+    out: str | os.PathLike[str],
+    module: bool = False,
+    live: Sequence[Sink] = (),
+    options: Mapping[str, Setting] | None = None,
 ) -> int:
     """Run a script under a profile and write the profile into `out`.
 
@@ -54,6 +59,7 @@ def profile_script(
         out: folder for `profile.json`, `report.html` and `trace.json.gz`; under torchrun they go to `rank-N` inside it.
         module: `argv[0]` is a module to run as with `python -m`.
         live: told about once a second how the run goes, as for `datapipe.profile`.
+        options: of the script's loaders, in place of what it says: see `loader_options`.
 
     Returns:
         The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C, 143 after
@@ -68,13 +74,19 @@ def profile_script(
     target = str(argv[0])
     _check(target, module=module)
     _forget(out)
+    from datapipe.integrations.loader_options import loader_options
     from datapipe.integrations.torch_hooks import torch_hooks
 
     title = target if module else Path(target).name
     raised: list[Exception] = []
     with _as_main(list(argv), module=module):
         try:
-            with profile(out, title=title, live=live) as prof, torch_hooks(prof), _terminable():
+            with (
+                profile(out, title=title, live=live) as prof,
+                loader_options(prof, options or {}),
+                torch_hooks(prof),
+                _terminable(),
+            ):
                 _run(target, prof, raised, module=module)
         except SystemExit as ended:
             return exit_code(ended)

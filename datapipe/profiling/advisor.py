@@ -55,8 +55,8 @@ def advise(run: RawRun) -> Advice | None:
 def _sentence(fixes: list[Fix], loader: str, work: Workload) -> str:
     if fixes:
         return f"{len(fixes)} fix{'es' if len(fixes) > 1 else ''}, each predicted alone: gains do not add up."
-    if not loader and not work.jobs:
-        return "No advice: this loader's inside is not recorded."
+    if not loader:
+        return "No advice: the loader that was used is not one whose options are known."
     said = f"Nothing about the loader would gain {LEAST:.0%} of the step or more."
     try:
         faster = predict(work, Change(kind="device", factor=2.0))
@@ -93,7 +93,7 @@ def _fixes(work: Workload, notes: Mapping[str, Any]) -> Iterator[Fix]:
     for kind, title, line, cost in _DATASET if loader == DATAPIPE else ():
         if kind in kinds:
             stage = "transform" if kind == "offline" else None
-            found = predict(work, Change(kind=kind, stage=stage))  # type: ignore[arg-type]  # a kind
+            found = predict(work, Change(kind=kind, stage=stage))
             yield _fix(found, title, line, cost, effort=2 if kind != "cache warm" else 1)
 
 
