@@ -74,7 +74,7 @@ class DataLoader:
             (int64, counting 10^-scale). A list of all values of a column: their places in it. "object": Python objects.
         nulls: what a missing number becomes. "refuse": a LoaderError. "mask": 0, and a boolean `<name>_valid` beside
             it. "nan" (floats), a number, or column → one of these; see `datapipe.loader.null_policy`.
-        num_threads: "auto" (one per CPU, 4 at most) or a number.
+        num_threads: "auto" (one per CPU, 4 at most) or a number. A remote dataset has 16 more, which only wait for it.
         prefetch: batches made ahead (those that take less time to make than to hand over between threads, 0.2 ms, are
             made when asked for, and only read ahead). None: 4. 0: no threads at all.
         memory_budget: bytes (or "1 GB") of decoded row groups and finished batches at most, but for what the next
