@@ -57,6 +57,18 @@ def test_what_must_stay_as_it_is_is_measured(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["tokens", "documents"])
+def test_the_remote_benchmark_runs_against_its_slow_store(kind, tmp_path):
+    """The bound, and ours by http and s3: each row once, unchanged."""
+    command = [sys.executable, str(FOLDER / "remote.py"), kind, "--quick", "--repeats", "1", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--only", "GETs", "--only", "Parquet, http", "--only", "Parquet, s3"],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    assert "failed" not in done.stdout + done.stderr
+    assert sum("| datapipe" in line for line in done.stdout.splitlines()) == 3
+
+
 def test_what_fails_is_told_and_the_others_go_on(tmp_path):
     command = [sys.executable, str(FOLDER / "tokens.py"), "--quick", "--repeats", "1", "--folder", str(tmp_path)]
     command += ["--only", "gather", "--only", "LitData", "--peer", f"litdata={sys.executable}"]  # where it is not
