@@ -54,7 +54,7 @@ class Fix:
     @property
     def rank(self) -> float:
         """Gain over what it takes."""
-        return self.gain / 2**self.effort
+        return self.gain / (1 << self.effort)
 
     def __str__(self) -> str:
         from datapipe.profiling.verdict import ms

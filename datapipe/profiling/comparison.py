@@ -5,8 +5,10 @@ Invariant: the differences of the parts sum to the difference of the step; p-val
 
 Significance: a permutation test on the difference of means (Fisher 1935; Good, "Permutation Tests", ch. 3).
 Neighbouring steps resemble each other, so what is permuted is means of stretches of consecutive steps, at most 100
-a run, not single steps. 9,999 permutations from a fixed seed; p = (1 + those at least as extreme) / 10,000,
-two-sided; parts are corrected for their number by Holm's method.
+a run and as long as it takes for neighbouring stretches of the step to resemble each other no more than chance lets
+them (lag-1 autocorrelation at most 1.64/√n, the one-sided 5% bound of white noise: Bartlett 1946), not single steps.
+9,999 permutations from a fixed seed; p = (1 + those at least as extreme) / 10,000, two-sided; parts are corrected for
+their number by Holm's method.
 """
 
 from __future__ import annotations
@@ -155,7 +157,8 @@ def _p_values(left: Floats, right: Floats) -> list[float | None]:
     """Two-sided p of each column's difference of means."""
     import numpy as np
 
-    a, b = _stretches(left), _stretches(right)
+    count = min(_independent(left), _independent(right))
+    a, b = _stretches(left, count), _stretches(right, count)
     if min(len(a), len(b)) < _FEWEST:
         return [None] * left.shape[1]
     both = np.concatenate([a, b])
@@ -176,11 +179,26 @@ def _p_values(left: Floats, right: Floats) -> list[float | None]:
     return [float(p) for p in (1 + extreme) / (1 + _PERMUTATIONS)]
 
 
-def _stretches(table: Floats) -> Floats:
-    """Means of consecutive rows, at most `_STRETCHES` of them, of nearly equal length."""
+def _independent(table: Floats) -> int:
+    """How many stretches a run can be cut into before they resemble their neighbours; `_FEWEST` where even those do."""
     import numpy as np
 
-    bounds = np.linspace(0, len(table), min(len(table), _STRETCHES) + 1).astype(int)
+    count = _STRETCHES
+    while count > _FEWEST:
+        step = _stretches(table, count)[:, 0]
+        step = step - step.mean()
+        power = float(step @ step)
+        if len(step) < 2 or power == 0 or float(step[1:] @ step[:-1]) / power <= 1.64 / np.sqrt(len(step)):
+            break
+        count = max(_FEWEST, min(count, len(table)) // 2)
+    return count
+
+
+def _stretches(table: Floats, count: int) -> Floats:
+    """Means of consecutive rows, at most `count` of them, of nearly equal length."""
+    import numpy as np
+
+    bounds = np.linspace(0, len(table), min(len(table), count) + 1).astype(int)
     means: Floats = np.add.reduceat(table, bounds[:-1], axis=0) / np.diff(bounds)[:, None]
     return means
 
