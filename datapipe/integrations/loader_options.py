@@ -52,8 +52,12 @@ def parse_options(texts: Sequence[str]) -> dict[str, Setting]:
 
 
 @contextlib.contextmanager
-def loader_options(prof: Profile, options: Mapping[str, Setting]) -> Iterator[None]:
-    """Set the options of every loader made inside the block, and note the facts of the first that is iterated."""
+def loader_options(prof: Profile, options: Mapping[str, Setting]) -> Iterator[list[Any]]:
+    """Set the options of every loader made inside the block, and note the facts of the first that is iterated.
+
+    What is given fills with that loader's dataset.
+    """
+    datasets: list[Any] = []
     with contextlib.ExitStack() as undo:
         for module in ("torch.utils.data", "datapipe.loader"):
             owner = _loader(module)
@@ -61,8 +65,8 @@ def loader_options(prof: Profile, options: Mapping[str, Setting]) -> Iterator[No
                 continue
             if options:
                 _set(undo, owner, "__init__", _made_with(owner.__init__, options))
-            _set(undo, owner, "__iter__", _noted(owner.__iter__, prof))
-        yield
+            _set(undo, owner, "__iter__", _noted(owner.__iter__, prof, datasets))
+        yield datasets
 
 
 def _loader(module: str) -> Any:
@@ -96,11 +100,13 @@ def _made_with(original: Callable[..., None], options: Mapping[str, Setting]) ->
     return made
 
 
-def _noted(original: Callable[[Any], Any], prof: Profile) -> Callable[[Any], Any]:
+def _noted(original: Callable[[Any], Any], prof: Profile, datasets: list[Any]) -> Callable[[Any], Any]:
     @functools.wraps(original)
     def noted(self: Any) -> Any:
         for name, value in loader_facts(self).items():
             prof.recorder.notes.setdefault(name, value)
+        if not datasets:
+            datasets.append(getattr(self, "dataset", None))
         return original(self)
 
     return noted

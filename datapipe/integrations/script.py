@@ -19,12 +19,14 @@ import signal
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ConfigError
-from datapipe.profiling import profile
-from datapipe.profiling.profile_file import NAME
+from datapipe.integrations.parquet_evidence import parquet_evidence
+from datapipe.profiling import profile, write_report
+from datapipe.profiling.profile_file import NAME, save_profile
 from datapipe.profiling.ranks import this_rank
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def profile_script(
         try:
             with (
                 profile(out, title=title, live=live) as prof,
-                loader_options(prof, options or {}),
+                loader_options(prof, options or {}) as datasets,
                 torch_hooks(prof),
                 _terminable(),
             ):
@@ -99,7 +101,18 @@ def profile_script(
                 raise  # not the script's: the profile's
             _print_traceback(error)
             return 1
+    _tell(prof, datasets)
     return 0
+
+
+def _tell(prof: Profile, datasets: list[object]) -> None:
+    """Add what the dataset's files cost to the report's advice: read after the run, so that it is no part of it."""
+    summary, folder = prof.summary(), prof.folder
+    evidence = parquet_evidence(datasets[0]) if datasets else ()
+    if evidence and summary.advice is not None and folder is not None:
+        told = replace(summary, advice=replace(summary.advice, evidence=evidence))
+        save_profile(told, folder)
+        write_report(told, folder)
 
 
 @contextlib.contextmanager
