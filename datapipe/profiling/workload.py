@@ -24,8 +24,8 @@ _WRITTEN: Final = 1_000_000
 """Ns within which a loop has written down that it took a batch: its slot is free before."""
 _LONG: Final = 500_000
 """Ns; a thread that begins ready work later than this had to wait for something: wake-ups take a tenth of it."""
-_SOME: Final = 0.1
-"""Share of a pool's jobs that had to wait for room from which its limit is known."""
+_SOME: Final = 0.05
+"""Share of a pool's time lost in waiting for room from which its limit is known."""
 _SATURATED: Final = 0.95
 """Share of a pool's time that its spans fill from which it counts as never idle: the rest is between jobs."""
 
@@ -124,11 +124,11 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
     costs = Costs(run, ledger.thread, order, cores)
     rows = _rows(run, order)
     pool_of, stages = _pools(rows)
-    jobs, made = _jobs(rows, pool_of, place, costs, ledger.thread)
+    jobs, made = _jobs(rows, pool_of, place, costs, ledger.thread, waits[:, :2].tolist())
     taken = waits[:, 1].tolist()
     crews = [{row.thread for row in rows if pool_of[row.stage] == p} - {ledger.thread} for p in range(len(stages))]
-    ahead = _ahead(jobs, made.starts, taken, len(stages))
     threads = [len(crew) for crew in crews]
+    ahead = _ahead(jobs, made.starts, taken, threads)
     helped = frozenset(pool_of[row.stage] for row in rows if row.index in inline)
     takes = []
     for k, (start, end, step) in enumerate(waits.tolist()):
@@ -161,13 +161,14 @@ class _Row:
     get: int
     start: int
     end: int
+    put: int
 
 
 def _rows(run: RawRun, order: list[int]) -> list[_Row]:
     return [
         _Row(
             i, run.stages[s["stage"]], int(s["thread"]), int(s["item"]), int(s["cause"]), int(s["get"]),
-            int(s["start"]), int(s["end"]),
+            int(s["start"]), int(s["end"]), int(s["put"]),
         )
         for i in order
         for s in (run.spans[i],)
@@ -196,12 +197,17 @@ class _Made:
     def __init__(self) -> None:
         self.of_batch: dict[int, int] = {}
         self.of_block: dict[int, int] = {}
-        self.starts: list[tuple[int, bool]] = []
+        self.starts: list[tuple[int, int]] = []
         self.ended: dict[int, int] = {}
 
 
 def _jobs(
-    rows: list[_Row], pool_of: Mapping[str, int], place: Mapping[int, int], costs: Costs, consumer: int
+    rows: list[_Row],
+    pool_of: Mapping[str, int],
+    place: Mapping[int, int],
+    costs: Costs,
+    consumer: int,
+    waits: list[list[int]],
 ) -> tuple[list[Job], _Made]:
     """Consecutive spans of one thread on one item are one job."""
     made = _Made()
@@ -246,7 +252,7 @@ def _jobs(
         )
         for at in kept
     ]
-    held = _held_back([(part[0], part[3]) for part in parts], consumer)
+    held = _held_back([(part[0], part[3]) for part in parts], consumer, waits)
     made.starts = [(parts[at][0][0].start, held[at]) for at in kept]
     made.ended = {batch: parts[at][0][-1].end for batch, at in made.of_batch.items()}
     made.of_batch = {batch: number[at] for batch, at in made.of_batch.items() if at in number}
@@ -301,39 +307,55 @@ def _drift(walls: list[int]) -> float:
     return statistics.stdev(means) / (statistics.fmean(means) or 1.0)
 
 
-def _held_back(parts: list[tuple[list[_Row], list[int]]], consumer: int) -> list[bool]:
-    """Which jobs began well after their input was there and their thread was free: they had to wait for room."""
-    last: dict[int, int] = {}
-    held = [False] * len(parts)
+def _held_back(parts: list[tuple[list[_Row], list[int]]], consumer: int, waits: list[list[int]]) -> list[int]:
+    """Ns that each job had to wait for room: input there, thread free, and meanwhile the loop did not wait either.
+
+    Where the loop waits there is room, and a thread that begins late was woken late; but where a thread says that its
+    output was not accepted (`put`), it was held back.
+    """
+    import numpy as np
+
+    starts = np.array([wait[0] for wait in waits], dtype=np.int64)
+    waited = np.append(0, np.cumsum([end - start for start, end in waits]))
+
+    def waiting(until: int) -> int:
+        """Ns that the loop had waited by a time."""
+        i = int(np.searchsorted(starts, until, side="right"))
+        return int(waited[i]) - (max(0, waits[i - 1][1] - until) if i else 0)
+
+    last: dict[int, tuple[int, bool]] = {}
+    held = [0] * len(parts)
     for at, (rows, needs) in sorted(enumerate(parts), key=lambda each: each[1][0][0].start):
         head = rows[0]
-        ready = max((parts[other][0][-1].end for other in needs), default=0)
-        free = last.get(head.thread, -1)
-        held[at] = free >= 0 and head.thread != consumer and head.start - max(ready, free) > _LONG
-        last[head.thread] = rows[-1].end
+        free, refused = last.get(head.thread, (-1, False))
+        begin = max([free, *(parts[other][0][-1].end for other in needs)])
+        gap = head.start - begin
+        if free >= 0 and head.thread != consumer and gap > _LONG:
+            held[at] = gap if refused or waiting(head.start) - waiting(begin) < gap / 2 else 0
+        last[head.thread] = rows[-1].end, rows[-1].put - rows[-1].end > _LONG
     return held
 
 
 def _ahead(
-    jobs: list[Job], starts: list[tuple[int, bool]], taken: list[int], pools: int
+    jobs: list[Job], starts: list[tuple[int, int]], taken: list[int], threads: list[int]
 ) -> tuple[tuple[int, int], ...]:
     """How far ahead of the loop each pool may begin work, in batches: block jobs, then batch jobs.
 
-    As far as those were that had to wait for room; a pool that never had to shows no limit, and none is supposed.
+    As far as those were that had to wait for room. A pool that hardly lost time so shows no limit: none is supposed.
     """
     import bisect
 
-    leads: list[tuple[list[int], list[int]]] = [([], []) for _ in range(pools)]
-    counts = [[0, 0] for _ in range(pools)]
-    for job, (start, held) in zip(jobs, starts, strict=True):
-        counts[job.pool][not job.block] += 1
-        if held:
+    leads: list[tuple[list[int], list[int]]] = [([], []) for _ in threads]
+    lost = [[0, 0] for _ in threads]
+    for job, (start, gap) in zip(jobs, starts, strict=True):
+        if gap:
+            lost[job.pool][not job.block] += gap
             leads[job.pool][not job.block].append(max(0, job.batch - bisect.bisect_right(taken, start + _WRITTEN)))
+    length = max((start for start, _ in starts), default=0) - min((start for start, _ in starts), default=0)
 
-    def limit(found: list[int], count: int) -> int:
-        return sorted(found)[len(found) // 2] if found and len(found) >= _SOME * count else len(taken)
+    def limit(pool: int, kind: int) -> int:
+        found = sorted(leads[pool][kind])
+        known = found and lost[pool][kind] >= _SOME * length * max(1, threads[pool])
+        return found[len(found) // 2] if known else len(taken)
 
-    return tuple(
-        (limit(blocks, count[0]), limit(batches, count[1]))
-        for (blocks, batches), count in zip(leads, counts, strict=True)
-    )
+    return tuple((limit(pool, 0), limit(pool, 1)) for pool in range(len(threads)))

@@ -72,6 +72,17 @@ def work_of(n, *, cpu=0.0, idle=0.0, threads=1, cores=8.0, serial=(), unsure=(),
     return dataclasses.replace(work, recorded_ns=float((ends[-1] - ends[0]) / (n - 1)))
 
 
+def test_a_limit_is_what_held_the_loader_back(pipeline):
+    """Queues of 2 before a slow loop: the gather runs 2 batches ahead, its queue and its hand.
+
+    A loader that the loop waits for shows no limit.
+    """
+    quick, slow = np.full((3, 60), 1e6), np.full(60, 8e6)
+    assert workload_of(pipeline(quick, slow).spans().run(), cores=8).ahead[-1][1] == 2
+    starved = workload_of(pipeline(np.full((3, 60), 8e6), np.full(60, 1e6)).spans().run(), cores=8)
+    assert starved.ahead[-1][1] == len(starved.takes)
+
+
 def gain(work, **change):
     return predict(work, Change(**change)).gain
 
