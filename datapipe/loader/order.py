@@ -6,8 +6,8 @@ is computed where it is asked for: memory is O(blocks), whatever the number of r
 
 - Blocks that hold rows are cut into L contiguous *lanes* of about equal rows.
 - In each epoch each lane's blocks are permuted by a keyed bijection and taken in *windows* of W; the rows of a window
-  are permuted by another. Lane l's first window has only ⌈W·(l+1)/L⌉ blocks, so that the lanes do not all turn over at
-  once.
+  are permuted by another. A lane of more than W begins with a window of one block, so that the first batch waits for
+  few; lane l's second has ⌈W·(l+1)/L⌉, so that the lanes do not all turn over at once.
 - *Positions* of the global sequence take one row from each lane in turn; a lane that has run out is passed over.
 - Global batch t is the set of rows at positions [t·G, (t+1)·G), written lane by lane.
 """
@@ -136,9 +136,14 @@ class EpochOrder(EpochSequence):
         return derive_key("order-1", self.order.fingerprint, self.order.seed, self.epoch, *parts)
 
     def _window_cuts(self, lane: int, blocks: int) -> Ints:
+        """Where windows begin: one block first, so that the first batch waits for few; then lanes out of step.
+
+        A lane that a window holds is one: a small source of a mix comes again and again, and is read once.
+        """
         window = self.order.geometry.window
-        head = -(-window * (lane + 1) // self.order.lanes)
-        return np.array([0, *range(min(head, blocks), blocks, window), blocks] if blocks else [0], np.int64)
+        head = 1 + -(-window * (lane + 1) // self.order.lanes)
+        starts = [0, 1, *range(head, blocks, window)] if blocks > window > 1 else range(0, blocks, window)
+        return np.array([*(at for at in starts if at < blocks), blocks] if blocks else [0], np.int64)
 
     def reach(self, position: int) -> int:
         """All is known from the start."""

@@ -21,7 +21,7 @@ from datapipe.loader.mixing import differences
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised whenever the same settings would give another order."""
 _MOST: Final = 1 << 62
 """Epochs, positions and rows of a batch are counted in 64 bits."""
