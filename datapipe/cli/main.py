@@ -82,7 +82,10 @@ app.command("report")(_guarded(profile.report))
 app.command("compare")(_guarded(profile.compare))
 app.command("selftest")(_guarded(selftest.selftest))
 app.command("what-if")(_guarded(what_if.what_if))
-traces = typer.Typer(help="Work with the traces of profiled runs.", no_args_is_help=True)
+traces = typer.Typer(
+    help="Work with the traces of profiled runs.\n\nExample: datapipe trace merge runs/a torch.json -o both.json.gz",
+    no_args_is_help=True,
+)
 traces.command("merge")(_guarded(trace.merge))
 app.add_typer(traces, name="trace")
 
