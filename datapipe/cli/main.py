@@ -83,7 +83,7 @@ app.command("compare")(_guarded(profile.compare))
 app.command("selftest")(_guarded(selftest.selftest))
 app.command("what-if")(_guarded(what_if.what_if))
 traces = typer.Typer(
-    help="Work with the traces of profiled runs.\n\nExample: datapipe trace merge runs/a torch.json -o both.json.gz --json",
+    help="Traces of profiled runs.\n\nExample: datapipe trace merge runs/a torch.json -o both.json.gz --json",
     no_args_is_help=True,
 )
 traces.command("merge")(_guarded(trace.merge))
