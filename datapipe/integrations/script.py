@@ -30,7 +30,7 @@ from datapipe.profiling.profile_file import NAME, save_profile
 from datapipe.profiling.ranks import this_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from importlib.machinery import ModuleSpec
 
     from datapipe.profiling import Profile
@@ -121,24 +121,45 @@ def _terminable() -> Iterator[None]:
 
     A script that has a handler of its own keeps it. Where this is not the main thread, nothing changes.
     """
-    process = os.getpid()
 
     def raise_terminated(_number: int, _frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getpid() != process:
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, raise_terminated)
+    _hold_across_forks(raise_terminated)
     try:
         yield
     finally:
         if signal.getsignal(signal.SIGTERM) is raise_terminated:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _hold_across_forks(handler: Callable[[int, object], None]) -> None:
+    """A child forked while `handler` is SIGTERM's has the default instead, from its first moment.
+
+    SIGTERM is held back while the fork lasts: Python forgets what reaches a child before it is set up.
+    """
+    held: list[set[int]] = []
+
+    def hold() -> None:
+        if signal.getsignal(signal.SIGTERM) is handler:
+            held.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
+
+    def let_go() -> None:
+        if held:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held.pop())
+
+    def let_go_in_child() -> None:
+        if held:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_go()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=let_go_in_child)
 
 
 def _print_traceback(error: Exception) -> None:

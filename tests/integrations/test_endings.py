@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ ENDS = """
                     child = os.fork()
                     if child == 0:
                         time.sleep(60)
+                        os._exit(3)  # it was not killed
                     os.kill(child, signal.SIGTERM)
                     print("child", os.WTERMSIG(os.waitpid(child, 0)[1]), flush=True)
                     return
@@ -74,3 +76,24 @@ def test_the_profile_of_what_ran_is_written(scripts, tmp_path, how, sent, code, 
     assert (summary.complete, summary.error) == (error is None, error)
     assert summary.series.count == 21
     assert {"dataset", "collate"} <= {row.name for row in summary.stages}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_can_be_ended_from_its_first_moment(scripts, tmp_path):
+    """SIGTERM sent as soon as fork returned ends the child, each of 40 times, as it would without a profile."""
+    code = """
+        import os, signal, time
+
+        ends = []
+        for _ in range(40):
+            child = os.fork()
+            if child == 0:
+                time.sleep(1)
+                os._exit(3)
+            os.kill(child, signal.SIGTERM)
+            ends.append(os.waitpid(child, 0)[1])
+        print(set(ends))
+    """
+    command = [Path(sys.executable).with_name("datapipe"), "profile", "-o", "out", scripts("forks", code)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert str({signal.SIGTERM.value}) in done.stdout, done.stdout + done.stderr
