@@ -65,7 +65,7 @@ def test_the_slow_rank_of_a_job_is_named(scripts, tmp_path, slow):
     (tmp_path / "out" / f"rank-{1 - slow}" / "profile.json").write_text("left by an earlier job")
     ran = torchrun("-m", "datapipe", "profile", "-o", "out", scripts("train", TRAIN), str(slow), cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert {f"rank {rank} trained" for rank in (0, 1)} <= set(ran.stdout.splitlines())
+    assert all(f"rank {rank} trained" in ran.stdout for rank in (0, 1))  # their line ends may come together
     assert ran.stdout.count(f"Rank {slow} is late") == 1
     for rank in (0, 1):
         own = load_profile(tmp_path / "out" / f"rank-{rank}")
