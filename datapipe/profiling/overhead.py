@@ -2,7 +2,8 @@
 
 What enters: the spans, the price of one, the CPU time of the profile's own threads. What leaves: an `Overhead`.
 Invariant: everything that ran because of the profile while the run ran is counted, as if none of it had overlapped
-anything: the share is an upper bound. What ran after the run (analysis, files) is told apart, in time.
+anything. What misses the caches because of it is not priced: recorded beside unrecorded steps cost more than this
+share on a busy machine. What ran after the run (analysis, files) is told apart, in time.
 
 The price is measured in this process right after the run (`price_of_a_span`): stretches of loop with and without
 recording by turns, so that whatever else the machine does meets both alike, and the median of their differences. Its
@@ -43,7 +44,7 @@ class Overhead:
         loop: price times the loop's spans.
         loader: price times the other spans, divided by the threads that recorded them: what each of those lost.
         watching: CPU time of the threads that keep spans, read counters and probe the lock.
-        share: (loop + loader + watching) ÷ wall: an upper bound, as if none of it had overlapped.
+        share: (loop + loader + watching) ÷ wall, as if none of it had overlapped.
         per_step: the same, ns a step.
         writing: time that analysis and files took after the run; 0 where none were written. trace: of it, the trace.
         with_trace: (loop + loader + watching + trace) ÷ wall.
