@@ -31,7 +31,13 @@ def corpus(tokens, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("script", "bound"), [("tokens", "gather"), ("tables", "memory"), ("texts", "gather"), ("images", "by hand")]
+    ("script", "bound"),
+    [
+        ("tokens", "gather"),
+        ("tables", "memory"),
+        pytest.param("texts", "gather", marks=pytest.mark.slow),
+        pytest.param("images", "by hand", marks=pytest.mark.slow),
+    ],
 )
 def test_contenders_are_checked_and_measured(harness, script, bound, tmp_path):
     """The bound, and ours: each row once, unchanged, or the run says that it failed."""
@@ -57,7 +63,7 @@ def test_what_must_stay_as_it_is_is_measured(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["tokens", "documents"])
+@pytest.mark.parametrize("kind", ["tokens", pytest.param("documents", marks=pytest.mark.slow)])
 def test_the_remote_benchmark_runs_against_its_slow_store(kind, tmp_path):
     """The bound, and ours by http and s3: each row once, unchanged."""
     command = [sys.executable, str(FOLDER / "remote.py"), kind, "--quick", "--repeats", "1", "--folder", str(tmp_path)]
