@@ -12,10 +12,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, final
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from datapipe.errors import CheckpointError, ConfigError, TrainError
 from datapipe.train import checkpoint as saved
@@ -27,25 +24,23 @@ from datapipe.train.metrics_log import MetricsLog
 from datapipe.train.model import GPT
 from datapipe.train.optimizer import load_state_tensors, make_optimizer, state_tensors
 from datapipe.train.phases import Phases
-from datapipe.train.precision import autocast, choose_device, choose_precision, float32_products
+from datapipe.train.precision import choose_device, choose_precision, float32_products
 from datapipe.train.result import StepRecord, TrainResult
 from datapipe.train.schedule import learning_rate
+from datapipe.train.step import Step
 from datapipe.train.stop_signal import StopSignal
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    import torch
+    from torch import nn
+
     from datapipe.train.batches import ResumableLoader
+    from datapipe.train.step import Gradient
 
 METRICS: Final = "metrics.jsonl"
-
-
-class Learner(Protocol):
-    """What the loop asks of a model, besides being an nn.Module; `GPT` has it."""
-
-    def loss_sum(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """The loss summed over the batch's targets (a scalar), and their number (a scalar)."""
 
 
 def train(
@@ -124,10 +119,12 @@ class _Run:
         self.device = device
         self.precision = choose_precision(config.precision, device)
         self.model = model.to(device).train()
-        self.learner = cast("Learner", self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.phases = Phases(device)
         self.batches = Batches(loader, device, self.phases)
+        self.stepper = Step(
+            config, self.model, self.optimizer, self.batches, self.phases, device=device, precision=self.precision
+        )
         self.step = 0
         self.newest: Path | None = None
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
@@ -205,56 +202,31 @@ class _Run:
     def _one_step(self) -> StepRecord:
         """One update from `accumulate` batches."""
         phases, config = self.phases, self.config
-        total = torch.zeros((), device=self.device, dtype=torch.float64)
-        count = torch.zeros((), device=self.device, dtype=torch.int64)
-        rows = 0
-        for _ in range(config.accumulate):
-            batch = self.batches.next()
-            with phases("forward"), autocast(self.device, self.precision):
-                loss, targets = self.learner.loss_sum(batch)
-            with phases("backward"):
-                loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-            total += loss.detach()
-            count += targets
-            rows += _rows(batch)
-            del batch, loss  # the loader may use the memory again
-        with phases("sync" if self.device.type == "cuda" else "optimizer"):
-            # The gradients are of the summed loss: dividing once by all targets gives the exact mean.
-            grads = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-            norm = nn.utils.get_total_norm(grads)
-            loss_sum, tokens, norm_of_sum = torch.stack([total, count.double(), norm.double()]).tolist()
-        phases.synced()
-        self._check(loss_sum, tokens, norm_of_sum)
-        norm_of_mean = norm_of_sum / tokens
+        gradient = self.stepper.gradient()
+        self._check(gradient)
         rate = learning_rate(self.step, peak=config.lr, warmup=config.warmup, steps=config.steps, floor=config.lr_floor)
-        with phases("optimizer"):
-            clip = 1.0 if config.clip is None else min(1.0, config.clip / (norm_of_mean + 1e-6))
-            for grad in grads:
-                grad.mul_(clip / tokens)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+        self.stepper.update(gradient, rate)
         self.step += 1
         spent = phases.spent
         compute = sum(spent.get(name, 0) for name in ("forward", "backward", "sync", "optimizer"))
         return StepRecord(
-            step=self.step, loss=loss_sum / tokens, lr=rate, grad_norm=norm_of_mean, tokens=int(tokens), rows=rows,
-            tokens_per_s=tokens / max(1, phases.elapsed) * 1e9, wait_ms=spent.get("wait", 0) / 1e6,
-            compute_ms=compute / 1e6, epoch=self.batches.epoch,
+            step=self.step, loss=gradient.loss, lr=rate, grad_norm=gradient.norm, tokens=int(gradient.targets),
+            rows=gradient.rows, tokens_per_s=gradient.targets / max(1, phases.elapsed) * 1e9,
+            wait_ms=spent.get("wait", 0) / 1e6, compute_ms=compute / 1e6, epoch=self.batches.epoch,
         )  # fmt: skip
 
-    def _check(self, loss_sum: float, tokens: float, norm: float) -> None:
+    def _check(self, gradient: Gradient) -> None:
         """Raise before the update, so that the model in memory stays the last good one."""
         step = self.step + 1
-        if not tokens:
+        if not gradient.targets:
             raise TrainError(
                 f"step {step}: its batches have no target",
                 expected="two tokens of one document in a row",
                 fix="look at the dataset's segment_ids, or use a larger batch_size",
             )
-        if not math.isfinite(loss_sum) or not math.isfinite(norm):
-            what, value = ("loss", loss_sum / tokens) if not math.isfinite(loss_sum) else ("gradient's norm", norm)
+        wrong_loss = not math.isfinite(gradient.loss_sum)
+        if wrong_loss or not math.isfinite(gradient.norm_of_sum):
+            what, value = ("loss", gradient.loss) if wrong_loss else ("gradient's norm", gradient.norm_of_sum)
             last = f"from {self.newest.name}, " if self.newest is not None else ""
             error = TrainError(
                 f"step {step}: the {what} is {value}",
@@ -279,8 +251,3 @@ class _Run:
             keep=self.config.keep,
         )
         return self.step
-
-
-def _rows(batch: Any) -> int:
-    first = next((value for value in batch.values() if isinstance(value, Tensor) and value.ndim), None)
-    return 0 if first is None else len(first)
