@@ -32,8 +32,9 @@ lint: $(VENV)/.installed-test  ## ruff and mypy strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Tests that kill processes or cut connections race with the machine: one that fails is run once more, and named as RERUN.
 test: lint      ## lint, then every check but the slow ones (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile --reruns 1 $(TESTS)
 
 test-slow: $(VENV)/.installed-test  ## the long suite: a kill at every task
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(TESTS)

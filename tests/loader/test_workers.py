@@ -347,6 +347,7 @@ def test_a_script_holds_its_own_transform(tmp_path):
 def test_a_script_without_a_guard_is_told(tmp_path):
     """Instead of starting itself without end."""
     (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"id": np.arange(80)}), tmp_path / "data" / "a.parquet", row_group_size=20)
     process = run(
         tmp_path,
         SCRIPT
@@ -354,7 +355,7 @@ def test_a_script_without_a_guard_is_told(tmp_path):
     def mine(batch):
         return batch
 
-    data = open_rows({str(tmp_path / "data")!r})
+    data = datapipe.open_dataset({str(tmp_path / "data")!r})
     loader = datapipe.DataLoader(data, 8, transform=mine, collate="numpy", workers="process")
     next(iter(loader))
     """,

@@ -1,0 +1,11 @@
+"""What holds for every test, in every room."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores Ctrl-C and all that it starts inherits that; the tests send Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
