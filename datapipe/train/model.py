@@ -10,8 +10,9 @@ GPT-2 (residual projections scaled by 1/sqrt(2 x layers)).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that every PyTorch file gives it)
@@ -21,6 +22,8 @@ from datapipe.errors import ConfigError, TrainError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from datapipe.train.kv_cache import KVCache, LayerCache
 
 IGNORED: Final = -100
 """The target of a place that counts in no loss."""
@@ -70,6 +73,11 @@ class GPTConfig:
         """Channels inside the SwiGLU."""
         return self.hidden if self.hidden is not None else -(-8 * self.width // 3 // 32) * 32
 
+    @property
+    def ffn_groups(self) -> int:
+        """Groups of those channels whose gates and values lie together: what tensor parallelism can deal out."""
+        return math.gcd(self.ffn_width, self.heads)
+
 
 @final
 class Attention(nn.Module):
@@ -78,16 +86,25 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.heads = config.heads
+        # Rows of qkv: head by head, each its q, k and v: a share of the heads is a contiguous share of the rows.
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """[B, T, width] → [B, T, width]; `mask` [B, 1, T, T] says who may look at whom, None: everyone backwards."""
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, past: LayerCache | None = None
+    ) -> Tensor:
+        """[B, T, width] → [B, T, width]; `mask` [B, 1, T, T] says who may look at whom, None: everyone backwards.
+
+        With `past`, of P tokens before these, a mask [1, 1, T, P + T] has to be given.
+        """
         rows, length, width = x.shape
-        q, k, v = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        # -1: under tensor parallelism only this rank's share of the heads.
+        q, k, v = self.qkv(x).view(rows, length, -1, 3, width // self.heads).permute(3, 0, 2, 1, 4)
         q, k = rotate(q, rotation), rotate(k, rotation)
+        if past is not None:
+            k, v = past.extended(k, v)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        projected: Tensor = self.out(mixed.transpose(1, 2).reshape(rows, length, width))
+        projected: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return projected
 
 
@@ -97,13 +114,15 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        # Rows of up: group by group, each its gates and values, as with qkv.
+        self.group = config.ffn_width // config.ffn_groups
         self.up = nn.Linear(config.width, 2 * config.ffn_width, bias=False)
         self.out = nn.Linear(config.ffn_width, config.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, width] → [B, T, width]."""
-        gate, value = self.up(x).chunk(2, dim=-1)
-        projected: Tensor = self.out(F.silu(gate) * value)
+        gate, value = self.up(x).unflatten(-1, (-1, 2, self.group)).unbind(-2)
+        projected: Tensor = self.out((F.silu(gate) * value).flatten(-2))
         return projected
 
 
@@ -118,9 +137,11 @@ class Block(nn.Module):
         self.ffn_norm = nn.RMSNorm(config.width)
         self.ffn = SwiGLU(config)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, past: LayerCache | None = None
+    ) -> Tensor:
         """[B, T, width] → [B, T, width]."""
-        x = x + self.attention(self.attention_norm(x), rotation, mask)
+        x = x + self.attention(self.attention_norm(x), rotation, mask, past)
         done: Tensor = x + self.ffn(self.ffn_norm(x))
         return done
 
@@ -150,23 +171,40 @@ class GPT(nn.Module):
         for name, weight in self.named_parameters():
             if weight.ndim >= 2:
                 nn.init.normal_(weight, std=residual if name.endswith(".out.weight") else _INIT_STD)
+        with torch.no_grad():
+            # Drawn part by part, laid out group by group: where the rows lie changes no number of the function.
+            for block in self.blocks:
+                attention, ffn = cast("Block", block).attention, cast("Block", block).ffn
+                attention.qkv.weight.copy_(group_rows(attention.qkv.weight, 3, self.config.heads))
+                ffn.up.weight.copy_(group_rows(ffn.up.weight, 2, self.config.ffn_groups))
 
-    def forward(self, tokens: Tensor, segment_ids: Tensor | None = None, position_ids: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        segment_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        past: KVCache | None = None,
+    ) -> Tensor:
         """Logits [B, T, vocab_size].
 
         Args:
             tokens: int64 [B, T].
             segment_ids: [B, T], one number a document of the row, 0 for padding; None: each row is one document.
             position_ids: int64 [B, T], from 0 in each segment; None: counted from `segment_ids`.
+            past: what came before these tokens, of one document a row; they are added to it. Then neither segments nor
+                positions are asked for.
         """
         mask = None if segment_ids is None else attention_mask(segment_ids)
-        if position_ids is None:
+        if past is not None:
+            position_ids, mask = past.places(tokens)
+        elif position_ids is None:
             position_ids = positions(tokens if segment_ids is None else segment_ids, whole=segment_ids is None)
         # [B, 1, T, half]: every head of a token turns alike.
         rotation = (self.cos[position_ids].unsqueeze(1), self.sin[position_ids].unsqueeze(1))
         x = self.embedding(tokens)
-        for block in self.blocks:
-            x = block(x, rotation, mask)
+        for place, block in enumerate(self.blocks):
+            x = block(x, rotation, mask) if past is None else block(x, rotation, mask, past.layers[place])
         # Tied: the output layer is the embedding read the other way.
         return F.linear(self.norm(x), self.embedding.weight)
 
@@ -220,6 +258,14 @@ class GPT(nn.Module):
             self._token_range_checked = True
         segments: Tensor | None = batch.get("segment_ids")
         return tokens.long(), segments
+
+
+def group_rows(weight: Tensor, parts: int, groups: int) -> Tensor:
+    """Rows of `parts` layers laid end to end [parts x n, …] → group by group, each with its rows of every part.
+
+    A fused layer in this order is cut for tensor parallelism by contiguous rows (as in Megatron-LM, its fused QKV).
+    """
+    return weight.unflatten(0, (parts, groups, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
