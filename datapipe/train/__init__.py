@@ -5,6 +5,7 @@ TrainResult             where it came to
 GPT, GPTConfig          the model: documents packed into one row do not see each other
 load_checkpoint         a checkpoint, checked, as tensors and plain JSON
 latest_checkpoint       the newest one of a run
+sample, Draw            text from a model, and how its tokens are drawn
 next_batch_digests      which batches a loader would give next, as checksums
 """
 
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from datapipe.train.loop import train
     from datapipe.train.model import GPT, GPTConfig
     from datapipe.train.result import StepRecord, TrainResult
+    from datapipe.train.sampling import Draw, sample
 
 _HOME: Final = {
     "GPT": "model",
     "Checkpoint": "checkpoint",
+    "Draw": "sampling",
     "GPTConfig": "model",
     "StepRecord": "result",
     "TrainConfig": "config",
@@ -31,12 +34,14 @@ _HOME: Final = {
     "latest_checkpoint": "checkpoint",
     "load_checkpoint": "checkpoint",
     "next_batch_digests": "digests",
+    "sample": "sampling",
     "train": "loop",
 }
 
 __all__ = [
     "GPT",
     "Checkpoint",
+    "Draw",
     "GPTConfig",
     "StepRecord",
     "TrainConfig",
@@ -44,6 +49,7 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "next_batch_digests",
+    "sample",
     "train",
 ]
 
