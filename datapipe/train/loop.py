@@ -26,7 +26,7 @@ from datapipe.train.optimizer import load_state_tensors, make_optimizer, state_t
 from datapipe.train.phases import Phases
 from datapipe.train.precision import choose_device, choose_precision, float32_products
 from datapipe.train.result import StepRecord, TrainResult
-from datapipe.train.schedule import learning_rate
+from datapipe.train.schedule import make_schedule
 from datapipe.train.step import Step
 from datapipe.train.stop_signal import StopSignal
 
@@ -120,6 +120,7 @@ class _Run:
         self.precision = choose_precision(config.precision, device)
         self.model = model.to(device).train()
         self.optimizer = make_optimizer(self.model, config)
+        self.rate = make_schedule(config)
         self.phases = Phases(device)
         self.batches = Batches(loader, device, self.phases)
         self.stepper = Step(
@@ -201,10 +202,10 @@ class _Run:
 
     def _one_step(self) -> StepRecord:
         """One update from `accumulate` batches."""
-        phases, config = self.phases, self.config
+        phases = self.phases
         gradient = self.stepper.gradient()
         self._check(gradient)
-        rate = learning_rate(self.step, peak=config.lr, warmup=config.warmup, steps=config.steps, floor=config.lr_floor)
+        rate = self.rate(self.step)
         self.stepper.update(gradient, rate)
         self.step += 1
         spent = phases.spent
