@@ -1,4 +1,4 @@
-"""The contract of a copy engine: what `feed` needs to know about a device, and no more.
+"""The contract of a copy engine: what a feeder needs to know about a device, and no more.
 
 What enters: arrays in host memory. What leaves: tensors on the device, whose copies may still be under way.
 Invariant: a host buffer is neither written nor freed before `passed` says that the mark set after its copy was reached.
@@ -11,15 +11,15 @@ from typing import Any
 
 
 class CopyEngine(abc.ABC):
-    """Copies beside the compute: on CUDA a stream of its own; in tests a device whose copies finish late."""
+    """Copies beside the compute: on CUDA and XPU a stream of its own; in tests a device whose copies finish late."""
 
     @abc.abstractmethod
-    def allocate(self, nbytes: int) -> memoryview:
-        """Host memory that the device can read by itself (page-locked where that can be had)."""
+    def allocate(self, nbytes: int) -> memoryview | None:
+        """Host memory that the device can read by itself (page-locked); None: there is none to be had."""
 
     @abc.abstractmethod
     def is_ready(self, tensor: Any) -> bool:
-        """Whether a tensor lies in such memory already, so that no staging copy is needed."""
+        """Whether a tensor can be sent from where it lies; else it is copied into memory of `allocate` first."""
 
     @abc.abstractmethod
     def send(self, tensor: Any, dtype: Any) -> Any:

@@ -38,15 +38,19 @@ def plain_memory(nbytes: int) -> memoryview:
 class BufferPool:
     """Hands out arrays over recycled memory; safe to share by threads.
 
+    Attributes:
+        allocated: buffers allocated so far. overflows: arrays made over plain memory as there was none of the other.
+
     Args:
-        allocate: bytes → writable memory; `plain_memory`, or page-locked memory where a GPU is fed.
+        allocate: bytes → writable memory; `plain_memory`, or page-locked memory where a GPU is fed. None: there is no
+            more of it, and until there is, arrays are made over plain memory.
         idle_bytes: unused memory kept at most; beyond it, freed.
         recycle_all: recycle small arrays too (page-locked memory is dear to allocate whatever its size).
     """
 
     def __init__(
         self,
-        allocate: Callable[[int], memoryview] = plain_memory,
+        allocate: Callable[[int], memoryview | None] = plain_memory,
         *,
         idle_bytes: int = _IDLE_BYTES,
         recycle_all: bool = False,
@@ -59,12 +63,14 @@ class BufferPool:
         self._free: dict[int, deque[memoryview]] = {}
         self._lent: dict[int, tuple[Any, memoryview]] = {}
         self._plans: dict[Any, tuple[np.dtype[Any], int, int]] = {}
+        self._overflow: BufferPool | None = None
         self.allocated = 0
+        self.overflows = 0
 
     @property
     def lent(self) -> int:
         """Buffers that somebody holds."""
-        return len(self._lent)
+        return len(self._lent) + (self._overflow.lent if self._overflow is not None else 0)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An uninitialised, C-contiguous, writable array."""
@@ -77,13 +83,30 @@ class BufferPool:
         try:
             memory = self._free[size].popleft()
         except (KeyError, IndexError):
-            memory = self._allocate(size)
+            found = self._allocate(size)
+            if found is None:
+                self._drop_idle()  # buffers of other sizes may make room
+                found = self._allocate(size)
+            if found is None:
+                return self._plain(shape, dtype)
+            memory = found
             self.allocated += 1
         # Not np.ndarray(buffer=…): that looks through the memoryview to the array beneath, and views would do so too.
         array: npt.NDArray[Any] = np.frombuffer(memory, kind, count)
         watch = weakref.ref(array, self._returned)
         self._lent[id(watch)] = (watch, memory)
         return array if len(shape) == 1 else array.reshape(shape)
+
+    def _plain(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array from a pool of plain memory, which is recycled by itself: it must not mix with the other kind."""
+        if self._overflow is None:
+            self._overflow = BufferPool(idle_bytes=self._idle_bytes)
+        self.overflows += 1
+        return self._overflow.empty(shape, dtype)
+
+    def _drop_idle(self) -> None:
+        for free in list(self._free.values()):
+            free.clear()
 
     def _plan(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[np.dtype[Any], int, int]:
         """(dtype, values, size of its buffer or 0 for none), remembered: a loader asks for few shapes, many times."""

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 
 from datapipe.dataset.cached import cache_counts
-from datapipe.device import BufferPool
 from datapipe.errors import ClosedError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, warn_of_no_batch, whole_number
 from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
-from datapipe.loader.delivery import open_engine, open_feeder, plan_delivery
+from datapipe.loader.delivery import plan_delivery
 from datapipe.loader.finishing import Finishing
 from datapipe.loader.foreign_arguments import translated
 from datapipe.loader.iterator import EpochIterator
@@ -34,13 +33,14 @@ from datapipe.loader.substitutes import Substitutes
 from datapipe.loader.supply import Supply, numbered
 from datapipe.loader.topology import resolve_rank, warn_of_repeats
 from datapipe.loader.transform import Transform
+from datapipe.loader.transport import Transport
 from datapipe.loader.workers import hire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from datapipe.dataset import Dataset
-    from datapipe.device.transfer import Feeder
+    from datapipe.device.feeder import Feeder
     from datapipe.loader.bucket import Bucket
     from datapipe.loader.geometry import Geometry
     from datapipe.loader.mixture import Mixture
@@ -83,9 +83,10 @@ class DataLoader:
         autotune: those of num_threads, prefetch and memory_budget that are left at their defaults follow what the
             loader measures, up and down, within the CPUs and the memory there are: see `stats`. It changes when a batch
             is ready, never what is in it. The logger `datapipe.loader.autotune` tells each decision.
-        device: "cpu" or "cuda": where the tensors shall be. On CUDA the next batch is copied beside the compute, from
-            page-locked buffers, narrow integers as they are stored and widened there. None: left on the host.
-        pin_memory: page-lock those buffers; "auto": where the device is CUDA.
+        device: "cpu", "cuda", "xpu" or "mps": where the tensors shall be. The next batch is copied beside the compute
+            (not on MPS) from page-locked buffers, numbers narrow as stored and cast there. None: left on the host.
+        pin_memory: page-lock those buffers, within memory_budget; "auto": where the device copies by streams.
+        device_prefetch, device_budget: batches (and bytes, "1 GB") copied there beyond the one asked for, once made.
         workers: "process": transform and own collate run in `num_threads` processes, see `datapipe.loader.workers`.
         on_error: "quarantine": a row group that is found damaged twice (truncated, a wrong checksum, a null where none
             may be) is replaced by rows of another, see `datapipe.loader.substitutes`; log, `stats` and state tell. Of
@@ -128,6 +129,8 @@ class DataLoader:
         autotune: bool = True,
         device: Any = None,
         pin_memory: bool | Literal["auto"] = "auto",
+        device_prefetch: int = 1,
+        device_budget: int | str | None = None,
         workers: Literal["thread", "process"] = "thread",
         on_error: Literal["raise", "quarantine"] = "raise",
     ) -> None:
@@ -147,11 +150,10 @@ class DataLoader:
         self._column_options = ColumnOptions(dtypes=dtypes, nulls=nulls)
         self._shuffle = shuffle
         self._tail: Literal["drop", "pad", "partial"] = tail
-        one_of("pin_memory", pin_memory, (True, False, "auto"))
-        self._engine = open_engine(device, pin_memory, arrays=self._collate is None or self._collate is dict)
-        pinned = self._engine is not None and pin_memory is not False
-        # On CUDA batches are gathered straight into page-locked memory: no staging copy.
-        self._pool = BufferPool(self._engine.allocate, recycle_all=True) if pinned and self._engine else BufferPool()
+        self._transport = Transport(
+            device, pin_memory, arrays=self._collate is None or self._collate is dict,
+            ahead=device_prefetch, ahead_bytes=device_budget, budget=self._tuner.budget,
+        )  # fmt: skip
         self._shaping = Shaping(self.dataset, pack, bucket, self.batch_size)
         self._data = self._shaping.data
         one_of("on_error", on_error, ("raise", "quarantine"))
@@ -160,12 +162,12 @@ class DataLoader:
             self._data.schema,
             self._column_options,
             shuffled=bool(shuffle),
-            narrow=self._engine is not None and collate == "torch" and self._transform is None,
+            narrow=self._transport.moves and collate == "torch" and self._transform is None,
             tables=self._collate is None or (self._transform is not None and self._transform.takes == "table"),
             collated=self._collate is not None,
             packed=self._shaping.packing is not None,
             padded=tail == "pad",
-            moved=self._engine is not None,
+            moved=self._transport.moves,
         )
         self._chosen = {"lanes": lanes, "window": window}
         self._standing = Standing(self._make_order())
@@ -188,7 +190,7 @@ class DataLoader:
             self._data,
             columns=self._columns,
             options=self._column_options,
-            pool=self._pool,
+            pool=self._transport.pool,
             finishing=self._finishing,
             workers=self._workers,
             positions=np.int32 if self._widen else np.int64,
@@ -290,7 +292,7 @@ class DataLoader:
         if source is None:
             source = self._supply.source(walk, progress.epoch, progress.position)
         item = progress.epoch * numbered(order) + progress.position
-        return walk, source, open_feeder(self._engine, source, widen=self._widen, pool=self._pool, first_item=item)
+        return walk, source, self._transport.feeder(source, widen=self._widen, first_item=item)
 
     def _end_iteration(self) -> None:
         iterator = self._iterator() if self._iterator is not None else None

@@ -1,29 +1,23 @@
 """How a batch is delivered: which columns become arrays, and which of them are widened on the device.
 
-What enters: the schema that is read, and how batches shall come. What leaves: the column plan, column → the dtype that
-the device gives it, and what moves batches there. Invariant: what cannot be delivered so is refused here, before any
-row is read.
+What enters: the schema that is read, and how batches shall come. What leaves: the column plan, and column → the dtype
+that the device gives it. Invariant: what cannot be delivered so is refused here, before any row is read.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datapipe.errors import ConfigError
 from datapipe.loader.packed import POSITIONS, SEGMENTS
-from datapipe.loader.source import Borrowed
 from datapipe.loader.stages import MASK
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from datapipe.device import BufferPool
-    from datapipe.device.engine import CopyEngine
-    from datapipe.device.transfer import Feeder
     from datapipe.loader.columns import ColumnOptions, ColumnPlan
-    from datapipe.loader.source import BatchSource
 
 
 def plan_delivery(
@@ -80,33 +74,3 @@ def plan_delivery(
         if packed:
             widen[SEGMENTS] = torch_dtype(np.dtype(np.int64))
     return columns, widen
-
-
-def open_engine(device: Any, pin_memory: bool | Literal["auto"], *, arrays: bool) -> CopyEngine | None:
-    """What moves batches to a device; None where they stay on the host.
-
-    Args:
-        arrays: batches are no tensors.
-
-    Raises:
-        ConfigError: they are to be moved all the same, or there is no such device.
-    """
-    if device is None:
-        return None
-    from datapipe.device.transfer import check_device, make_engine
-
-    if arrays:
-        raise ConfigError(f"device={device!r} with arrays or Arrow tables", fix='collate="torch"')
-    target = check_device(device)
-    return None if target.type == "cpu" else make_engine(target, pin_memory)
-
-
-def open_feeder(
-    engine: CopyEngine | None, source: BatchSource, *, widen: dict[str, Any], pool: BufferPool, first_item: int
-) -> Feeder | None:
-    """What moves a source's batches to the engine's device; None: they stay on the host."""
-    if engine is None:
-        return None
-    from datapipe.device.transfer import Feeder
-
-    return Feeder(Borrowed(source), engine, widen=widen, pool=pool, first_item=first_item)

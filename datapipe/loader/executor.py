@@ -93,6 +93,16 @@ class ThreadedSource(BatchSource):
         """The epoch being delivered."""
         return self._shop.course
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next batch is made, or is made here in no time, or there is none."""
+        shop = self._shop
+        if self._claim is not None or shop.delivered in shop.ready or shop.delivered >= shop.course.end or shop.closed:
+            return True
+        with shop.lock:
+            live = shop.backlog.live
+            return shop.error is not None or (shop.cheap and bool(live) and live[0].prepared is not None)
+
     # ---- the consumer's side
 
     def next(self) -> Any:

@@ -17,7 +17,7 @@ from datapipe.loader.source import ENDED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from datapipe.device.transfer import Feeder
+    from datapipe.device.feeder import Feeder
     from datapipe.loader.source import BatchSource, Counters
     from datapipe.loader.supply import Supply
 

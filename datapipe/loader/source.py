@@ -42,6 +42,11 @@ class BatchSource(abc.ABC):
         """Begin to end it without waiting: what the garbage collector calls. False if it had been ended before."""
 
     @property
+    def ready(self) -> bool:
+        """Whether `next` would not wait for another thread: it may be asked ahead of time at no cost."""
+        return True
+
+    @property
     def is_over(self) -> bool:
         """Whether its epoch was delivered and it can go on to the next."""
         return False
@@ -69,7 +74,13 @@ class Borrowed:
     """A source's batches for somebody who closes what it reads from: the source lives on."""
 
     def __init__(self, source: BatchSource) -> None:
+        self._source = source
         self._next = source.next
+
+    @property
+    def ready(self) -> bool:
+        """As of the source."""
+        return self._source.ready
 
     def __iter__(self) -> Iterator[Any]:
         return self

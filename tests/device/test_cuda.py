@@ -17,9 +17,9 @@ pytestmark = [
 @pytest.mark.parametrize("pin_memory", [True, False])
 def test_batches_arrive_whole_while_buffers_are_recycled(pin_memory):
     """Compute on the current stream sees each batch complete, although its host buffer is filled anew right away."""
-    from datapipe.device.cuda import CudaEngine
+    from datapipe.device.streams import StreamEngine
 
-    engine = CudaEngine(torch.device("cuda"), pin=pin_memory)
+    engine = StreamEngine(torch.device("cuda"), pin=pin_memory)
     pool = BufferPool(engine.allocate, recycle_all=True)
 
     def batches():
@@ -43,9 +43,9 @@ def test_narrow_integers_are_widened_on_the_device(dtype):
 
 
 def test_page_locked_memory_is_page_locked():
-    from datapipe.device.cuda import CudaEngine
+    from datapipe.device.streams import StreamEngine
 
-    engine = CudaEngine(torch.device("cuda"))
+    engine = StreamEngine(torch.device("cuda"))
     array = BufferPool(engine.allocate, recycle_all=True).empty((1000,), np.int64)
     assert torch.from_numpy(array).is_pinned()
     assert engine.is_ready(torch.from_numpy(array))

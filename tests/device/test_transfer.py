@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from datapipe.device import BufferPool, feed
 from datapipe.device.engine import CopyEngine
-from datapipe.device.transfer import AHEAD, Feeder, check_device
+from datapipe.device.feeder import AHEAD, Feeder
+from datapipe.device.transfer import check_device
 from datapipe.errors import ConfigError
 
 torch = pytest.importorskip("torch")
