@@ -2,8 +2,9 @@
 
 What enters: a run's threads, which know nothing of this. What leaves: a `LockDelay`: how often the lock was taken, and
 how late a thread got it.
-Invariant: the probe asks at most `1 / interval` times a second, so what it can cost is bounded: one hand-over of the
-lock each (0.01 to 0.1 ms), and its own CPU time, which is measured and published.
+Invariant: the probe asks at most `1 / interval` times a second (a short run's first `_EARLY` probes come faster, so
+that it has some too), so what it can cost is bounded: one hand-over of the lock each (0.01 to 0.1 ms), and its own CPU
+time, which is measured and published.
 
 A probe sleeps for a millisecond, without the lock, and asks for it as it wakes: what it is late by is the delay. A free
 lock is there at once, apart from the kernel's timer slack (50 µs by default: prctl(2)) and the wake-up. A lock that
@@ -35,6 +36,9 @@ INTERVAL: Final = 0.1
 TAKEN_NS: Final = 300_000
 """A delay above this found the lock taken: waking up with a free one takes 50 to 150 µs (measured)."""
 _NAP_NS: Final = 1_000_000
+_EARLY: Final = 40
+_EARLY_INTERVAL: Final = 0.02
+"""Seconds between a run's first probes: a run of one second has 40, enough to say who holds the lock (`lock_holders`)."""
 CONTENDED: Final = 0.25
 """Share of probes that found the lock taken and waited a switch interval's half, from which it is called contended."""
 _MOST: Final = 20_000
@@ -115,7 +119,7 @@ class LockProbe:
 
     def __init__(self, interval: float = INTERVAL) -> None:
         self._interval = interval
-        self._delays: list[int] = []
+        self._probes: list[tuple[int, int]] = []
         self._every = 1
         self._cpu = 0
         self._done = threading.Event()
@@ -136,32 +140,37 @@ class LockProbe:
     def found(self) -> LockDelay:
         """What was measured until now."""
         switch = sys.getswitchinterval() * 1e9
-        return lock_delay(list(self._delays), enabled=self._enabled, switch=switch, cpu=self._cpu)
+        delays = [late for _, late in self.asked()]
+        return lock_delay(delays, enabled=self._enabled, switch=switch, cpu=self._cpu)
+
+    def asked(self) -> tuple[tuple[int, int], ...]:
+        """Each probe: when it asked for the lock (ns, the spans' clock), and how late it got it (ns)."""
+        return tuple(self._probes)
 
     def _probe(self) -> None:
         queue = _open_schedstat()
         count = 0
         try:
-            while not self._done.wait(self._interval):
+            while not self._done.wait(min(self._interval, _EARLY_INTERVAL) if count < _EARLY else self._interval):
                 count += 1
                 if count % self._every == 0:
-                    self._delays.append(_one_delay(queue))
+                    self._probes.append(_one_probe(queue))
                     self._cpu = time.thread_time_ns()
-                if len(self._delays) > _MOST:  # a run of many hours: half of the probes stand for all
-                    del self._delays[::2]
+                if len(self._probes) > _MOST:  # a run of many hours: half of the probes stand for all
+                    del self._probes[::2]
                     self._every *= 2
         finally:
             if queue >= 0:
                 os.close(queue)
 
 
-def _one_delay(queue: int) -> int:
-    """Ns until the lock was there again, without the time this thread was ready and had no CPU."""
+def _one_probe(queue: int) -> tuple[int, int]:
+    """When the lock was asked for, and ns until it was there, without the time this thread was ready and had no CPU."""
     before = _queued(queue)
-    asked = time.perf_counter_ns()
+    asked = time.perf_counter_ns() + _NAP_NS
     time.sleep(_NAP_NS / 1e9)
-    late = time.perf_counter_ns() - asked - _NAP_NS
-    return max(0, late - (_queued(queue) - before))
+    late = time.perf_counter_ns() - asked
+    return asked, max(0, late - (_queued(queue) - before))
 
 
 def _open_schedstat() -> int:

@@ -45,12 +45,14 @@ class Watched:
         lock: the interpreter lock's delay; None: it was not probed.
         limit: bytes this process may use, and what limits it.
         cpu: ns of CPU time that watching took.
+        probes: each time the lock was asked for: (when, on the spans' clock; how late it came), ns.
     """
 
     counters: tuple[Counters, ...]
     lock: LockDelay | None
     limit: tuple[int, str] | None
     cpu: int = 0
+    probes: tuple[tuple[int, int], ...] = ()
 
 
 @final
@@ -106,8 +108,9 @@ class MachineWatch:
         with self._lock:
             counters = tuple(self._counters)
         return Watched(
-            counters=counters, lock=lock, limit=self._limit, cpu=self._cpu + (0 if lock is None else lock.cpu)
-        )
+            counters=counters, lock=lock, limit=self._limit, cpu=self._cpu + (0 if lock is None else lock.cpu),
+            probes=() if self._probe is None else self._probe.asked(),
+        )  # fmt: skip
 
     def _watch(self) -> None:
         while not self._done.wait(self._interval * self._stride):

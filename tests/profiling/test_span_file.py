@@ -41,5 +41,7 @@ def test_what_is_missing_or_damaged_says_so(steady_run, tmp_path):
 def test_the_delay_of_the_lock_is_kept(steady_run, tmp_path):
     """It decides what a replay takes to hold the lock, so it is read back."""
     lock = lock_delay([0, 6_000_000, 5_000_000], enabled=True, switch=5e6, cpu=1)
-    save_spans(steady_run(n=20, watched=Watched(counters=(), lock=lock, limit=None)), tmp_path)
+    probes = ((10, 0), (20, 6_000_000), (30, 5_000_000))
+    save_spans(steady_run(n=20, watched=Watched(counters=(), lock=lock, limit=None, probes=probes)), tmp_path)
     assert load_spans(tmp_path).watched.lock == lock
+    assert load_spans(tmp_path).watched.probes == probes
