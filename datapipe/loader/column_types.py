@@ -134,13 +134,12 @@ def _is_float(wanted: Any) -> bool:
     return read is not None and read.kind == "f"
 
 
-def delivered_dtype(
-    name: str, declared: pa.DataType, natural: np.dtype[Any], wanted: Any, *, keep: bool
-) -> np.dtype[Any]:
-    """The dtype of a batch's values: the default, or the one asked for; `keep`: integers as they are stored."""
-    wide = np.dtype(np.int64) if natural.kind in "iu" else natural
-    if wanted is None or (isinstance(wanted, str) and wanted == "stored"):
-        return natural if wanted is not None or (keep and np.can_cast(natural, wide)) else wide
+def delivered_dtype(name: str, declared: pa.DataType, natural: np.dtype[Any], wanted: Any) -> np.dtype[Any]:
+    """The dtype of a batch's values: the default, or the one asked for."""
+    if wanted is None:
+        return np.dtype(np.int64) if natural.kind in "iu" else natural
+    if isinstance(wanted, str) and wanted == "stored":
+        return natural
     out = _read_dtype(wanted)
     if out is None:
         raise ConfigError(f"dtypes[{name!r}]={wanted!r}", expected='the name of a dtype, such as "int32" or "float32"')

@@ -195,7 +195,7 @@ def plan_columns(
 
     Args:
         dtypes, nulls: see `ColumnOptions`.
-        narrow: integers stay as stored, for a device that widens them itself.
+        narrow: numbers that a wider dtype holds exactly stay as stored, for a device that casts them itself.
         together: rows come in random order: many small columns are kept row by row.
 
     Raises:
@@ -277,8 +277,10 @@ def _plan(leaf: _Leaf, wanted: Any, policy: NullPolicy, narrow: bool) -> list[Co
     reading, natural = natural_dtype(leaf.name, leaf.declared, kind, wanted)
     # Places and digits are whole numbers of their own: what was asked for is said already.
     asked = wanted if reading in {Reading.STORED, Reading.DECIMAL} else None
-    out = delivered_dtype(leaf.name, leaf.declared, natural, asked, keep=narrow)
+    out = delivered_dtype(leaf.name, leaf.declared, natural, asked)
     choice = policy.choice(leaf.name, out)
+    if narrow and np.can_cast(natural, out, "safe") and (choice.fill is None or holds(natural, choice.fill)):
+        out = natural
     source = natural
     if choice.fill is not None and not holds(natural, choice.fill):
         source = out

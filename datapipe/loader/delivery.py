@@ -35,7 +35,7 @@ def plan_delivery(
     """The column plan (None: rows stay Arrow), and the torch dtype of each column that the device widens.
 
     Args:
-        options: what was asked of columns. narrow: integers stay as stored until they are on the device.
+        options: what was asked of columns. narrow: numbers stay as stored until they are on the device.
         shuffled: rows come in random order. tables: rows stay Arrow until they are a table.
         collated: batches are no tables in the end. packed: rows are packed here. padded: there is a mask.
         moved: batches are copied to a device.

@@ -191,7 +191,18 @@ def test_the_name_of_the_lengths_must_be_free():
 def test_narrow_keeps_what_the_device_can_widen():
     assert plan(pa.uint16(), narrow=True).out == np.dtype(np.uint16)
     assert plan(pa.uint64(), narrow=True).out == np.dtype(np.int64)  # with its range checked
-    assert plan(pa.uint16(), narrow=True, dtypes={"c": "int32"}).out == np.dtype(np.int32)
+    assert plan(pa.uint16(), narrow=True, dtypes={"c": "int32"}).out == np.dtype(np.uint16)
+    assert plan(pa.uint8(), narrow=True, dtypes={"c": "float32"}).out == np.dtype(np.uint8)
+    assert plan(pa.int32(), narrow=True, dtypes={"c": "float32"}).out == np.dtype(np.float32)  # not all are exact
+    assert plan(pa.int64(), narrow=True, dtypes={"c": "int8"}).out == np.dtype(np.int8)
+
+
+def test_a_null_that_the_stored_dtype_cannot_hold_is_cast_on_the_host():
+    """The same nulls= is taken with and without a device; a fill that fits stays narrow."""
+    for narrow in (True, False):
+        assert plan(pa.uint8(), narrow=narrow, nulls=-1).out == np.dtype(np.int64)
+        assert plan(pa.uint8(), narrow=narrow, nulls="nan", dtypes={"c": "float32"}).out == np.dtype(np.float32)
+    assert plan(pa.uint8(), narrow=True, nulls=0).out == np.dtype(np.uint8)
 
 
 def test_only_casts_that_can_overflow_have_bounds():
