@@ -36,6 +36,23 @@ def profile(
     loader_option: Annotated[
         list[str] | None, typer.Option(help="Set this of the script's loaders, as num_workers=4.", metavar="NAME=VALUE")
     ] = None,
+    differential: Annotated[
+        bool,
+        typer.Option(
+            "--differential", help="Run it again, by turns: as it is, on batches in memory, its loader alone."
+        ),
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="End the script after so many steps (--differential: 100, or 3 s of them).", min=4),
+    ] = None,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="--differential's runs in a folder of links: new files are left behind.")
+    ] = False,
+    stand_in: Annotated[
+        str, typer.Option(help="Batches: as-is, synthetic, cached, or loader (no steps).", metavar="KIND")
+    ] = "as-is",
+    brief: Annotated[bool, typer.Option("--brief", help="No trace, no spans to replay, no advice.")] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Print no figures at the end.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -44,8 +61,13 @@ def profile(
     The script's own output and exit code are kept (with --json its output goes to standard error). Under torchrun each
     rank writes into a folder of its own, and rank 0 shows them merged: torchrun … -m datapipe profile train.py
 
+    --differential runs the script nine times, each time for some steps, and what it writes it writes each time;
+    --scratch keeps new files of all but the first out of this folder.
+
     Example: datapipe profile -o runs/a train.py --epochs 1; a module: datapipe profile -m package.train --epochs 1
     """
+    from datapipe.cli.another_run import Command, apply_best
+    from datapipe.cli.differential import ROUNDS, STEPS, run_differential
     from datapipe.errors import ConfigError
     from datapipe.integrations.loader_options import parse_options
     from datapipe.integrations.script import profile_script
@@ -57,14 +79,26 @@ def profile(
     options = parse_options(loader_option or [])
     if apply and this_rank() is not None:
         raise ConfigError("--apply under torchrun", expected="one process", fix="use --loader-option in the job itself")
+    if differential and this_rank() is not None:
+        raise ConfigError(
+            "--differential under torchrun", expected="one process", fix="use --stand-in in jobs of its own"
+        )
+    if stand_in == "loader" and steps is None:
+        raise ConfigError("--stand-in loader without an end", expected="a number of steps", fix="add --steps 100")
+    if differential:
+        console.say(f"  {script} runs {1 + 4 * ROUNDS} times, none to its end: what it writes it writes each time")
     applied = None
     with console.output_aside(json):
         live = _live(quiet=quiet, prometheus=prometheus, tensorboard=tensorboard)
-        code = profile_script([script, *context.args], output, module=module, live=live, options=options)
+        code = profile_script(
+            [script, *context.args], output, module=module, live=live, options=options, stand_in=stand_in,
+            steps=steps or (STEPS if differential else None), brief=brief,
+        )  # fmt: skip
+        command = Command(script=script, arguments=context.args, module=module, folder=output)
         if apply and not code:
-            from datapipe.cli.another_run import Command, apply_best
-
-            applied = apply_best(Command(script=script, arguments=context.args, module=module, folder=output))
+            applied = apply_best(command)
+        if differential and not code:
+            run_differential(command, steps=steps, scratch=scratch, quiet=quiet)
     rank = this_rank()
     if rank is not None and rank.rank == 0:
         merged = await_ranks(output, rank.local_world_size, patience=1.0 if code else _PATIENCE)

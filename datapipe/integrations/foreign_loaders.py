@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from datapipe.integrations.loops import Loops
+    from datapipe.integrations.stand_ins import StandIns
 
 _WATCHED: Final = {
     "datasets.arrow_dataset": (("Dataset", "__iter__"), ("Dataset", "iter")),
@@ -31,15 +32,18 @@ _WATCHED: Final = {
 """Module → (class, method that gives an iterator)."""
 
 
-def watch_foreign(undo: contextlib.ExitStack, loops: Loops) -> None:
-    """Watch what is imported already, and the rest when the script imports it, until `undo` unwinds."""
+def watch_foreign(undo: contextlib.ExitStack, loops: Loops, stand_ins: StandIns | None = None) -> None:
+    """Watch what is imported already, and the rest when the script imports it, until `undo` unwinds.
+
+    `stand_ins`: takes the place of what is iterated, where it is to be replaced.
+    """
 
     def patch(module: ModuleType) -> None:
         for name, method in _WATCHED[module.__name__]:
             owner = getattr(module, name, None)
             original = None if owner is None else vars(owner).get(method)
             if original is not None:
-                setattr(owner, method, _watched(original, loops, module.__name__.partition(".")[0]))
+                setattr(owner, method, _watched(original, loops, module.__name__.partition(".")[0], stand_ins))
                 undo.callback(setattr, owner, method, original)
 
     finder = _Finder(patch)
@@ -55,12 +59,16 @@ def _remove(finder: _Finder) -> None:
         sys.meta_path.remove(finder)
 
 
-def _watched(original: Callable[..., Any], loops: Loops, package: str) -> Callable[..., Any]:
+def _watched(
+    original: Callable[..., Any], loops: Loops, package: str, stand_ins: StandIns | None
+) -> Callable[..., Any]:
     @functools.wraps(original)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         caller = str(sys._getframe(1).f_globals.get("__name__", ""))  # noqa: SLF001
         if caller.partition(".")[0] in (package, "torch", "datapipe") or loops.idle:
             return original(self, *args, **kwargs)
+        if stand_ins is not None and stand_ins.mode != "as-is":
+            return stand_ins.iterate(self, lambda: iter(original(self, *args, **kwargs)), unsure=True)
         asked = time.perf_counter_ns()
         iterator = WatchedIterator(iter(original(self, *args, **kwargs)), loops)
         loops.began(iterator, asked, unsure=True)

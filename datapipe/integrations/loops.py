@@ -34,6 +34,10 @@ _FIRST_MADE: Final = 4 * 10**18
 """Numbers of batches of loaders that give none, apart from those of torch's."""
 
 
+class StepsDone(BaseException):
+    """As many steps ran as were asked for: raised in the script's `next()`, so that its `finally` blocks see it."""
+
+
 class Numbered(Protocol):
     """A loader whose batches have numbers that its work on them is recorded under."""
 
@@ -79,10 +83,12 @@ class Loops:
     Args:
         prof: where the spans go.
         without_gradients: whether gradients are switched off right now.
+        most: steps after which `next` raises `StepsDone`; None: never.
     """
 
-    def __init__(self, prof: Profile, *, without_gradients: Callable[[], bool]) -> None:
+    def __init__(self, prof: Profile, *, without_gradients: Callable[[], bool], most: int | None = None) -> None:
         self._prof = prof
+        self._most = most
         self._without_gradients = without_gradients
         recorder = prof.recorder
         self._stage = {name: recorder.stage(name) for name in ("step", "wait", "epoch", "evaluate", DATASET)}
@@ -136,6 +142,9 @@ class Loops:
             pass  # nothing was done with it yet: the script makes its own batch of several
         elif one.asked >= 0:
             self._end_step(one, now)
+            if self._most is not None and self._steps >= self._most:
+                self._end(passes, key, now)
+                raise StepsDone
         elif not one.begun:
             asked = one.began  # the first batch: the loader's start is part of its wait
         one.nested = any(self._holds(other, one) for other in passes.values() if other is not one)
@@ -178,6 +187,11 @@ class Loops:
             return advance()
         outer.piped = True
         return self._numbered(iterator, advance, numbered, outer)
+
+    def trained(self, iterator: Any) -> bool:
+        """Whether a step of this loop was recorded."""
+        one = self._passes().get(id(iterator))
+        return one is not None and one.stepped
 
     def forward(self) -> None:
         """An outermost module was called."""

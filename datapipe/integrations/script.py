@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ConfigError
+from datapipe.integrations.loops import StepsDone
 from datapipe.integrations.parquet_evidence import parquet_evidence
 from datapipe.profiling import profile, write_report
 from datapipe.profiling.profile_file import NAME, save_profile
@@ -53,6 +54,9 @@ def profile_script(
     module: bool = False,
     live: Sequence[Sink] = (),
     options: Mapping[str, Setting] | None = None,
+    stand_in: str = "as-is",
+    steps: int | None = None,
+    brief: bool = False,
 ) -> int:
     """Run a script under a profile and write the profile into `out`.
 
@@ -62,6 +66,10 @@ def profile_script(
         module: `argv[0]` is a module to run as with `python -m`.
         live: told about once a second how the run goes, as for `datapipe.profile`.
         options: of the script's loaders, in place of what it says: see `loader_options`.
+        stand_in: what takes the place of the script's loaders: "as-is" (nothing), "synthetic", "cached" or "loader",
+            see `stand_ins`.
+        steps: after how many steps the script is ended, in its call for a further batch; None: where it ends.
+        brief: write `profile.json` and `report.html` alone: no trace, no spans to replay, no advice.
 
     Returns:
         The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C, 143 after
@@ -84,9 +92,9 @@ def profile_script(
     with _as_main(list(argv), module=module):
         try:
             with (
-                profile(out, title=title, live=live) as prof,
+                profile(out, title=title, live=live, brief=brief) as prof,
                 loader_options(prof, options or {}) as datasets,
-                torch_hooks(prof),
+                torch_hooks(prof, stand_in=stand_in, steps=steps),
                 _terminable(),
             ):
                 _run(target, prof, raised, module=module)
@@ -182,6 +190,8 @@ def _run(target: str, prof: Profile, raised: list[Exception], *, module: bool) -
         if code:
             prof.note("exit code", code)
             raise SystemExit(code) from None
+    except StepsDone:
+        prof.note("ended after steps", "as many as were asked for")
     except Exception as error:
         raised.append(error)
         raise

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.integrations.foreign_loaders import WatchedIterator, watch_foreign
 from datapipe.integrations.loops import Loops
+from datapipe.integrations.stand_ins import StandIns
 from datapipe.integrations.torch_workers import Batches, Workers
 
 if TYPE_CHECKING:
@@ -34,8 +35,14 @@ _COLLECTIVES: Final = (
 
 
 @contextlib.contextmanager
-def torch_hooks(prof: Profile) -> Iterator[None]:
-    """Record whatever PyTorch training loop runs inside the block; where there is no torch, nothing."""
+def torch_hooks(prof: Profile, *, stand_in: str = "as-is", steps: int | None = None) -> Iterator[None]:
+    """Record whatever PyTorch training loop runs inside the block; where there is no torch, nothing.
+
+    Args:
+        prof: where the spans go.
+        stand_in: what the script's loaders are replaced by: see `stand_ins`.
+        steps: after how many steps `StepsDone` is raised in the script; None: never.
+    """
     try:
         import torch
     except ImportError:
@@ -45,10 +52,11 @@ def torch_hooks(prof: Profile) -> Iterator[None]:
     from torch.utils.data import DataLoader
     from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-    loops = Loops(prof, without_gradients=lambda: not torch.is_grad_enabled())
+    loops = Loops(prof, without_gradients=lambda: not torch.is_grad_enabled(), most=steps)
+    stand_ins = StandIns(stand_in, steps=steps, loops=loops) if stand_in != "as-is" or steps is not None else None
     with contextlib.ExitStack() as undo:
         undo.callback(loops.close)
-        loaders = _Loaders(loops, Workers(prof.recorder, undo))
+        loaders = _Loaders(loops, Workers(prof.recorder, undo), stand_ins)
         _patch(undo, _BaseDataLoaderIter, "__next__", lambda original: functools.partial(loaders.next, original))
         _patch(undo, DataLoader, "__iter__", lambda original: functools.partial(loaders.iter, original))
         _patch(undo, torch.autograd, "backward", lambda original: _timed(prof, "backward", original, loops.backward))
@@ -56,8 +64,8 @@ def torch_hooks(prof: Profile) -> Iterator[None]:
         _watch_collectives(undo, prof)
         _watch_forward(undo, prof, loops)
         _watch_optimizers(undo, prof, loops)
-        _watch_datapipe(undo, loops)
-        watch_foreign(undo, loops)
+        _watch_datapipe(undo, loops, stand_ins)
+        watch_foreign(undo, loops, stand_ins)
         yield
 
 
@@ -78,12 +86,18 @@ def _patch(undo: contextlib.ExitStack, owner: Any, name: str, make: Callable[[An
 class _Loaders:
     """torch's loaders: their loops, and the numbers that their workers record batches under."""
 
-    def __init__(self, loops: Loops, workers: Workers) -> None:
+    def __init__(self, loops: Loops, workers: Workers, stand_ins: StandIns | None) -> None:
         self._loops = loops
         self._workers = workers
+        self._stand_ins = stand_ins
         self._batches: weakref.WeakKeyDictionary[Any, Batches] = weakref.WeakKeyDictionary()
 
     def iter(self, original: Callable[[Any], Any], loader: Any) -> Any:
+        if self._stand_ins is None or self._stand_ins.mode == "as-is" or self._loops.idle:
+            return self._made(original, loader)
+        return self._stand_ins.iterate(loader, lambda: self._made(original, loader))
+
+    def _made(self, original: Callable[[Any], Any], loader: Any) -> Any:
         asked = time.perf_counter_ns()
         before = loader._iterator if loader.persistent_workers else None  # noqa: SLF001  (it will go round again)
         batches = self._batches.get(before) if before is not None else None
@@ -176,7 +190,7 @@ def _watch_optimizers(undo: contextlib.ExitStack, prof: Profile, loops: Loops) -
     undo.callback(register_optimizer_step_post_hook(leave).remove)
 
 
-def _watch_datapipe(undo: contextlib.ExitStack, loops: Loops) -> None:
+def _watch_datapipe(undo: contextlib.ExitStack, loops: Loops, stand_ins: StandIns | None) -> None:
     """Our own loader: its threads record themselves, so only the consumer's waits are added here."""
     try:
         loader = importlib.import_module("datapipe.loader").DataLoader
@@ -189,7 +203,10 @@ def _watch_datapipe(undo: contextlib.ExitStack, loops: Loops) -> None:
         def watched(self: Any) -> Any:
             # Whoever owns the loop records its waits: our own training loop and `Profile.steps` do.
             frame = sys._getframe(2)  # noqa: SLF001  (the caller of the patched __iter__)
-            if str(frame.f_globals.get("__name__", "")).startswith("datapipe."):
+            owned = str(frame.f_globals.get("__name__", "")).startswith("datapipe.")
+            if stand_ins is not None and not loops.idle and (owned or stand_ins.mode != "as-is"):
+                return stand_ins.iterate(self, lambda: original(self), owned=owned)
+            if owned:
                 return original(self)
             asked = time.perf_counter_ns()
             iterator = WatchedIterator(original(self), loops)

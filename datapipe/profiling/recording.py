@@ -71,7 +71,9 @@ class Profile:
         title: str = "",
         interval: float = 0.1,
         live: Sequence[Sink] = (),
+        brief: bool = False,
     ) -> None:
+        self._brief = brief
         self.rank = this_rank()
         self.folder = None if folder is None else Path(folder) / (self.rank.folder if self.rank is not None else "")
         self.recorder = events.Recorder(CAPACITY)
@@ -221,6 +223,8 @@ class Profile:
     def report(self) -> Path:
         """Write `profile.json`, `trace.json.gz`, `spans.npz` and `report.html`; the path of `report.html`.
 
+        A brief profile writes the first and the last.
+
         Raises:
             ProfileError: the profile has no folder, or it cannot be written.
             NoSpaceError: the disk is full.
@@ -235,6 +239,8 @@ class Profile:
             raise ProfileError("this profile has no folder to write to", fix='name one: datapipe.profile("runs/a")')
         summary = self.summary()
         save_profile(summary, self.folder)  # first: a disk that the trace fills keeps it
+        if self._brief:
+            return write_report(summary, self.folder)
         run, began = self.raw(), time.perf_counter_ns()
         summary = self._summary = dataclasses.replace(summary, advice=advise(run))
         write_trace(run, self.folder)
@@ -286,7 +292,12 @@ class Profile:
 
 
 def profile(
-    folder: str | os.PathLike[str] | None = None, *, title: str = "", interval: float = 0.1, live: Sequence[Sink] = ()
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    title: str = "",
+    interval: float = 0.1,
+    live: Sequence[Sink] = (),
+    brief: bool = False,
 ) -> Profile:
     """Profile a run: where each step's time goes, with any loader.
 
@@ -297,6 +308,7 @@ def profile(
         interval: seconds between two looks at memory and at full span rings.
         live: called about once a second with the `LiveFigures` of the newest steps, on a thread of its own:
             `datapipe.integrations.prometheus.Prometheus`, `…tensorboard.TensorBoard`, or any function.
+        brief: write `profile.json` and `report.html` alone: no trace, no spans to replay, no advice.
 
     Example:
         >>> import datapipe
@@ -307,7 +319,7 @@ def profile(
         >>> prof.summary().series.count
         3
     """
-    return Profile(folder, title=title, interval=interval, live=live)
+    return Profile(folder, title=title, interval=interval, live=live, brief=brief)
 
 
 def rows_in(batch: object) -> int | None:

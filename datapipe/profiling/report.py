@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from datapipe.profiling.advice import EFFORT
 from datapipe.profiling.advice_chart import fix_rows
 from datapipe.profiling.charts import bar, memory_chart, percentiles, step_chart
+from datapipe.profiling.differential_chart import rows as differential_rows
 from datapipe.profiling.machine_chart import SOURCES, byte_parts, byte_rows, memory_lines
 from datapipe.profiling.measures import measured_lines
 from datapipe.profiling.palette import class_names, palette_css
@@ -85,6 +86,8 @@ def report_html(summary: Summary) -> str:
         pipeline=boxes(summary),
         queue_strips=[(strip, strip_path(strip)) for strip in in_flow(summary.queues)],
         heat=heat_map(summary.ranks),
+        differential=summary.differential,
+        differential_rows=differential_rows(summary.differential),
         advice=summary.advice,
         fixes=fix_rows(summary.advice),
         effort=EFFORT,

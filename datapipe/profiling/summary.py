@@ -11,6 +11,7 @@ from typing import Any, Final, final
 
 from datapipe.profiling.advice import Advice  # noqa: TC001  (as below)
 from datapipe.profiling.cpu_use import CpuUse  # noqa: TC001  (as below)
+from datapipe.profiling.differential import Differential  # noqa: TC001  (as below)
 from datapipe.profiling.io_truth import IoTruth  # noqa: TC001  (as below)
 from datapipe.profiling.lock_probe import LockDelay  # noqa: TC001  (as below)
 from datapipe.profiling.memory_use import MemoryUse  # noqa: TC001  (as below)
@@ -148,6 +149,7 @@ class Summary:
         rank: which process of a job this was, None for one that was alone.
         ranks: the job's ranks side by side, in a merged profile.
         advice: what to change, best first; None where there was too little to replay.
+        differential: the same script run with and without its loader; None where that was not asked for.
     """
 
     format: str = FORMAT
@@ -186,6 +188,7 @@ class Summary:
     rank: Rank | None = None
     ranks: Ranks | None = None
     advice: Advice | None = None
+    differential: Differential | None = None
 
     def part(self, name: str) -> Part | None:
         """The part of the steady step by that name."""

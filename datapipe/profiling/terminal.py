@@ -11,6 +11,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from datapipe.profiling.advice_terminal import fix_items
+from datapipe.profiling.differential_terminal import differential_items
 from datapipe.profiling.measures import measured_lines
 from datapipe.profiling.ranks_terminal import rank_items
 from datapipe.profiling.verdict import ms
@@ -50,6 +51,9 @@ def render(summary: Summary) -> Group:
         if summary.advice is not None:
             items += [Text(), *fix_items(summary.advice, visible), Text()]
         items.append(_steps(summary))
+    if summary.differential is not None:
+        runs = _table("with and without its loader")
+        items += [*differential_items(summary.differential, visible, runs), Text()]
     items += [_run(summary)]
     if summary.stages:
         items.append(_stages(summary))
