@@ -1,17 +1,19 @@
-"""Checkpoints: a folder a step, there whole or not at all.
+"""Checkpoints on disk: a folder a step, there whole or not at all.
 
-    checkpoints/step-00000100/model.safetensors
-                              optimizer.safetensors
-                              state.json             step, config, loader, random generators; checksums of all three
+    checkpoints/step-00000100/model.safetensors        what has been learnt, whole or one file a rank
+                              optimizer.safetensors    see `checkpoint_storage`
+                              state.json               step, config, loader, random generators; which tensor lies
+                                                       where; checksums of all files
 
-What enters: a model, its optimizer and plain JSON. What leaves: such a folder, or a `Checkpoint` that was checked
-against its checksums. Invariant: a folder named `step-…` was complete and synced before it got that name, so whatever
-killed the process, the newest one is good; nothing is pickled.
+What enters: such a folder. What leaves: a `Checkpoint` that was checked against its checksums. Invariant: a folder
+named `step-…` was complete and synced before it got that name, so whatever killed the process, the newest one is good;
+nothing is unpickled. Version 1, of one process and without the index, reads as well.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import CheckpointError
-from datapipe.train.checkpoint_files import faults, file_record, publish_folder, sync_file, temporary_folder
+from datapipe.train.checkpoint_files import faults, file_record
 
 if TYPE_CHECKING:
     import os
@@ -27,10 +29,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-VERSION: Final = 1
+VERSION: Final = 2
 FOLDER: Final = "checkpoints"
-MODEL: Final = "model.safetensors"
-OPTIMIZER: Final = "optimizer.safetensors"
+_WHOLE: Final = {part: f"{part}.safetensors" for part in ("model", "optimizer")}
+"""The files of version 1."""
 STATE: Final = "state.json"
 _NAME: Final = re.compile(r"step-(\d{8,})")
 _ELSE: Final = 'resume="fallback" to go on from the one before it, or delete the folder'
@@ -43,7 +45,8 @@ class Checkpoint:
 
     Attributes:
         path: its folder. step: optimizer steps done.
-        state: what was saved beside the tensors: `config`, `loader`, `random`.
+        state: what was saved beside the tensors: `config`, `loader`, `random` (one a rank); `tensors`: where each lies;
+            `score`: what it is kept by, if it is kept as the best.
     """
 
     path: Path
@@ -51,29 +54,27 @@ class Checkpoint:
     state: Mapping[str, Any]
 
     def model_tensors(self) -> dict[str, Tensor]:
-        """The weights by name, on the CPU; of tied weights only one name is there."""
-        return _read_tensors(self.path / MODEL)
+        """The weights by name, put together on the CPU; of tied weights only the first name is there."""
+        return self._part("model")
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """The optimizer's state, `<parameter>/<moment>` → tensor on the CPU."""
-        return _read_tensors(self.path / OPTIMIZER)
+        """The optimizer's state, `<parameter>/<moment>` → tensor, put together on the CPU."""
+        return self._part("optimizer")
 
     def load_model(self, model: nn.Module) -> None:
-        """Put the weights into a model of the same shape.
+        """Put the weights into a model of the same shape; each rank of a sharded one takes its own.
 
         Raises:
             CheckpointError: it is of another shape.
         """
-        from safetensors.torch import load_model
+        from datapipe.train.checkpoint_loading import load_model
 
-        try:
-            load_model(model, self.path / MODEL)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.path} is of another model: {' '.join(str(error).split())[:400]}",
-                expected="the model that was saved",
-                fix="make the model as state.json's config says, or train into another folder",
-            ) from error
+        load_model(self, model)
+
+    def _part(self, part: str) -> dict[str, Tensor]:
+        from datapipe.train.checkpoint_storage import whole_tensors
+
+        return whole_tensors(self.path, self.state["tensors"], part)
 
 
 def checkpoints(out: str | os.PathLike[str]) -> list[Path]:
@@ -116,46 +117,14 @@ def load_checkpoint(path: str | os.PathLike[str], *, fallback: bool = False) -> 
                 raise
 
 
-def save_checkpoint(
-    folder: Path, *, step: int, model: nn.Module, optimizer: Mapping[str, Tensor], state: Mapping[str, Any], keep: int
-) -> Path:
-    """Write `folder/step-…` atomically and durably, then remove all but the newest `keep`.
-
-    Args:
-        folder: the run's `checkpoints` folder.
-        optimizer: flat named tensors.
-        state: plain JSON.
-
-    Raises:
-        NoSpaceError: the disk is full. CheckpointError: it cannot be written. Earlier ones are intact.
-    """
-    from safetensors.torch import save_file, save_model
-
-    target = folder / f"step-{step:08d}"
-    with faults(f"checkpoint {target}"), temporary_folder(folder, target.name) as temporary:
-        save_model(model, str(temporary / MODEL))
-        save_file(dict(optimizer), temporary / OPTIMIZER)
-        body = {
-            "version": VERSION,
-            "step": step,
-            "files": {name: file_record(temporary / name) for name in (MODEL, OPTIMIZER)},
-            **state,
-        }
-        text = json.dumps({**body, "checksum": _checksum(body)}, indent=1)
-        (temporary / STATE).write_text(text, encoding="utf-8")
-        mode = (temporary / STATE).stat().st_mode & 0o777
-        for name in (MODEL, OPTIMIZER, STATE):
-            (temporary / name).chmod(mode)  # safetensors makes its files readable for their owner alone
-            sync_file(temporary / name)
-        publish_folder(temporary, target)
-    prune(folder, keep)
-    return target
-
-
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` step folders."""
-    for old in checkpoints(folder)[:-keep]:
-        remove(old)
+def prune(folder: Path, keep: int, *, best: bool = False) -> None:
+    """Remove all but the newest `keep` step folders; with `best`, that of the lowest score stays too."""
+    found = checkpoints(folder)
+    scores = {path: score for path in found if best and (score := _score(path)) is not None}
+    lowest = min(scores, key=lambda path: scores[path]) if scores else None
+    for old in found[:-keep]:
+        if old != lowest:
+            remove(old)
 
 
 def set_aside(path: Path) -> None:
@@ -181,7 +150,14 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(left)
 
 
+def sealed(body: Mapping[str, Any]) -> str:
+    """The text of a state.json, with its checksum."""
+    return json.dumps({**body, "checksum": _checksum(body)})
+
+
 def _read(path: Path) -> Checkpoint:
+    from datapipe.train.checkpoint_storage import checked_index, index_of_files
+
     try:
         body = json.loads((path / STATE).read_text(encoding="utf-8"))
         version, checksum, step = body["version"], body.pop("checksum"), body["step"]
@@ -194,34 +170,39 @@ def _read(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: {STATE} is damaged ({error!r})", expected="what was saved", fix=_ELSE
         ) from error
-    if version != VERSION:
+    if version not in {1, VERSION}:
         raise CheckpointError(
             f"{path}: version {version!r}", expected=f"version {VERSION}",
             fix="resume with the datapipe version that saved it",
         )  # fmt: skip
     if checksum != _checksum(body):
         raise CheckpointError(f"{path}: {STATE} is damaged", expected=f"checksum {checksum}", fix=_ELSE)
-    for name in (MODEL, OPTIMIZER):
+    for name, record in files.items():
         try:
             got = file_record(path / name)
         except OSError as error:
             raise CheckpointError(
                 f"{path}: {name} cannot be read ({error.strerror})", expected="a whole checkpoint", fix=_ELSE
             ) from error
-        if got != files.get(name):
-            raise CheckpointError(f"{path}: {name} is damaged ({got})", expected=f"{files.get(name)}", fix=_ELSE)
-    return Checkpoint(path=path, step=int(step), state=body)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+        if got != record:
+            raise CheckpointError(f"{path}: {name} is damaged ({got})", expected=f"{record}", fix=_ELSE)
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})", fix=_ELSE) from error
-    return tensors
+        index = body["tensors"] if version == VERSION else index_of_files(path, _WHOLE)
+        body["tensors"] = checked_index(index, files)
+        return Checkpoint(path=path, step=int(step), state=body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: {STATE} is damaged ({error})", expected="an index of its tensors", fix=_ELSE
+        ) from error
+
+
+def _score(path: Path) -> float | None:
+    """Of an unread step folder, if it says one."""
+    try:
+        score = json.loads((path / STATE).read_text(encoding="utf-8"))["score"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(score) if isinstance(score, (int, float)) and math.isfinite(score) else None
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 RESUME: Final = ("auto", "must", "fallback", "fresh")
 ON_SPIKE: Final = ("raise", "skip", "record")
-FREE: Final = frozenset({"steps", "device", "checkpoint_every", "keep", "skip", "peak_flops"})
+FREE: Final = frozenset(
+    {"steps", "device", "checkpoint_every", "checkpoint_lag", "keep", "keep_best", "skip", "peak_flops"}
+)
 """May differ when a run goes on: a run may be extended, moved, saved more or less often, and led past a batch."""
 
 
@@ -50,7 +52,11 @@ class TrainConfig:
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         precision: of the matrix products: "auto" (bf16 where the device has it), "bf16", "fp32".
         checkpoint_every: steps between checkpoints; 0: only when the run ends or is stopped.
-        keep: checkpoints kept, the newest.
+        checkpoint_lag: steps that may be done while a checkpoint is being written beside them. 1: the next step is
+            computed meanwhile and counts once the checkpoint is whole, so that a kill loses an interval at most; each
+            more may lose one more. 0: the run waits.
+        keep: checkpoints kept, the newest. keep_best: and the one of the lowest loss: the evaluation's where there is
+            one, else the mean of the steps since the checkpoint before.
         eval_every: steps between evaluations on `train(evaluation=…)`; 0: one, after the last step.
         patience: evaluations in a row that may be no better than the best before the run stops; None: it goes on.
         on_spike: what a loss or gradient norm far above those before does, see `datapipe.train.spikes`: "record": a
@@ -85,7 +91,9 @@ class TrainConfig:
     device: str = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     checkpoint_every: int = 50
+    checkpoint_lag: int = 1
     keep: int = 2
+    keep_best: bool = False
     eval_every: int = 0
     patience: int | None = None
     on_spike: Literal["raise", "skip", "record"] = "record"
@@ -95,8 +103,8 @@ class TrainConfig:
     peak_flops: float | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("warmup", 0), ("accumulate", 1), ("checkpoint_every", 0), ("keep", 1),
-                          ("eval_every", 0), ("spike_window", 20)):  # fmt: skip
+        for name, low in (("steps", 1), ("warmup", 0), ("accumulate", 1), ("checkpoint_every", 0),
+                          ("checkpoint_lag", 0), ("keep", 1), ("eval_every", 0), ("spike_window", 20)):  # fmt: skip
             whole(name, getattr(self, name), low)
         whole("seed", self.seed, 0, 1 << 63)
         within("lr", self.lr, above=0.0)
@@ -111,6 +119,8 @@ class TrainConfig:
         if self.patience is not None:
             whole("patience", self.patience, 1)
         one_of("on_spike", self.on_spike, ON_SPIKE)
+        if not isinstance(self.keep_best, bool):
+            raise ConfigError(f"TrainConfig(keep_best={self.keep_best!r})", expected="true or false")
         self._check_betas()
         self._check_names()
 

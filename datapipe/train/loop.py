@@ -14,18 +14,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, final
 
-from datapipe.errors import CheckpointError, ConfigError, TrainError
-from datapipe.train import checkpoint as saved
+from datapipe.errors import ConfigError, TrainError
 from datapipe.train import random_state
 from datapipe.train.batches import Batches, check_loader
 from datapipe.train.checkpoint_files import only_run_in
 from datapipe.train.config import RESUME, TrainConfig
 from datapipe.train.metrics_log import MetricsLog
 from datapipe.train.model import GPT
-from datapipe.train.optimizer import load_state_tensors, make_optimizer, state_tensors
+from datapipe.train.optimizer import make_optimizer
 from datapipe.train.phases import Phases
 from datapipe.train.precision import choose_device, choose_precision, float32_products
 from datapipe.train.result import StepRecord, TrainResult
+from datapipe.train.run_state import RunState
 from datapipe.train.schedule import make_schedule
 from datapipe.train.step import Step
 from datapipe.train.stop_signal import StopSignal
@@ -127,7 +127,7 @@ class _Run:
             config, self.model, self.optimizer, self.batches, self.phases, device=device, precision=self.precision
         )
         self.step = 0
-        self.newest: Path | None = None
+        self.state = RunState(config, folder, self.model, self.optimizer, loader, device)
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
         if self.phases.recorder is not None:
             self.phases.recorder.notes |= {
@@ -137,49 +137,32 @@ class _Run:
 
     def resume(self, how: str) -> None:
         """Put model, optimizer, generators and loader where the newest checkpoint says."""
-        root = self.folder / saved.FOLDER
-        saved.sweep(root)
-        found = saved.checkpoints(root)
-        if how == "fresh":
-            for path in found:
-                saved.remove(path)
-            return
-        if not found:
-            if how == "must":
-                raise CheckpointError(f"no checkpoint in {root}", fix='resume="auto" to begin at step 0')
-            return
-        point = saved.load_checkpoint(root, fallback=how == "fallback")
-        told = self.config.differences(point.state["config"])
-        if told:
-            raise CheckpointError(
-                f"{point.path} is of another run: {'; '.join(told)}",
-                expected="the same configuration, but for steps, device, checkpoint_every and keep",
-                fix='the values it was saved with, another folder, or resume="fresh"',
-            )
-        point.load_model(self.model)
-        load_state_tensors(self.model, self.optimizer, point.optimizer_tensors())
-        self.loader.load_state_dict(point.state["loader"])
-        random_state.restore(point.state["random"], self.device)
-        self.step, self.newest = point.step, point.path
-        # Damaged ones that were passed over must not be the newest of the next start.
-        for path in found[found.index(point.path) + 1 :]:
-            saved.set_aside(path)
-        saved.prune(root, self.config.keep)  # a process may have been killed before it did
+        point = self.state.resume(how)
+        if point is not None:
+            self.step = point.step
 
     def go(self, goal: int, stop: StopSignal, on_step: Callable[[StepRecord], None] | None) -> TrainResult:
         """Steps until `goal` are done, or a signal came."""
-        resumed_from, done, losses, tokens, spent = self.step, self.step, [], 0, 0
+        resumed_from, losses, tokens, spent = self.step, [], 0, 0
         every = self.config.checkpoint_every
-        with MetricsLog(self.folder / METRICS, steps=self.step) as log:
+        with MetricsLog(self.folder / METRICS, steps=self.step) as log, self.state.saver as saver:
+            done = -1 if saver.newest is None else self.step  # the step of the newest checkpoint
             now = time.perf_counter_ns()
             try:
                 while self.step < goal and stop.name is None:
                     self.batches.begin_step(self.step - resumed_from, now)
                     record = self._one_step()
-                    log.write(record)
-                    if (every and self.step % every == 0) or self.step == goal or stop.name is not None:
+                    if saver.due(self.step):
                         with self.phases("checkpoint"):
-                            done = self._save()
+                            saver.wait()
+                    log.write(record)
+                    last = self.step == goal or stop.name is not None
+                    if last or (every and self.step % every == 0):
+                        with self.phases("checkpoint"):
+                            self.state.save(self.step)
+                            if last:
+                                saver.wait()
+                        done = self.step
                     spent += self.phases.elapsed
                     now = self.phases.end_step()
                     losses.append(record.loss)
@@ -187,16 +170,17 @@ class _Run:
                     if on_step is not None:
                         on_step(record)
                         now = time.perf_counter_ns()
-                if done != self.step or self.newest is None:
+                if done != self.step:
                     with self.phases("checkpoint"):
-                        self._save()
+                        self.state.save(self.step)
+                        saver.wait()
             finally:
                 self.batches.close()
-        assert self.newest is not None
+        assert saver.newest is not None
         return TrainResult(
             step=self.step, resumed_from=resumed_from, losses=tuple(losses), tokens=tokens, seconds=spent / 1e9,
             stopped=None if self.step >= self.config.steps else stop.name or "until",
-            checkpoint=self.newest, metrics=log.path, device=str(self.device), precision=self.precision,
+            checkpoint=saver.newest, metrics=log.path, device=str(self.device), precision=self.precision,
             parameters=self.parameters, model=self.model,
         )  # fmt: skip
 
@@ -228,7 +212,8 @@ class _Run:
         wrong_loss = not math.isfinite(gradient.loss_sum)
         if wrong_loss or not math.isfinite(gradient.norm_of_sum):
             what, value = ("loss", gradient.loss) if wrong_loss else ("gradient's norm", gradient.norm_of_sum)
-            last = f"from {self.newest.name}, " if self.newest is not None else ""
+            newest = self.state.saver.end()
+            last = f"from {newest.name}, " if newest is not None else ""
             error = TrainError(
                 f"step {step}: the {what} is {value}",
                 expected="a finite number",
@@ -236,19 +221,3 @@ class _Run:
             )
             error.add_note(f"the loader stands at {self.loader.state_dict()}")
             raise error
-
-    def _save(self) -> int:
-        self.newest = saved.save_checkpoint(
-            self.folder / saved.FOLDER,
-            step=self.step,
-            model=self.model,
-            optimizer=state_tensors(self.model, self.optimizer),
-            state={
-                "config": self.config.as_dict(),
-                "config_fingerprint": self.config.fingerprint,
-                "loader": self.loader.state_dict(),
-                "random": random_state.capture(self.device),
-            },
-            keep=self.config.keep,
-        )
-        return self.step

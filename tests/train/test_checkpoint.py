@@ -13,17 +13,20 @@ from datapipe.errors import CheckpointError, NoSpaceError, TrainError
 from datapipe.train import checkpoint as saved
 from datapipe.train import latest_checkpoint, load_checkpoint
 from datapipe.train.checkpoint_files import only_run_in
+from datapipe.train.checkpoint_saver import Saver
+from datapipe.train.model_state import model_state
 
 STATE = {"config": {"lr": 0.5}, "loader": {"epoch": 1, "position": 7}, "random": {"torch": "é"}}
 
 
 @pytest.fixture
 def save(tmp_path, make_model):
-    def save(step=100, keep=5, model=None, optimizer=None):
-        tensors = {"norm.weight/exp_avg": torch.arange(3.0)} if optimizer is None else optimizer
-        return saved.save_checkpoint(
-            tmp_path / "checkpoints", step=step, model=model or make_model(), optimizer=tensors, state=STATE, keep=keep
-        )
+    def save(step=100, keep=5, model=None, optimizer=None, score=None, best=False):
+        moments = {"norm.weight/exp_avg": torch.arange(3.0)} if optimizer is None else optimizer
+        tensors = model_state(model or make_model()) | {f"optimizer/{name}": value for name, value in moments.items()}
+        saver = Saver(tmp_path / "checkpoints", keep=keep, best=best)
+        saver.save(step, tensors, STATE, score=score)
+        return saver.newest
 
     return save
 
@@ -97,8 +100,8 @@ def test_damage_is_found_and_passed_over_only_where_asked(tmp_path, save, damage
 def test_a_checkpoint_of_a_later_version_is_refused(save):
     path = save()
     body = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps(body | {"version": 2}))
-    with pytest.raises(CheckpointError, match="version 2"):
+    (path / "state.json").write_text(json.dumps(body | {"version": 3}))
+    with pytest.raises(CheckpointError, match="version 3"):
         load_checkpoint(path)
 
 

@@ -313,13 +313,16 @@ def test_the_log_has_each_step_once(tmp_path, run):
 
 
 def test_each_part_of_a_step_is_recorded_once_apart_and_inside_it(run, make_loader):
-    """Spans of a step lie inside it, none over another; steps do not overlap; one epoch span a pass."""
+    """Spans of a step lie inside it, none over another; steps do not overlap; one epoch span a pass.
+
+    The checkpoint of step 6 is waited for in step 7.
+    """
     with events.recording(events.Recorder()) as recorder:
         run(make_loader(batches=5), steps=12, accumulate=2, checkpoint_every=6)
     spans, number = recorder.spans(), recorder.stage
     count = {name: int((spans["stage"] == number(name)).sum()) for name in recorder.stages}
     assert {name: n for name, n in count.items() if n} == {
-        "step": 12, "wait": 24, "forward": 24, "backward": 24, "optimizer": 24, "checkpoint": 2, "epoch": 5,
+        "step": 12, "wait": 24, "forward": 24, "backward": 24, "optimizer": 24, "checkpoint": 3, "epoch": 5,
         "startup": 1,
     }  # fmt: skip
     steps = spans[spans["stage"] == number("step")]
