@@ -56,8 +56,21 @@ def load_model(point: Checkpoint, model: nn.Module) -> None:
 
 
 def load_optimizer(point: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the optimizer's state back; the model has been loaded, so its names are the checkpoint's."""
+    """Put the optimizer's state back; the model has been loaded, so its names are the checkpoint's.
+
+    A parameter of which the checkpoint has no state begins without, as one does that no gradient has reached.
+
+    Raises:
+        CheckpointError: it has the state of a parameter that is not trained here.
+    """
     room = empty_optimizer_state(model, optimizer, point.state["tensors"], DTYPES)
+    strange = {name for name in point.state["tensors"] if name.startswith("optimizer/")} - room.keys()
+    if strange and not dist.is_initialized():
+        raise CheckpointError(
+            f"{point.path} holds the optimizer's state of {', '.join(sorted(strange)[:3])}, which is not trained here",
+            expected="the same trainable parameters",
+            fix='requires_grad as it was, or begin anew with resume="fresh"',
+        )
     _fill(point, room)
     put_optimizer_state(model, optimizer, room)
 
@@ -97,7 +110,7 @@ def in_our_words(error: BaseException, doing: str) -> DatapipeError:
 
 
 def quiet_without_ranks() -> None:
-    """Have torch not warn that there is one process; for good, as the thread that writes could not take a filter back."""
+    """Have torch not warn that there is one process; for good: the thread that writes could not take a filter back."""
     warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 

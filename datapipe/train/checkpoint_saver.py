@@ -26,9 +26,9 @@ from datapipe.train.checkpoint_loading import in_our_words, quiet_without_ranks
 from datapipe.train.checkpoint_storage import SafetensorsWriter
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping
     from concurrent.futures import Future
+    from pathlib import Path
     from types import TracebackType
 
     from torch import Tensor

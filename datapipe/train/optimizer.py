@@ -1,7 +1,7 @@
-"""The optimizer by its name in torch.optim, and its state as flat named tensors.
+"""The optimizer by its name in torch.optim.
 
-What enters: a model and its config. What leaves: the optimizer, and `{"<parameter>/<moment>": tensor}` to save.
-Invariant: the names are those of the model's parameters, so a state finds its way back whatever order they come in.
+What enters: a model and its config. What leaves: the optimizer. Invariant: every trained weight is in exactly one of
+its groups.
 
 `betas` and `eps` of the config go to the optimizers that have betas (Adam, AdamW, NAdam, RAdam, Adamax); what
 `optimizer_options` says goes before. Where torch has a fused kernel for the device it is used: one pass over each
@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 
-from datapipe.errors import CheckpointError, ConfigError
+from datapipe.errors import ConfigError
 from datapipe.train.config_checks import nearest
 from datapipe.train.decay import parameter_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
+    from torch import nn
 
     from datapipe.train.config import TrainConfig
 
@@ -115,57 +113,3 @@ def _options(taken: list[str], config: TrainConfig) -> dict[str, Any]:
             )
         options[name] = tuple(value) if isinstance(value, list) else value
     return options
-
-
-def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state, flat: `blocks.0.ffn.up.weight/exp_avg` and so on."""
-    names = {id(weight): name for name, weight in model.named_parameters()}
-    return {
-        f"{names[id(weight)]}/{key}": value
-        for group in optimizer.param_groups
-        for weight in group["params"]
-        for key, value in optimizer.state[weight].items()
-    }
-
-
-def load_state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put such a state back.
-
-    Raises:
-        CheckpointError: it is not of this model: a parameter is missing, unknown, or of another shape.
-    """
-    weights = dict(model.named_parameters())
-    moments: dict[str, dict[str, Tensor]] = {}
-    for flat, value in tensors.items():
-        name, _, key = flat.rpartition("/")
-        moments.setdefault(name, {})[key] = value
-    known = {id(weight): name for name, weight in weights.items()}
-    order = [known[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
-    faults = [f"no {name}" for name in order if tensors and name not in moments]
-    faults += [f"{name} is unknown" for name in moments if name not in order]
-    faults += [
-        f"{name}/{key} {tuple(value.shape)}, here {tuple(weights[name].shape)}"
-        for name in order
-        for key, value in moments.get(name, {}).items()
-        if not _fits(value, weights[name])
-    ]
-    if faults:
-        raise CheckpointError(
-            f"an optimizer state of another model: {'; '.join(faults[:4])}",
-            expected="the state of the same parameters",
-            fix='make the model as it was, or begin anew with resume="fresh"',
-        )
-    optimizer.load_state_dict(
-        {
-            "state": {place: moments[name] for place, name in enumerate(order) if name in moments},
-            "param_groups": optimizer.state_dict()["param_groups"],
-        }
-    )
-
-
-def _fits(value: Tensor, weight: Tensor) -> bool:
-    """A moment has the weight's shape; counters have none, and Adafactor's rows and columns are 1 long one way."""
-    if value.ndim == 0 or value.shape == weight.shape:
-        return True
-    pairs = zip(value.shape, weight.shape, strict=True) if value.ndim == weight.ndim > 1 else ()
-    return value.ndim == weight.ndim > 1 and all(a in (1, b) for a, b in pairs)
