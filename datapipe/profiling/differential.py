@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SAME: Final = 0.05
 """Share of the step within which the ledger and the runs agree; more where the runs differ by more among themselves."""
-UNSURE: Final = 0.25
+UNSURE: Final = 0.1
 """Share of the step: runs of one kind that lie further apart than this tell nothing about a ledger."""
 _LABEL: Final = {
     "as-is": "as it is", "cached": "cached batches", "synthetic": "one batch repeated", "loader": "loader alone",
