@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from datapipe.errors import ConfigError
 from datapipe.train.config_checks import one_of, plain_mapping, whole, within
+from datapipe.train.layout import Layout, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from datapipe.train.model import GPTConfig
 
 RESUME: Final = ("auto", "must", "fallback", "fresh")
+PRECISIONS: Final = ("auto", "bf16", "fp16", "tf32", "fp32")
 ON_SPIKE: Final = ("raise", "skip", "record")
 FREE: Final = frozenset(
-    {"steps", "device", "checkpoint_every", "checkpoint_lag", "keep", "keep_best", "skip", "peak_flops"}
-)
-"""May differ when a run goes on: a run may be extended, moved, saved more or less often, and led past a batch."""
+    {"steps", "device", "checkpoint_every", "checkpoint_lag", "keep", "keep_best", "skip", "peak_flops", "layout",
+     "recompute", "compile"}
+)  # fmt: skip
+"""May differ when a run goes on: a run may be extended, moved, also to another number of processes, saved more or less
+often, and led past a batch."""
 
 
 @final
@@ -50,7 +54,13 @@ class TrainConfig:
         accumulate: batches per step; the gradient is the mean over all their targets, however unevenly spread.
         seed: of the weights and of everything random in the model.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
-        precision: of the matrix products: "auto" (bf16 where the device has it), "bf16", "fp32".
+        precision: of the matrix products: "auto" (bf16 where the device has it), "bf16", "fp16" (with a loss scale),
+            "tf32" (CUDA), "fp32"; see `datapipe.train.precision`.
+        layout: the processes that train together, a `Layout` or a mapping of its numbers ({"data": 2, "tensor": 2});
+            by default as many replicas as torchrun started. The loader has to be placed accordingly:
+            rank=layout.data_rank(), world_size=layout.data_size().
+        recompute: activation checkpointing: keep the inputs of the model's layers alone, and compute them again.
+        compile: torch.compile the model's layers.
         checkpoint_every: steps between checkpoints; 0: only when the run ends or is stopped.
         checkpoint_lag: steps that may be done while a checkpoint is being written beside them. 1: the next step is
             computed meanwhile and counts once the checkpoint is whole, so that a kill loses an interval at most; each
@@ -89,7 +99,10 @@ class TrainConfig:
     accumulate: int = 1
     seed: int = 0
     device: str = "auto"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "tf32", "fp32"] = "auto"
+    layout: Layout = field(default_factory=Layout)
+    recompute: bool = False
+    compile: bool = False
     checkpoint_every: int = 50
     checkpoint_lag: int = 1
     keep: int = 2
@@ -121,6 +134,11 @@ class TrainConfig:
         one_of("on_spike", self.on_spike, ON_SPIKE)
         if not isinstance(self.keep_best, bool):
             raise ConfigError(f"TrainConfig(keep_best={self.keep_best!r})", expected="true or false")
+        one_of("precision", self.precision, PRECISIONS)
+        for name in ("recompute", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"TrainConfig({name}={getattr(self, name)!r})", expected="True or False")
+        object.__setattr__(self, "layout", layout_of(self.layout))
         self._check_betas()
         self._check_names()
 

@@ -200,13 +200,16 @@ class GPT(nn.Module):
             position_ids, mask = past.places(tokens)
         elif position_ids is None:
             position_ids = positions(tokens if segment_ids is None else segment_ids, whole=segment_ids is None)
-        # [B, 1, T, half]: every head of a token turns alike.
-        rotation = (self.cos[position_ids].unsqueeze(1), self.sin[position_ids].unsqueeze(1))
+        rotation = self.rotation(position_ids)
         x = self.embedding(tokens)
         for place, block in enumerate(self.blocks):
             x = block(x, rotation, mask) if past is None else block(x, rotation, mask, past.layers[place])
         # Tied: the output layer is the embedding read the other way.
         return F.linear(self.norm(x), self.embedding.weight)
+
+    def rotation(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [B, 1, T, half] of positions [B, T]: every head of a token turns alike."""
+        return self.cos[position_ids].unsqueeze(1), self.sin[position_ids].unsqueeze(1)
 
     def loss_sum(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Cross-entropy summed over the batch's targets, in nats (float32 scalar), and their number (int64 scalar).
@@ -217,11 +220,14 @@ class GPT(nn.Module):
         Raises:
             TrainError: the batch has no such tokens, too long a row, or a token beyond the vocabulary.
         """
-        tokens, segments = self._checked(batch)
+        tokens, segments = self.checked(batch)
         logits = self(tokens, segments, batch.get("position_ids") if segments is not None else None)
         wanted = targets(tokens, segments, batch.get("mask"))
-        total = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
-        return total, (wanted != IGNORED).sum()
+        return self.summed_loss(logits, wanted), (wanted != IGNORED).sum()
+
+    def summed_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Cross-entropy of logits [B, T, vocab_size] summed over targets [B, T] that are not IGNORED, in nats."""
+        return F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Mean cross-entropy per target in nats, a float32 scalar; arguments and errors as for `loss_sum`."""
@@ -232,7 +238,8 @@ class GPT(nn.Module):
         """Trained numbers; the tied embedding counts once."""
         return sum(weight.numel() for weight in self.parameters())
 
-    def _checked(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+    def checked(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """The batch's tokens as int64 and its segments; errors as for `loss_sum`."""
         tokens = batch.get("tokens") if hasattr(batch, "get") else None
         if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.dtype.is_floating_point:
             got = f"tokens {tuple(tokens.shape)} {tokens.dtype}" if isinstance(tokens, Tensor) else "no tensor 'tokens'"
