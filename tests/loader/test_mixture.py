@@ -53,7 +53,7 @@ def sources_of(rows):
     return np.array(rows, np.int64) // 1000
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=SOURCES,
     weights=st.lists(st.integers(0, 9), min_size=4, max_size=4),
