@@ -114,6 +114,17 @@ class Batches:
         with self._phases("h2d"):
             return moved(batch, self._device)
 
+    def skip(self, batches: int) -> None:
+        """Pass over the next batches, over the end of an epoch where it comes; a loader that cannot makes them."""
+        pass_over = getattr(self._loader, "skip", None)
+        if not callable(pass_over):
+            for _ in range(batches):
+                self.next()
+            return
+        self.close()
+        for _ in range(batches):
+            pass_over(1)  # one by one: a loader refuses more than its epoch has left
+
     def close(self) -> None:
         """End the epoch in progress, and its threads."""
         iterator, self._iterator = self._iterator, None

@@ -1,24 +1,28 @@
 """The training loop: batches in, a trained model and its checkpoints out.
 
 What enters: a `TrainConfig`, a loader that can say where it stands, and a folder. What leaves: `out/checkpoints`,
-`out/metrics.jsonl`, a `TrainResult`. Invariant: the numbers depend on config, model and loader alone. A run that was
-stopped (at a step, by a signal, by SIGKILL) and started again computes what it would have, from its last checkpoint on.
+`out/metrics.jsonl`, `out/spikes.jsonl` if there were any, a `TrainResult`. Invariant: the numbers depend on config,
+model and loader alone. A run that was stopped (at a step, by a signal, by SIGKILL) and started again computes what it
+would have, from its last checkpoint on.
 
-    wait → h2d → forward → backward → (sync) → optimizer → (checkpoint)      the parts of a step, see `phases`
+    wait → h2d → forward → backward → (sync) → optimizer → (evaluate) → (checkpoint)   the parts of a step: `phases`
 """
 
 from __future__ import annotations
 
-import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, final
 
-from datapipe.errors import ConfigError, TrainError
+from torch import nn
+
+from datapipe.errors import ConfigError
 from datapipe.train import random_state
 from datapipe.train.batches import Batches, check_loader
 from datapipe.train.checkpoint_files import only_run_in
 from datapipe.train.config import RESUME, TrainConfig
+from datapipe.train.meter import Meter
 from datapipe.train.metrics_log import MetricsLog
 from datapipe.train.model import GPT
 from datapipe.train.optimizer import make_optimizer
@@ -27,18 +31,19 @@ from datapipe.train.precision import choose_device, choose_precision, float32_pr
 from datapipe.train.result import StepRecord, TrainResult
 from datapipe.train.run_state import RunState
 from datapipe.train.schedule import make_schedule
+from datapipe.train.skips import check_skips, pass_over
 from datapipe.train.step import Step
 from datapipe.train.stop_signal import StopSignal
+from datapipe.train.watch import Watch
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
     import torch
-    from torch import nn
 
     from datapipe.train.batches import ResumableLoader
-    from datapipe.train.step import Gradient
+    from datapipe.train.evaluation import EvaluationLoader
 
 METRICS: Final = "metrics.jsonl"
 
@@ -48,7 +53,8 @@ def train(
     loader: ResumableLoader,
     *,
     out: str | os.PathLike[str],
-    model: nn.Module | None = None,
+    model: nn.Module | Callable[[], nn.Module] | None = None,
+    evaluation: EvaluationLoader | None = None,
     resume: Literal["auto", "must", "fallback", "fresh"] = "auto",
     until: int | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
@@ -62,7 +68,10 @@ def train(
     Args:
         loader: iterated over again at the end of each epoch, and left open. It is put where the checkpoint says.
         out: the run's folder, made if need be; one process at a time.
-        model: an nn.Module with `loss_sum(batch)`; None: the GPT of `config.model`. It is moved to the device.
+        model: an nn.Module with `loss_sum(batch)` (`datapipe.train.Supervised` gives any module one), or what makes it,
+            called after the generators were seeded; None: the GPT of `config.model`. It is moved to the device.
+        evaluation: a loader whose every batch is evaluated on each `config.eval_every` steps and after the last; the
+            checkpoint of the lowest loss is kept. Let it give all rows: `tail="partial"`.
         resume: "auto": from the newest checkpoint, if there is one; "must": there has to be one; "fallback": from the
             newest that is not damaged; "fresh": begin anew, and delete the checkpoints that are there.
         until: stop once this many steps of the whole run are done, with a checkpoint; the schedule stays that of
@@ -83,27 +92,42 @@ def train(
     device = choose_device(config.device)
     folder = Path(out)
     with only_run_in(folder), float32_products(device), StopSignal() as stop:
-        run = _Run(config, loader, folder, device, _make_model(config, model))
+        if evaluation is not None:
+            config = replace(config, keep_best=True)
+        run = _Run(
+            config, loader, folder, device, _make_model(config, model), Watch(config, folder, loader, evaluation)
+        )
         run.resume(resume)
         goal = config.steps if until is None else min(until, config.steps)
         run.phases.write("startup", -1, began, time.perf_counter_ns())
         return run.go(goal, stop, on_step)
 
 
-def _make_model(config: TrainConfig, model: nn.Module | None) -> nn.Module:
+def _make_model(config: TrainConfig, model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module:
     random_state.seed_everything(config.seed)
     if model is None:
         if config.model is None:
             raise ConfigError(
                 "neither a model nor TrainConfig(model=…)", fix="model=GPTConfig(vocab_size=…, seq_len=…)"
             )
-        return GPT(config.model)
-    if not callable(getattr(model, "loss_sum", None)):
+        made: nn.Module = GPT(config.model)
+    else:
+        made = model if isinstance(model, nn.Module) else model()
+    if not callable(getattr(made, "loss_sum", None)):
         raise ConfigError(
-            f"a {type(model).__name__} without loss_sum",
+            f"a {type(made).__name__} without loss_sum",
             expected="a module with `loss_sum(batch)` → (the loss summed over its targets, their number)",
+            fix='datapipe.train.Supervised(model, inputs="image", targets="label")',
         )
-    return model
+    if config.label_smoothing:
+        if not hasattr(made, "label_smoothing"):
+            raise ConfigError(
+                f"label_smoothing={config.label_smoothing} with a {type(made).__name__}",
+                expected="a model with an attribute label_smoothing, which its loss_sum heeds",
+                fix="the built-in GPT, Supervised, or label_smoothing=0",
+            )
+        made.label_smoothing = config.label_smoothing  # type: ignore[assignment]  # a float, and no module
+    return made
 
 
 @final
@@ -111,7 +135,13 @@ class _Run:
     """A run in progress: `step` steps are done."""
 
     def __init__(
-        self, config: TrainConfig, loader: ResumableLoader, folder: Path, device: torch.device, model: nn.Module
+        self,
+        config: TrainConfig,
+        loader: ResumableLoader,
+        folder: Path,
+        device: torch.device,
+        model: nn.Module,
+        watch: Watch,
     ) -> None:
         self.config = config
         self.loader = loader
@@ -127,6 +157,8 @@ class _Run:
             config, self.model, self.optimizer, self.batches, self.phases, device=device, precision=self.precision
         )
         self.step = 0
+        self.watch = watch
+        self.meter = Meter(self.model, device, self.precision, config.peak_flops)
         self.state = RunState(config, folder, self.model, self.optimizer, loader, device)
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
         if self.phases.recorder is not None:
@@ -139,27 +171,38 @@ class _Run:
         """Put model, optimizer, generators and loader where the newest checkpoint says."""
         point = self.state.resume(how)
         if point is not None:
+            check_skips(self.config, point.state["config"], point.step)
             self.step = point.step
+            if "watch" in point.state:
+                self.watch.load(point.state["watch"])
 
     def go(self, goal: int, stop: StopSignal, on_step: Callable[[StepRecord], None] | None) -> TrainResult:
-        """Steps until `goal` are done, or a signal came."""
+        """Steps until `goal` are done, a signal came, or evaluations came no lower."""
         resumed_from, losses, tokens, spent = self.step, [], 0, 0
         every = self.config.checkpoint_every
+        watch = self.watch
+        watch.begin(self.step)
         with MetricsLog(self.folder / METRICS, steps=self.step) as log, self.state.saver as saver:
             done = -1 if saver.newest is None else self.step  # the step of the newest checkpoint
             now = time.perf_counter_ns()
             try:
-                while self.step < goal and stop.name is None:
+                while self.step < goal and stop.name is None and not watch.out_of_patience:
+                    pass_over(self.config, self.batches, self.step)
                     self.batches.begin_step(self.step - resumed_from, now)
                     record = self._one_step()
+                    better = False
+                    if watch.due(self.step):
+                        with self.phases("evaluate"):
+                            found, better = watch.evaluate(self.step, self.model, self.device, self.precision)
+                        record = replace(record, eval_loss=found)
                     if saver.due(self.step):
                         with self.phases("checkpoint"):
                             saver.wait()
                     log.write(record)
-                    last = self.step == goal or stop.name is not None
-                    if last or (every and self.step % every == 0):
+                    last = self.step == goal or stop.name is not None or watch.out_of_patience
+                    if last or better or (every and self.step % every == 0):
                         with self.phases("checkpoint"):
-                            self.state.save(self.step)
+                            self._save(record.eval_loss)
                             if last:
                                 saver.wait()
                         done = self.step
@@ -172,52 +215,44 @@ class _Run:
                         now = time.perf_counter_ns()
                 if done != self.step:
                     with self.phases("checkpoint"):
-                        self.state.save(self.step)
+                        self._save()
                         saver.wait()
             finally:
                 self.batches.close()
         assert saver.newest is not None
+        best = watch.best
+        ended = "patience" if watch.out_of_patience else None
         return TrainResult(
             step=self.step, resumed_from=resumed_from, losses=tuple(losses), tokens=tokens, seconds=spent / 1e9,
-            stopped=None if self.step >= self.config.steps else stop.name or "until",
+            stopped=ended if ended or self.step >= self.config.steps else stop.name or "until",
             checkpoint=saver.newest, metrics=log.path, device=str(self.device), precision=self.precision,
-            parameters=self.parameters, model=self.model,
+            parameters=self.parameters, model=self.model, spikes=watch.found, best_loss=best.loss,
+            best=None if best.loss is None else saver.newest.with_name(f"step-{best.step:08d}"),
         )  # fmt: skip
 
     def _one_step(self) -> StepRecord:
-        """One update from `accumulate` batches."""
+        """One update from `accumulate` batches, unless what came of them forbids it."""
         phases = self.phases
         gradient = self.stepper.gradient()
-        self._check(gradient)
+        finding = self.watch.look(self.step + 1, gradient)
         rate = self.rate(self.step)
-        self.stepper.update(gradient, rate)
+        if finding is None or finding.applied:
+            self.stepper.update(gradient, rate)
+        elif finding.action == "raise":
+            # Before the update: the model in memory stays the last good one.
+            raise self.watch.fault(finding, self.state.saver.end())
+        else:
+            self.stepper.drop()
         self.step += 1
-        spent = phases.spent
+        spent, elapsed = phases.spent, max(1, phases.elapsed)
         compute = sum(spent.get(name, 0) for name in ("forward", "backward", "sync", "optimizer"))
+        speed = gradient.targets / elapsed * 1e9
         return StepRecord(
             step=self.step, loss=gradient.loss, lr=rate, grad_norm=gradient.norm, tokens=int(gradient.targets),
-            rows=gradient.rows, tokens_per_s=gradient.targets / max(1, phases.elapsed) * 1e9,
-            wait_ms=spent.get("wait", 0) / 1e6, compute_ms=compute / 1e6, epoch=self.batches.epoch,
+            rows=gradient.rows, tokens_per_s=speed, wait_ms=spent.get("wait", 0) / 1e6, compute_ms=compute / 1e6,
+            epoch=self.batches.epoch, stall=spent.get("wait", 0) / elapsed, memory=self.meter.memory(),
+            mfu=self.meter.mfu(speed), spike=None if finding is None else str(finding),
         )  # fmt: skip
 
-    def _check(self, gradient: Gradient) -> None:
-        """Raise before the update, so that the model in memory stays the last good one."""
-        step = self.step + 1
-        if not gradient.targets:
-            raise TrainError(
-                f"step {step}: its batches have no target",
-                expected="two tokens of one document in a row",
-                fix="look at the dataset's segment_ids, or use a larger batch_size",
-            )
-        wrong_loss = not math.isfinite(gradient.loss_sum)
-        if wrong_loss or not math.isfinite(gradient.norm_of_sum):
-            what, value = ("loss", gradient.loss) if wrong_loss else ("gradient's norm", gradient.norm_of_sum)
-            newest = self.state.saver.end()
-            last = f"from {newest.name}, " if newest is not None else ""
-            error = TrainError(
-                f"step {step}: the {what} is {value}",
-                expected="a finite number",
-                fix=f"go on {last}with a lower lr, a longer warmup or clip=1.0; or look at the batch",
-            )
-            error.add_note(f"the loader stands at {self.loader.state_dict()}")
-            raise error
+    def _save(self, score: float | None = None) -> None:
+        self.state.save(self.step, score=score, more={"watch": self.watch.state()})

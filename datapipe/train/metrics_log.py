@@ -7,7 +7,7 @@ and then what follows; a line that a killed process left torn is cut off.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from datapipe.train.checkpoint_files import faults
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from datapipe.train.result import StepRecord
+
+class Line(Protocol):
+    """What can be a line: plain JSON with its `step`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
 
 
 @final
@@ -37,7 +42,7 @@ class MetricsLog:
     ) -> None:
         self._file.close()
 
-    def write(self, record: StepRecord) -> None:
+    def write(self, record: Line) -> None:
         """Add a line; it outlives this process as soon as this returns."""
         with faults(f"log {self.path}"):
             self._file.write(json.dumps(record.as_dict()).encode() + b"\n")

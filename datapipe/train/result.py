@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -25,6 +26,11 @@ class StepRecord:
         wait_ms: the loop had no batch.
         compute_ms: forward, backward and update (on a GPU, until the gradient is there).
         epoch: of its last batch, counted by this process's passes over the loader where the loader does not say.
+        stall: the share of its wall time in which the loop had no batch.
+        memory: bytes, the most so far: of the device's tensors on CUDA, else of the process.
+        mfu: the share of the device's peak, see `datapipe.train.meter`; None: not known.
+        eval_loss: mean over the targets of the evaluation after it; None: there was none.
+        spike: what was out of the ordinary and what was done about it; None: nothing.
     """
 
     step: int
@@ -37,10 +43,17 @@ class StepRecord:
     wait_ms: float
     compute_ms: float
     epoch: int
+    stall: float = 0.0
+    memory: int = 0
+    mfu: float | None = None
+    eval_loss: float | None = None
+    spike: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
+        """Plain JSON: what is not known is left out, and a number that is none (of a step left out) is null."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in told.items()}  # fmt: skip
 
 
 @final
@@ -53,8 +66,10 @@ class TrainResult:
         resumed_from: the step of the checkpoint that this process began at; 0: from the beginning.
         losses: of the steps that this process did.
         tokens, seconds: of this process: targets learnt from, wall time of its steps.
-        stopped: None: the run is complete; "until": as asked; "SIGTERM" or "SIGINT": by that signal.
-        checkpoint: the newest.
+        stopped: None: the run is complete; "until": as asked; "SIGTERM" or "SIGINT": by that signal; "patience": the
+            evaluations came no lower.
+        checkpoint: the newest. best: that of the lowest evaluation; None: there was none. best_loss: its.
+        spikes: steps of this process that were out of the ordinary, see `spikes.jsonl`.
         metrics: the run's log, JSON lines, one a step.
         device, precision, parameters: as computed.
         model: the trained model.
@@ -72,6 +87,9 @@ class TrainResult:
     precision: str
     parameters: int
     model: Any
+    best: Path | None = None
+    best_loss: float | None = None
+    spikes: int = 0
 
     @property
     def tokens_per_s(self) -> float:

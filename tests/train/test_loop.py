@@ -309,6 +309,7 @@ def test_the_log_has_each_step_once(tmp_path, run):
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert set(lines[0]) == {
         "step", "loss", "lr", "grad_norm", "tokens", "rows", "tokens_per_s", "wait_ms", "compute_ms", "epoch",
+        "stall", "memory",
     }  # fmt: skip
 
 
