@@ -20,6 +20,7 @@ from datapipe.cli import (
     console,
     dataset,
     demo,
+    export,
     preprocess,
     profile,
     recipe,
@@ -77,6 +78,7 @@ app.command("describe")(_guarded(dataset.describe))
 app.command("verify")(_guarded(dataset.verify))
 app.command("plan")(_guarded(dataset.plan))
 app.command("vocabulary")(_guarded(vocabulary.vocabulary))
+app.command("export")(_guarded(export.export))
 app.command("profile", context_settings=_PASS_ON)(_guarded(profile.profile))
 app.command("report")(_guarded(profile.report))
 app.command("compare")(_guarded(profile.compare))

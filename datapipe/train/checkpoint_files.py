@@ -78,6 +78,14 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"bytes": size, "xxh3_128": digest.hexdigest()}
 
 
+def readable_as_usual(path: Path, folder: Path) -> None:
+    """Give a file the mode of one made by open(), as `folder`, made by mkdir(), shows it: safetensors gives its own.
+
+    Asking for the process's mask would set it for a moment, for every thread.
+    """
+    path.chmod(0o666 & folder.stat().st_mode)
+
+
 def sync_file(path: Path) -> None:
     """Have the disk hold a file's bytes."""
     with path.open("rb") as file:

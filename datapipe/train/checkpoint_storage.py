@@ -12,6 +12,7 @@ refused, and the metadata that a load is planned from is made of checked JSON. S
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -28,7 +29,7 @@ from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, W
 from torch.futures import Future
 
 from datapipe.errors import CheckpointError
-from datapipe.train.checkpoint_files import faults, file_record, sync_file
+from datapipe.train.checkpoint_files import faults, file_record, readable_as_usual, sync_file
 
 if TYPE_CHECKING:
     import os
@@ -121,7 +122,7 @@ class SafetensorsWriter(StorageWriter):
             for part, tensors in parts.items():
                 path = self._folder / file_name(part, self._rank, self._ranks)
                 save_file(tensors, path)
-                path.chmod(0o666 & ~_umask(self._folder))  # safetensors makes its files readable for their owner alone
+                readable_as_usual(path, self._folder)
                 sync_file(path)
                 records[part] = {"file": path.name, **file_record(path)}
         written: Future[list[WriteResult]] = Future()
@@ -278,17 +279,21 @@ def checked_index(index: Any, files: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(index, dict) or not all(_FILE.fullmatch(name) for name in files):
         raise ValueError("no index of tensors")
+    room = {name: record["bytes"] for name, record in files.items()}
     for name, entry in index.items():
         shape, count = entry["shape"], 0
-        if entry["dtype"] not in DTYPES or not _whole(shape):
+        if not re.fullmatch(r"[a-z]+/.+", name) or entry["dtype"] not in DTYPES or not _whole(shape):
             raise ValueError(f"{name} is a {entry['dtype']} of shape {shape}")
         for file, offsets, sizes in entry["chunks"]:
             inside = _whole(offsets) and _whole(sizes) and len(offsets) == len(sizes) == len(shape)
             if file not in files or not inside or any(o + s > n for o, s, n in zip(offsets, sizes, shape, strict=True)):
                 raise ValueError(f"{name} has a chunk {file} {offsets} {sizes} of {shape}")
-            count += torch.Size(sizes).numel()
-        if count != torch.Size(shape).numel():
-            raise ValueError(f"{name}'s chunks hold {count} of its numbers")
+            count += math.prod(sizes)
+            room[file] -= math.prod(sizes) * DTYPES[entry["dtype"]].itemsize
+        if count != math.prod(shape):
+            raise ValueError(f"{name}'s chunks hold {count} of its {math.prod(shape)} numbers")
+    if any(left < 0 for left in room.values()):
+        raise ValueError("its tensors are larger than its files")
     return dict(index)
 
 
@@ -301,8 +306,3 @@ def _dense(value: Tensor) -> Tensor:
     value = value.detach().cpu().contiguous()
     alone = value.untyped_storage().nbytes() == value.numel() * value.element_size()
     return value if alone else value.clone()
-
-
-def _umask(folder: Path) -> int:
-    """What the process masks, read off a folder that it made: asking for the mask would set it, for every thread."""
-    return 0o777 & ~folder.stat().st_mode

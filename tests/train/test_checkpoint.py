@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 
 from datapipe.errors import CheckpointError, NoSpaceError, TrainError
 from datapipe.train import checkpoint as saved
-from datapipe.train import latest_checkpoint, load_checkpoint
+from datapipe.train import latest_checkpoint, load_checkpoint, train
 from datapipe.train.checkpoint_files import only_run_in
 from datapipe.train.checkpoint_saver import Saver
+from datapipe.train.digests import batch_digest
 from datapipe.train.model_state import model_state
 
 STATE = {"config": {"lr": 0.5}, "loader": {"epoch": 1, "position": 7}, "random": {"torch": "é"}}
@@ -102,6 +103,51 @@ def test_a_checkpoint_of_a_later_version_is_refused(save):
     body = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(body | {"version": 3}))
     with pytest.raises(CheckpointError, match="version 3"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_of_version_1_reads_as_well(tmp_path, save, make_model, make_config, make_loader):
+    """One process's two files without an index: weights, moments and state are found, and a run goes on from it."""
+    path = tmp_path / "old" / "checkpoints" / "step-00000002"
+    path.mkdir(parents=True)
+    first = train(make_config(), make_loader(), out=tmp_path / "new", until=2)
+    for name in ("model", "optimizer"):
+        (path / f"{name}.safetensors").write_bytes((first.checkpoint / f"{name}.safetensors").read_bytes())
+    new = load_checkpoint(first.checkpoint)
+    kept = {name: new.state[name] for name in ("config", "loader", "step", "files")}
+    body = {"version": 1, "random": new.state["random"][0], **kept}
+    (path / "state.json").write_text(saved.sealed(body))
+    old = load_checkpoint(tmp_path / "old")
+    for part in ("model_tensors", "optimizer_tensors"):
+        assert batch_digest(getattr(old, part)()) == batch_digest(getattr(new, part)())
+    on = [train(make_config(), make_loader(), out=tmp_path / name, until=4) for name in ("old", "new")]
+    assert on[0].losses == on[1].losses
+    assert on[0].resumed_from == 2
+
+
+HOSTILE = {
+    "a file elsewhere": lambda t: t["chunks"][0].__setitem__(0, "../../model.safetensors"),
+    "a chunk beyond its tensor": lambda t: t["chunks"][0].__setitem__(1, [5, 0]),
+    "a negative offset": lambda t: t["chunks"][0].__setitem__(1, [-1, 0]),
+    "a missing chunk": lambda t: t.__setitem__("chunks", []),
+    "a shape larger than the file": lambda t: t.update(
+        shape=[1 << 40, 1 << 40], chunks=[["model.safetensors", [0, 0], [1 << 40, 1 << 40]]]
+    ),
+    "an unknown dtype": lambda t: t.__setitem__("dtype", "__class__"),
+    "no chunks": lambda t: t.pop("chunks"),
+    "a list of something else": lambda t: t.__setitem__("chunks", [["model.safetensors", {}, "x"]]),
+}
+
+
+@pytest.mark.parametrize("spoil", HOSTILE.values(), ids=HOSTILE.keys())
+def test_an_index_that_lies_is_refused_before_anything_is_read(save, spoil):
+    """Its checksum is right: somebody wrote it so."""
+    path = save()
+    body = json.loads((path / "state.json").read_text())
+    body.pop("checksum")
+    spoil(body["tensors"]["model/embedding.weight"])
+    (path / "state.json").write_text(saved.sealed(body))
+    with pytest.raises(CheckpointError, match="step-00000100"):
         load_checkpoint(path)
 
 
