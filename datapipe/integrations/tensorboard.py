@@ -1,14 +1,14 @@
-"""A run's live figures for TensorBoard: scalars by step, in a folder that `tensorboard --logdir` opens.
+"""A run's figures for TensorBoard: scalars by step, in a folder that `tensorboard --logdir` opens.
 
-What enters: `LiveFigures`. What leaves: event files, through torch's own writer.
-Invariant: one point per look and per step number; a look that saw no new step adds nothing.
+What enters: `LiveFigures` of a profile, or the `StepRecord`s of a training run. What leaves: event files, through
+torch's own writer. Invariant: one point per look and per step number; a look that saw no new step adds nothing.
 
 Needs `tensorboard`, which is imported when this is used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import os
 
     from datapipe.profiling.live import LiveFigures
+    from datapipe.train import StepRecord
 
 
 @final
@@ -30,13 +31,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                f"TensorBoard cannot be written: {error}", fix="pip install 'datapipe-toolkit[live]', or leave it out"
-            ) from error
-        self._writer = SummaryWriter(str(folder))
+        self._writer = _writer(folder)
         self._step = -1
 
     def __call__(self, figures: LiveFigures) -> None:
@@ -53,3 +48,43 @@ class TensorBoard:
     def close(self) -> None:
         """Write what is left."""
         self._writer.close()
+
+
+_SCALARS: Final = ("loss", "lr", "grad_norm", "tokens_per_s", "stall", "memory", "mfu", "eval_loss")
+
+
+@final
+class StepScalars:
+    """Give it to `datapipe.train.train(..., on_step=StepScalars("runs/a/tensorboard"))`.
+
+    Args:
+        folder: where the event files go. A run that goes on writes from its checkpoint's step; TensorBoard shows the
+            newest point of a step.
+
+    Raises:
+        ConfigError: torch or tensorboard is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._writer = _writer(folder)
+
+    def __call__(self, record: StepRecord) -> None:
+        """Write a step's scalars, those that are known."""
+        for name in _SCALARS:
+            value = getattr(record, name)
+            if value is not None:
+                self._writer.add_scalar(f"train/{name}", value, record.step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+def _writer(folder: str | os.PathLike[str]) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            f"TensorBoard cannot be written: {error}", fix="pip install 'datapipe-toolkit[live]', or leave it out"
+        ) from error
+    return SummaryWriter(str(folder))

@@ -3,6 +3,8 @@
 train, TrainConfig      the loop: steps, schedule, accumulation, checkpoints; what it may be told
 TrainResult             where it came to
 GPT, GPTConfig          the model: documents packed into one row do not see each other
+Supervised              any other module: inputs and targets by column, a loss by name
+evaluate                the exact mean loss over all that a loader gives
 load_checkpoint         a checkpoint, checked, as tensors and plain JSON
 latest_checkpoint       the newest one of a run
 sample, Draw            text from a model, and how its tokens are drawn
@@ -18,19 +20,24 @@ if TYPE_CHECKING:
     from datapipe.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
     from datapipe.train.config import TrainConfig
     from datapipe.train.digests import next_batch_digests
+    from datapipe.train.evaluation import Evaluation, evaluate
     from datapipe.train.loop import train
     from datapipe.train.model import GPT, GPTConfig
     from datapipe.train.result import StepRecord, TrainResult
     from datapipe.train.sampling import Draw, sample
+    from datapipe.train.supervised import Supervised
 
 _HOME: Final = {
     "GPT": "model",
     "Checkpoint": "checkpoint",
+    "Evaluation": "evaluation",
     "Draw": "sampling",
     "GPTConfig": "model",
     "StepRecord": "result",
+    "Supervised": "supervised",
     "TrainConfig": "config",
     "TrainResult": "result",
+    "evaluate": "evaluation",
     "latest_checkpoint": "checkpoint",
     "load_checkpoint": "checkpoint",
     "next_batch_digests": "digests",
@@ -42,10 +49,13 @@ __all__ = [
     "GPT",
     "Checkpoint",
     "Draw",
+    "Evaluation",
     "GPTConfig",
     "StepRecord",
+    "Supervised",
     "TrainConfig",
     "TrainResult",
+    "evaluate",
     "latest_checkpoint",
     "load_checkpoint",
     "next_batch_digests",

@@ -20,8 +20,6 @@ import torch
 if TYPE_CHECKING:
     from torch import nn
 
-    from datapipe.train.model import GPTConfig
-
 PEAKS: Final = (
     ("B200", 2250e12), ("H100 NVL", 835e12), ("H100 PCIE", 756e12), ("H100", 989e12), ("H200 NVL", 836e12),
     ("H200", 989e12), ("GH200", 989e12), ("H20", 148e12), ("A100", 312e12), ("A800", 312e12), ("A40", 149.7e12),
@@ -47,11 +45,6 @@ def peak_flops(name: str, precision: str) -> float | None:
                 return peak
             return peak / 2 if any(known.startswith(kind) for kind in _TF32) else None
     return None
-
-
-def gpt_flops_per_target(config: GPTConfig, parameters: int) -> float:
-    """Operations of a step of the built-in GPT per target, the output layer (tied: counted once) included."""
-    return 6.0 * parameters + 12.0 * config.layers * config.width * config.seq_len
 
 
 @final

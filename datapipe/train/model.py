@@ -164,6 +164,7 @@ class GPT(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
         self._token_range_checked = False
+        self.label_smoothing = 0.0  # the share of a target spread over all tokens while training; `train` sets it
         self._draw_weights()
 
     def _draw_weights(self) -> None:
@@ -227,7 +228,11 @@ class GPT(nn.Module):
 
     def summed_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Cross-entropy of logits [B, T, vocab_size] summed over targets [B, T] that are not IGNORED, in nats."""
-        return F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+        smoothing = self.label_smoothing if self.training else 0.0
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum",
+            label_smoothing=smoothing,
+        )  # fmt: skip
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Mean cross-entropy per target in nats, a float32 scalar; arguments and errors as for `loss_sum`."""
@@ -237,6 +242,11 @@ class GPT(nn.Module):
     def parameter_count(self) -> int:
         """Trained numbers; the tied embedding counts once."""
         return sum(weight.numel() for weight in self.parameters())
+
+    def flops_per_target(self) -> float:
+        """Operations of a training step per target, see `datapipe.train.meter`; the tied output layer counts once."""
+        shape = self.config
+        return 6.0 * self.parameter_count() + 12.0 * shape.layers * shape.width * shape.seq_len
 
     def checked(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """The batch's tokens as int64 and its segments; errors as for `loss_sum`."""
