@@ -12,6 +12,7 @@ from datapipe.events import DEVICE
 from datapipe.profiling.critical_path import critical_path
 from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
+from datapipe.profiling.lock_waits import LockWait, loop_waits
 from datapipe.profiling.measures import measure
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
 from datapipe.profiling.queues import queue_strips
@@ -80,7 +81,8 @@ def summarise(run: RawRun) -> Summary:
     work = Precedence(spans[mask], stages)
     batches = match_batches(spans, stages, ledger)
     split = split_waits(ledger, work, batches)
-    path = critical_path(ledger, work, batches, split)
+    locked, holder = loop_waits(run, ledger, mask)
+    path = critical_path(ledger, work, batches, split, locked, holder)
 
     steady = ledger.steady
     total = ledger.ns.sum(axis=1)
@@ -88,6 +90,9 @@ def summarise(run: RawRun) -> Summary:
     step = _part("step", total, steady, None) if count else None
     parts = tuple(_part(n, ledger.ns[:, c], steady, step) for c, n in enumerate(ledger.names)) if count else ()
     waits = tuple(_part(n, split.ns[:, c], steady, step) for c, n in enumerate(split.names)) if count else ()
+    lock_waits = tuple(
+        LockWait(stage=holder, part=name, mean=float(ns[steady].mean())) for name, ns in locked.items() if count
+    )
     device = _device_parts(run, ledger, step)
     hidden = float(ledger.hidden[steady].mean()) if count else 0.0
     on_host = spans[spans["flags"] & DEVICE == 0]
@@ -107,7 +112,7 @@ def summarise(run: RawRun) -> Summary:
         series=_series(ledger, split.names, split.ns, run.began),
         stages=stage_rows(on_host, stages, path=path),
         path_ns=dict(path),
-        verdict=judge(step, parts, waits, path, hidden=hidden, steady=count, device=device),
+        verdict=judge(step, parts, waits, path, hidden=hidden, steady=count, device=device, lock_waits=lock_waits),
         memory=list(run.memory),
         recorder=RecorderCost(
             spans=len(spans), lost=run.lost, ns_per_span=run.ns_per_span,
@@ -117,6 +122,7 @@ def summarise(run: RawRun) -> Summary:
         unmeasured=_unmeasured(run, ledger, split, bool(mask.any())),
         environment=dict(run.environment), notes=dict(run.notes), rank=run.rank,
         io=beside.io, memory_use=beside.memory_use, lock=beside.lock, cpu=beside.cpu, overhead=beside.overhead,
+        lock_waits=lock_waits,
     )  # fmt: skip
 
 

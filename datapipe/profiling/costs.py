@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE, HIT, MISS
+from datapipe.profiling.lock_holders import MOSTLY, lock_holders
+from datapipe.profiling.lock_waits import COMPUTES, locked_out, switch_of
+from datapipe.profiling.lock_waits import computing as lock_computing
+from datapipe.profiling.waits import QUEUE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,15 +26,13 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-_COMPUTES: Final = 0.25
-"""A stage on the CPU for less of its time than this waits for something else than a core."""
 _SEEN: Final = 0.1
-"""A stage that ran for less of the run than this is too little for a probe to see."""
+"""A stage that ran for less of the run than this changes little, whether it holds the lock or not."""
+_PYTHON: Final = (QUEUE, "prepare", "gather", "collate")
+"""What a loader does in Python between two pieces of the user's work."""
 _PROBES: Final = 8
-"""Measured: the lock is found taken at 0.9 of the probes where a stage held it for 0.9 of the run, at 0.1 where
-one computed as long without it; eight tell these apart (binomial, p < 0.001)."""
-_HANDED_OVER: Final = 300_000
-"""Ns within which who waited for the lock goes on after it was let go."""
+"""Probes from which they are believed where they do not speak of a stage: two threads that get no more than one may
+as well have met other programs on their cores."""
 _SHARED: Final = 1.2
 """Two threads that compute side by side get twice what one gets; who gets less than this much more shares a lock."""
 
@@ -58,9 +60,9 @@ class Costs:
         cores: CPUs the run could use.
 
     Attributes:
-        serial: stages that hold the interpreter lock: two threads together get no more CPU time than one or, where
-            they hardly ever ran so, a probe found the lock taken for as long as they ran.
-        unsure: stages that compute, and neither shows.
+        serial: stages that hold the interpreter lock, and for which share of their time: it was found taken while they
+            ran (`lock_holders`) or, where nothing asked for it, two threads together get no more CPU time than one.
+        unsure: stages that compute, for a tenth of the run or more, and neither shows.
         switch: ns after which a thread that holds the lock gives it to another, where some stage holds it; else 0.
     """
 
@@ -69,6 +71,7 @@ class Costs:
 
         spans = run.spans
         self._run = run
+        self._number = {name: i for i, name in enumerate(run.stages)}
         self.share: dict[str, float] = {}
         computing = np.zeros(len(spans), dtype=bool)
         inside = np.zeros(len(spans), dtype=bool)
@@ -76,53 +79,41 @@ class Costs:
         host = spans["flags"] & DEVICE == 0
         whole = [i for i, name in enumerate(run.stages) if name in ("step", "wait", "epoch", "queue")]
         serial, unsure = set(), set()
+        told = lock_holders(run, lock_computing(run, inside))
+        probed = run.watched is not None and len(run.watched.probes) >= _PROBES
         for number in np.unique(spans["stage"]).tolist():
             of_stage = spans["stage"] == number
             mine, name = spans[of_stage], run.stages[number]
             wall = int((mine["end"] - mine["start"]).sum())
             self.share[name] = min(1.0, int(mine["cpu"].sum()) / wall) if wall else 0.0
-            if number in whole or self.share[name] < _COMPUTES:
+            if told.get(name):
+                serial.add(name)
+            if number in whole or self.share[name] < COMPUTES:
                 continue
             computing |= of_stage & host & (inside | (spans["thread"] == consumer))
             loaders = spans[of_stage & inside]
-            if not len(loaders):
+            if not len(loaders) or name in told:
                 continue
             gain = _gain_together(loaders)
-            if gain is None:
-                unsure.add(name)
-            elif gain < _SHARED and cores >= 2:
+            if gain is not None and (gain >= _SHARED or cores < 2):
+                continue
+            if gain is not None and not probed:
                 serial.add(name)
-        held = self._held(unsure, inside)
-        self.serial, self.unsure = frozenset(serial | (held or set())), frozenset(unsure - (held or set()))
-        if held is not None and not held:
-            self.unsure = frozenset()
-        lock = None if run.watched is None else run.watched.lock
-        self.switch = (5e6 if lock is None else lock.switch) if self.serial else 0.0
-        numbers = [run.stages.index(name) for name in self.serial]
-        holders = spans[inside & np.isin(spans["stage"], numbers) & (spans["thread"] != consumer)]
-        self._taken_from = np.sort(holders["start"])
-        self._taken_to = holders["end"][np.argsort(holders["start"], kind="stable")]
+            elif gain is not None or wall >= _SEEN * (run.ended - run.began):
+                unsure.add(name)
+        if serial:  # short Python work waits for the lock too, though too short for a probe to meet
+            serial |= {name for name in _PYTHON if told.get(name, 1.0)}
+        self.serial = {name: told.get(name, 1.0) for name in serial}
+        self.unsure = frozenset(unsure - serial)
+        self.switch = switch_of(run) if self.serial else 0.0
+        held = [name for name, share in self.serial.items() if share > MOSTLY and name in self._number]
+        holding = inside & np.isin(spans["stage"], [self._number[name] for name in held])
+        holding &= spans["thread"] != consumer
+        waiting = host & (inside | (spans["thread"] == consumer))
+        self._locked_out = locked_out(run, holding, waiting) if holding.any() else np.zeros(len(spans))
+        loops = np.flatnonzero((spans["thread"] == consumer) & (self._locked_out > 0))
+        self._loops = loops[np.argsort(spans["end"][loops], kind="stable")]
         self._contended = _contention(spans[computing], cores)
-
-    def _held(self, unsure: set[str], inside: npt.NDArray[np.bool_]) -> set[str] | None:
-        """Of the unsure stages those that hold the lock, as a probe found it taken; None: it does not say.
-
-        The one that computes most is meant; what others add is too little to be seen.
-        """
-        run = self._run
-        lock = None if run.watched is None else run.watched.lock
-        if not unsure or lock is None or lock.probes < _PROBES:
-            return None
-        spent, ran = {}, {}
-        for name in unsure:
-            mine = run.spans[inside & (run.spans["stage"] == run.stages.index(name))]
-            spent[name] = int(mine["cpu"].sum())
-            ran[name] = int((mine["end"] - mine["start"]).sum())
-        most = max(spent, key=lambda name: spent[name])
-        share = min(1.0, ran[most] / max(1, run.ended - run.began))
-        if share < _SEEN:
-            return None
-        return {most} if lock.taken >= share / 2 else set() if lock.taken <= share / 4 else None
 
     def of(self, index: int) -> Segment:
         """A loader's span as work."""
@@ -130,7 +121,7 @@ class Costs:
         stage, start, end = self._run.stages[span["stage"]], int(span["start"]), int(span["end"])
         cpu = min(int(span["cpu"]), end - start)
         return Segment(
-            stage=stage, cpu=float(cpu), idle=self._idle(stage, start, end, end - start - cpu),
+            stage=stage, cpu=float(cpu), idle=self._idle(stage, start, end, end - start - cpu, index),
             hit=int(span["flags"]) & (HIT | MISS), nbytes=int(span["bytes"]),
         )  # fmt: skip
 
@@ -140,30 +131,23 @@ class Costs:
         # Over the whole interval: this part's share of the contention.
         spread = ns / (end - start) if end > start else 0.0
         idle = ns * (1 - share)
-        lost = self._lost(start, end) if share >= _COMPUTES else self._locked_out(end)
-        return Segment(stage=name, cpu=ns * share, idle=max(0.0, idle - lost * spread))
+        lost = self._lost(start, end) * spread if share >= COMPUTES else self._lock_wait(name, start, end)
+        return Segment(stage=name, cpu=ns * share, idle=max(0.0, idle - lost))
 
-    def _locked_out(self, end: int) -> float:
-        """How long a wait that ended at a time waited for the interpreter lock at its end, ns.
-
-        Where a holder ran on, it had to give the lock up, after the switch interval. Where it had just ended, the wait
-        was somewhere between nothing and that: half of it.
-        """
+    def _lock_wait(self, name: str, start: int, end: int) -> float:
+        """What a part of the loop waited for the lock within [start, end], ns."""
         import numpy as np
 
-        i = int(np.searchsorted(self._taken_from, end)) - 1
-        if i < 0:
-            return 0.0
-        begin, until = int(self._taken_from[i]), int(self._taken_to[i])
-        most = min(self.switch, float(end - begin))
-        if until > end:
-            return most if most == self.switch else 0.0
-        return most / 2 if end - until < _HANDED_OVER else 0.0
+        ends = self._run.spans["end"][self._loops]
+        among = self._loops[np.searchsorted(ends, start, side="right") : np.searchsorted(ends, end, side="right")]
+        mine = among[self._run.spans["stage"][among] == self._number.get(name, -1)]
+        return float(self._locked_out[mine].sum())
 
-    def _idle(self, stage: str, start: int, end: int, off: float) -> float:
-        if stage in self.serial:
+    def _idle(self, stage: str, start: int, end: int, off: float, index: int) -> float:
+        if self.serial.get(stage, 0.0) > MOSTLY:
             return 0.0
-        return max(0.0, off - self._lost(start, end)) if self.share[stage] >= _COMPUTES else float(off)
+        lost = self._lost(start, end) if self.share[stage] >= COMPUTES else float(self._locked_out[index])
+        return max(0.0, off - lost)
 
     def _lost(self, start: int, end: int) -> float:
         import numpy as np

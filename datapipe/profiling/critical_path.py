@@ -35,7 +35,12 @@ _PATIENCE: Final = 8
 
 
 def critical_path(
-    ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64], split: WaitSplit
+    ledger: Ledger,
+    work: Precedence,
+    batches: npt.NDArray[np.int64],
+    split: WaitSplit,
+    locked: Mapping[str, npt.NDArray[np.int64]] | None = None,
+    holder: str = "",
 ) -> Mapping[str, int]:
     """Walk the steady part of the run back; ns per stage or part, largest first.
 
@@ -44,6 +49,8 @@ def critical_path(
         work: the loader's spans and their edges.
         batches: int64[w], the batch each wait was for (-1: not known).
         split: what each wait was for; short waits, and those of a closed loader, are charged by it.
+        locked: part of the step → int64[n], ns of it that waited for the interpreter's lock.
+        holder: the stage that held it: it is charged for those.
     """
     import numpy as np
 
@@ -52,6 +59,7 @@ def critical_path(
     for epoch in np.unique(ledger.epoch[steady]).tolist():
         steps = steady[ledger.epoch[steady] == epoch]
         walk = _Walk(ledger, work, batches, split, int(steps[0]))
+        walk.locked, walk.holder = {name: ns.tolist() for name, ns in (locked or {}).items()}, holder
         walk.run(int(steps[-1]))
         for name, ns in walk.charged.items():
             charged[name] = charged.get(name, 0) + ns
@@ -89,6 +97,8 @@ class _Walk:
         self._freed = [a if t - a < _READY_NS else t for a, t in zip(asked, taken, strict=True)]
         self.t = self._end[0]
         self.charged: dict[str, int] = {}
+        self.locked: dict[str, list[int]] = {}
+        self.holder = ""
 
     def run(self, last: int) -> None:
         """Walk from the end of step `last` to the start of the first step."""
@@ -111,7 +121,9 @@ class _Walk:
         self.t = min(self.t, self._end[step])
         for name, ns in zip(self._names, self._ns[step], strict=True):
             if name != "wait" and ns > 0:
-                self._charge(name, self.t - ns)
+                lock = self.locked[name][step] if name in self.locked else 0
+                self._charge(self.holder, self.t - lock)
+                self._charge(name, self.t - (ns - lock))
         for name, ns in zip(self._stages, self._later_waits[step], strict=True):
             self._charge(name, max(self.t - ns, self._taken[step]))
         self._charge("other", self._taken[step])

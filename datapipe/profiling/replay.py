@@ -5,13 +5,15 @@ Invariant: the same workload gives the same times; without contention a job take
 
 Threads of a pool take whatever is furthest downstream and allowed: what it needs is made, and it is not further ahead
 of the loop than was seen. A loop that waits helps, where it was seen to. Computing threads share the cores equally
-(processor sharing), and those of serial stages share one interpreter lock.
+(processor sharing), and those of serial stages share one interpreter lock, as far as they hold it.
 """
 
 from __future__ import annotations
 
 import heapq
 from typing import TYPE_CHECKING, final
+
+from datapipe.profiling.lock_holders import MOSTLY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +44,7 @@ class _Replay:
         self._locked_out: set[int] = set()  # tasks that slept, and now want the lock
         self._sleeping: list[tuple[float, int, int]] = []  # (until, tie, task)
         self._computing: dict[int, float] = {}  # task → CPU ns left
-        self._holds: dict[int, bool] = {}
+        self._holds: dict[int, float] = {}  # task → share of its computing that needs the lock
         self._segments: dict[int, list[Segment]] = {}
         self._missing = [len(job.needs) for job in work.jobs]
         self._waiters: dict[int, list[int]] = {}
@@ -102,7 +104,7 @@ class _Replay:
             if segment.idle > 0:
                 left.append(type(segment)(stage=segment.stage, cpu=0.0, idle=segment.idle))
             self._computing[task] = segment.cpu
-            self._holds[task] = segment.stage in self._work.serial
+            self._holds[task] = self._work.held.get(segment.stage, 1.0) if segment.stage in self._work.serial else 0.0
         else:
             heapq.heappush(self._sleeping, (self._t + segment.idle, task, task))
             if segment.idle >= _LETS_GO and self._work.switch:
@@ -163,7 +165,7 @@ class _Replay:
                         break
 
     def _rates(self) -> dict[int, float]:
-        serial = sum(self._holds[task] for task in self._computing)
+        serial = max(1.0, sum(self._holds[task] for task in self._computing))
         rate = {task: 1 / serial if self._holds[task] else 1.0 for task in self._computing}
         wanted = sum(rate.values())
         if wanted > self._work.cores:
@@ -188,7 +190,9 @@ class _Replay:
                     done.append(task)
             while self._sleeping and self._sleeping[0][0] <= now:
                 task = heapq.heappop(self._sleeping)[2]
-                left = [ns for other, ns in self._computing.items() if self._holds[other] and other not in done]
+                left = [
+                    ns for other, ns in self._computing.items() if self._holds[other] > MOSTLY and other not in done
+                ]
                 if task in self._locked_out and left:
                     # It gets the lock when its holder is through, or has to give it up.
                     heapq.heappush(self._sleeping, (now + min(self._work.switch, *left), task, task))

@@ -14,6 +14,7 @@ from datapipe.profiling.cpu_use import CpuUse  # noqa: TC001  (as below)
 from datapipe.profiling.differential import Differential  # noqa: TC001  (as below)
 from datapipe.profiling.io_truth import IoTruth  # noqa: TC001  (as below)
 from datapipe.profiling.lock_probe import LockDelay  # noqa: TC001  (as below)
+from datapipe.profiling.lock_waits import LockWait  # noqa: TC001  (as below)
 from datapipe.profiling.memory_use import MemoryUse  # noqa: TC001  (as below)
 from datapipe.profiling.overhead import Overhead  # noqa: TC001  (as below)
 from datapipe.profiling.queues import QueueStrip  # noqa: TC001  (pydantic resolves the fields when a file is read)
@@ -34,7 +35,8 @@ class Verdict:
     Attributes:
         kind: "input-bound", "moderately input-bound", "not input-bound", "too few steps" or "no steps".
         sentence: for a person.
-        input_share: (wait not hidden by the device + host-to-device copy) ÷ step, over steady steps.
+        input_share: (wait not hidden by the device + host-to-device copy + waits for the interpreter's lock that the
+            loader held) ÷ step, over steady steps.
         bottleneck: the stage or part with the largest share of the critical path, or None.
         also: those within 10% of it.
         evidence: further facts, a line each.
@@ -146,6 +148,7 @@ class Summary:
         notes: facts about the run from whoever took part in it.
         io: bytes by source. memory_use: memory over time. lock: the interpreter lock's delay. cpu: cores in use.
             overhead: what the profile cost. Each None where it was not measured.
+        lock_waits: what the loop's parts waited for the interpreter's lock, which the loader held; no part of `waits`.
         rank: which process of a job this was, None for one that was alone.
         ranks: the job's ranks side by side, in a merged profile.
         advice: what to change, best first; None where there was too little to replay.
@@ -185,6 +188,7 @@ class Summary:
     lock: LockDelay | None = None
     cpu: CpuUse | None = None
     overhead: Overhead | None = None
+    lock_waits: tuple[LockWait, ...] = ()
     rank: Rank | None = None
     ranks: Ranks | None = None
     advice: Advice | None = None

@@ -18,6 +18,8 @@ from datapipe.profiling.waits import QUEUE, UNSEEN
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from datapipe.profiling.lock_waits import LockWait
+
 MODERATE: Final = 0.05
 HIGH: Final = 0.20
 ENOUGH_STEPS: Final = 10
@@ -63,6 +65,7 @@ def judge(
     hidden: float,
     steady: int,
     device: Sequence[Part] = (),
+    lock_waits: Sequence[LockWait] = (),
 ) -> Verdict:
     """The verdict on one run.
 
@@ -74,6 +77,7 @@ def judge(
         hidden: mean ns per step of wait during which the device was busy.
         steady: how many steady steps there were.
         device: the step as the device ran it, "busy" last.
+        lock_waits: what parts of the step waited for Python's lock while the loader held it: its doing as well.
     """
     if step is None or step.mean <= 0:
         hint = "Wrap the loop's batches in prof.steps(...), or run a script that iterates a loader."
@@ -82,8 +86,13 @@ def judge(
     means = {part.name: part.mean for part in parts}
     seen = any(part.name not in (UNSEEN, QUEUE) and part.mean > 0 for part in waits)
     wait, copy = means.get("wait", 0.0), means.get("h2d", 0.0)
-    share = max(0.0, wait - hidden + copy) / step.mean
+    locked = sum(each.mean for each in lock_waits)
+    share = max(0.0, wait - hidden + copy + locked) / step.mean
     evidence = _evidence(step, waits, path, wait=wait, copy=copy, hidden=hidden, steady=steady)
+    if locked > 0:
+        listed = ", ".join(f"{each.part} {ms(each.mean)}" for each in lock_waits)
+        holder = spoken(lock_waits[0].stage)
+        evidence += (f"Waiting for Python's lock while {holder} held it: {ms(locked)} a step (estimated: {listed}).",)
     if device:
         listed = ", ".join(f"{part.name} {ms(part.mean)}" for part in device[:-1])
         evidence += (f"The device was busy {device[-1].share:.0%} of the step: {listed}.",)

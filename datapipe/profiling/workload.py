@@ -7,7 +7,7 @@ Invariant: jobs only need jobs before them in the list, so every replay ends.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.profiling.costs import Costs, Segment
@@ -66,7 +66,7 @@ class Workload:
         ahead: per pool, batches that block jobs (first) and batch jobs (second) may run ahead of the one that the loop
             takes next; 0: that one alone.
         cores: CPUs the run could use.
-        serial: stages that hold the interpreter lock while they compute.
+        serial: stages that hold the interpreter lock while they compute. held: share of it that each does; not said: 1.
         unsure: stages of which the run does not show whether they do (they never ran twice at once).
         recorded_ns: mean step as recorded, ns, without the first.
         takes_per_step: batches the loop takes in a step.
@@ -91,6 +91,7 @@ class Workload:
     switch: float = 0.0
     drift: float = 0.0
     ordered: bool = True
+    held: Mapping[str, float] = field(default_factory=dict)
 
 
 def workload_of(run: RawRun, *, cores: float) -> Workload | None:
@@ -143,7 +144,8 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
     walls = (ledger.end - ledger.start)[steps]
     return Workload(
         jobs=tuple(jobs), takes=tuple(takes), pools=tuple(threads), stages=tuple(stages), helps=helped, ahead=ahead,
-        cores=cores, serial=costs.serial, unsure=costs.unsure, recorded_ns=float(walls[1:].mean()),
+        cores=cores, serial=frozenset(costs.serial), held=costs.serial, unsure=costs.unsure,
+        recorded_ns=float(walls[1:].mean()),
         takes_per_step=len(takes) / len(steps),
         drift=_drift(walls[1:].tolist()), switch=costs.switch,
         wake=_wake(waits[:, :2].tolist(), [made.ended.get(b, -1) for b in wanted]),
@@ -242,13 +244,18 @@ def _jobs(
     kept = [at for at in range(len(parts)) if first[at] >= 0]
     number = {at: n for n, at in enumerate(kept)}
     late = _handing_over([part[0] for part in parts], consumer)
+
+    def between(ns: float) -> Segment:  # bookkeeping is Python: it wants the lock where others hold it
+        python = QUEUE in costs.serial
+        return Segment(stage=QUEUE, cpu=ns if python else 0.0, idle=0.0 if python else ns)
+
     jobs = [
         Job(
             pool=pool_of[parts[at][0][0].stage],
             block=parts[at][1],
             batch=first[at],
             needs=tuple(sorted({number[o] for o in parts[at][3] if o in number})),
-            work=(Segment(stage=QUEUE, cpu=0.0, idle=late[at]), *(costs.of(row.index) for row in parts[at][0])),
+            work=(between(late[at]), *(costs.of(row.index) for row in parts[at][0])),
         )
         for at in kept
     ]

@@ -1,0 +1,149 @@
+"""How long threads that slept then waited for Python's lock, and which stage held it meanwhile.
+
+What enters: a run and the stages that hold the lock. What leaves: ns per span, and per step and part of the loop.
+Invariant: a wait for the lock is never longer than its span was off the core; a run that nothing holds the lock in
+has none.
+
+A thread that wakes from a sleep, a read or a copy wants the lock. Where another holds it, it comes when that one lets
+go or, as it is asked to, after the switch interval (5 ms: `sys.getswitchinterval`). So a span that ended while a holder
+that had run for an interval ran on has waited for one interval; one near whose end nobody held the lock has not
+waited. What lies between (a holder that let go just then, or had just begun) is told by the others: it was off the core
+for longer than they were asleep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from datapipe.events import DEVICE
+from datapipe.profiling.intervals import union
+from datapipe.profiling.lock_holders import MOSTLY, lock_holders
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.profiling.analysis import RawRun
+    from datapipe.profiling.ledger import Ledger
+
+    Bools = npt.NDArray[np.bool_]
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+
+COMPUTES: Final = 0.25
+"""A stage on the CPU for less of its time than this waits for something else than a core."""
+SWITCH: Final = 5e6
+"""Ns; Python's own switch interval, where a run does not say."""
+_HANDED_OVER: Final = 300_000
+"""Ns within which who waited for the lock goes on after it was let go."""
+_TOLD: Final = 3
+"""Spans that show how long a stage sleeps without the lock held; with fewer, half of what it could be is taken."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LockWait:
+    """A part of the loop waited for the lock: `mean` ns per steady step in `part`, while `stage` held it."""
+
+    stage: str
+    part: str
+    mean: float
+
+
+def loop_waits(run: RawRun, ledger: Ledger, loader: Bools) -> tuple[Mapping[str, Ints], str]:
+    """What the parts of the loop waited for the lock, part → int64[steps] ns, and the stage that held it most ("").
+
+    Args:
+        run: the spans, and the probes of the lock.
+        ledger: the steps.
+        loader: bool[spans], the loader's work.
+    """
+    import numpy as np
+
+    spans = run.spans
+    held = [name for name, share in lock_holders(run, computing(run, loader)).items() if share > MOSTLY]
+    numbers = [run.stages.index(name) for name in held]
+    holding = loader & np.isin(spans["stage"], numbers) & (spans["thread"] != ledger.thread)
+    if not holding.any():
+        return {}, ""
+    mine = (spans["thread"] == ledger.thread) & ~loader & (spans["flags"] & DEVICE == 0)
+    ns = locked_out(run, holding, mine)
+    steps = np.searchsorted(ledger.start, spans["start"], side="right") - 1
+    found = {}
+    for place, name in enumerate(ledger.names):
+        of_part = np.flatnonzero(mine & (ns > 0) & (steps >= 0) & (spans["stage"] == _number(run, name)))
+        if name == "wait" or not len(of_part):
+            continue
+        lost = np.bincount(steps[of_part], ns[of_part], minlength=len(ledger.start))
+        found[name] = np.minimum(np.rint(lost).astype(np.int64), np.maximum(ledger.ns[:, place], 0))
+    ran = np.bincount(spans["stage"][holding], (spans["end"] - spans["start"])[holding], minlength=len(run.stages))
+    return found, run.stages[int(ran.argmax())]
+
+
+def computing(run: RawRun, loader: Bools) -> list[str]:
+    """The loader's stages that use a core whenever one of their threads runs, be it for one after the other."""
+    import numpy as np
+
+    found = []
+    for number in np.unique(run.spans["stage"][loader]).tolist():
+        mine = run.spans[loader & (run.spans["stage"] == number)]
+        start, end = union(mine["start"].astype(np.int64), mine["end"].astype(np.int64))
+        ran = int((end - start).sum())
+        if ran and int(mine["cpu"].sum()) >= COMPUTES * ran:
+            found.append(run.stages[number])
+    return found
+
+
+def locked_out(run: RawRun, holding: Bools, waiting: Bools) -> Floats:
+    """Ns that each span waited for the lock as it ended, float64[spans].
+
+    Args:
+        run: the spans, and the switch interval.
+        holding: bool[spans], those that held the lock.
+        waiting: bool[spans], those that may have waited; stages that compute are left out.
+    """
+    import numpy as np
+
+    spans = run.spans
+    ns = np.zeros(len(spans))
+    since, until = union(spans["start"][holding].astype(np.int64), spans["end"][holding].astype(np.int64))
+    for number in np.unique(spans["stage"][waiting]).tolist():
+        name = run.stages[number]
+        index = np.flatnonzero(waiting & ~holding & (spans["stage"] == number))
+        start, end = spans["start"][index].astype(np.int64), spans["end"][index].astype(np.int64)
+        off = np.maximum(end - start - spans["cpu"][index].astype(np.int64), 0).astype(np.float64)
+        whole = int((end - start).sum())
+        if name in ("step", "wait", "epoch", "queue") or not whole or off.sum() < (1 - COMPUTES) * whole:
+            continue
+        ns[index] = _waited(start, end, off, since, until, switch_of(run))
+    return ns
+
+
+def switch_of(run: RawRun) -> float:
+    """The run's switch interval, ns."""
+    return SWITCH if run.watched is None or run.watched.lock is None else run.watched.lock.switch
+
+
+def _waited(start: Ints, end: Ints, off: Floats, since: Ints, until: Ints, switch: float) -> Floats:
+    """Ns that spans of one stage, so long off the core, waited for a lock held in [since, until)."""
+    import numpy as np
+
+    last = np.searchsorted(since, end, side="left") - 1
+    began, ended = since[np.maximum(last, 0)], until[np.maximum(last, 0)]
+    near = (last >= 0) & (ended > start) & (ended > end - _HANDED_OVER)
+    forced = near & (ended > end) & (end - began >= switch) & (off >= switch)
+    ns = np.where(forced, switch, 0.0)
+    between = near & ~forced
+    asleep = (off - ns)[~between]
+    if len(asleep) >= _TOLD:
+        ns[between] = np.maximum(off - np.median(asleep), 0.0)[between]
+    else:
+        ns[between] = (np.minimum(np.minimum(switch, off), np.maximum(np.minimum(end, ended) - began, 0)) / 2)[between]
+    return ns
+
+
+def _number(run: RawRun, name: str) -> int:
+    return run.stages.index(name) if name in run.stages else -1

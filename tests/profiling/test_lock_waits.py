@@ -1,0 +1,77 @@
+"""Waiting for the lock is told from sleeping, and charged to the stage that held it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from datapipe.profiling.analysis import summarise
+from datapipe.profiling.lock_probe import lock_delay
+from datapipe.profiling.lock_waits import locked_out
+from datapipe.profiling.machine_watch import Watched
+
+MS = 1_000_000
+
+
+def locked_run(spans, *, late, n=40, holds=7, asleep=2):
+    """A loop whose device sleeps 2 ms, beside a transform on a thread of its own that always holds the lock.
+
+    The loop gets the lock after the switch interval of 5 ms more, and finds its batch ready.
+    """
+    for i in range(n):
+        t = i * holds * MS
+        spans.add("transform", t, t + holds * MS, item=i + 1, thread=1, cpu=holds * MS)
+        spans.add("wait", t, t + MS // 20, item=i, cause=i)
+        spans.add("forward", t + MS // 20, t + holds * MS)
+        spans.add("step", t, t + holds * MS, item=i)
+    probes = tuple(((holds * i + 3) * MS, late) for i in range(n))
+    lock = lock_delay([late] * n, enabled=True, switch=5e6)
+    return spans.run(watched=Watched(counters=(), lock=lock, limit=None, probes=probes))
+
+
+def test_the_loop_waits_for_the_stage_that_holds_the_lock(spans, new_spans):
+    """5 of the forward's 7 ms waited for the lock: the transform's doing, on the path too. A free lock: its own 7."""
+    found = summarise(locked_run(spans, late=5 * MS))
+    (wait,) = found.lock_waits
+    assert (wait.stage, wait.part) == ("transform", "forward")
+    assert wait.mean == pytest.approx(5 * MS, rel=0.03)
+    assert next(iter(found.path_ns)) == "transform"
+    assert found.verdict.kind == "input-bound"
+    assert found.verdict.bottleneck == "transform"
+    assert any("lock" in line for line in found.verdict.evidence)
+    assert sum(part.mean for part in found.parts) == found.step.mean  # the ledger is as measured
+    free = summarise(locked_run(new_spans(), late=0))
+    assert free.lock_waits == ()
+    assert next(iter(free.path_ns)) == "forward"
+    assert free.verdict.kind == "not input-bound"
+
+
+@pytest.mark.parametrize(
+    ("end", "waited"),
+    [
+        (7, 5),  # the holder, at it for 7 ms, runs on: it was made to let go
+        (3, 1),  # it had begun less than an interval before: what is more than the 2 ms the others slept
+        (21, 0),  # nobody held it near the end
+        (10.1, 8.1),  # it let go just before
+    ],
+)
+def test_what_a_span_waited_follows_from_its_end(spans, end, waited):
+    """The holder runs from 0 to 10 ms; three others of the stage show that it sleeps for 2 ms."""
+    spans.add("transform", 0, 10 * MS, thread=1, cpu=10 * MS)
+    spans.add("forward", 0, round(end * MS))
+    for i in range(3):
+        spans.add("forward", (30 + 3 * i) * MS, (32 + 3 * i) * MS)
+    run = spans.run()
+    holding = run.spans["thread"] == 1
+    found = locked_out(run, holding, ~holding)
+    mine = np.flatnonzero(run.spans["end"] == round(end * MS))
+    assert found[mine[run.spans["start"][mine] == 0]] == pytest.approx([waited * MS])
+    assert (found <= run.spans["end"] - run.spans["start"]).all()
+
+
+def test_work_on_a_core_waits_for_no_lock(spans):
+    """A part of the loop that computes is not asleep: nothing of it is taken for waiting."""
+    spans.add("transform", 0, 10 * MS, thread=1, cpu=10 * MS).add("forward", 0, 7 * MS, cpu=6 * MS)
+    run = spans.run()
+    holding = run.spans["thread"] == 1
+    assert not locked_out(run, holding, ~holding).any()
