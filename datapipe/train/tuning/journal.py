@@ -1,0 +1,54 @@
+"""The file that a search is kept in: Optuna's journal, one line for each thing that happened.
+
+What enters: a path, and the lock of its folder held. What leaves: an Optuna storage. Invariant: what was written before
+the process was killed, or the disk was full, is there; a line cut short tells nothing and is removed.
+
+A journal rather than SQLite: measured for five trials of an empty objective, 0.01 s of CPU in place of 0.3 to 0.6.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from datapipe.errors import TrainError, in_words
+from datapipe.train.checkpoint_files import faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optuna.storages import BaseStorage
+
+
+def open_journal(path: Path) -> BaseStorage:
+    """The journal at that place, made if need be.
+
+    Raises:
+        TrainError: it is none. NoSpaceError: the disk is full.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    with faults(f"search {path}"):
+        _cut(path)
+        # Optuna's own lock, for several processes in one journal, outlives a kill; the folder's lock does not.
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+        backend: Any = JournalFileBackend(str(path))
+    try:
+        return JournalStorage(backend)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise TrainError(
+            f"{path}: {in_words(error)}", expected="the journal of a search", fix="search into another folder"
+        ) from error
+
+
+def _cut(path: Path) -> None:
+    """Remove what follows the last line's end: Optuna would append to it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)
+            os.fsync(file.fileno())
