@@ -62,8 +62,8 @@ class Feeder:
         self._source = source
         self._engine = engine
         self._widen = dict(widen or {})
-        self._pool = pool or BufferPool(engine.allocate, recycle_all=True)
-        self._in_flight = in_flight or InFlight(engine)
+        self._pool = BufferPool(engine.allocate, recycle_all=True) if pool is None else pool
+        self._in_flight = InFlight(engine) if in_flight is None else in_flight
         self._ahead = ahead
         self._ahead_bytes = ahead_bytes
         self._item = first_item
@@ -153,8 +153,7 @@ class Feeder:
         """Wait for the copies under way, so that their host buffers may be reused; close the source if it can be."""
         self._in_flight.finish()
         self._sent.clear()
-        if self._end is None:
-            self._end = StopIteration()
+        self._end = StopIteration()  # an error's traceback would hold a batch, and this iterator
         close = getattr(self._source, "close", None)
         if close is not None:
             close()

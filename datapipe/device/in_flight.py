@@ -24,7 +24,9 @@ class InFlight:
         self._engine = engine
         self._held: deque[tuple[Any, list[Any]]] = deque()
 
-    def __len__(self) -> int:
+    @property
+    def batches(self) -> int:
+        """Those held."""
         return len(self._held)
 
     def hold(self, mark: Any, tensors: list[Any]) -> None:
