@@ -26,6 +26,7 @@ from datapipe.cli import (
     recipe,
     selftest,
     trace,
+    train,
     vocabulary,
     what_if,
 )
@@ -79,6 +80,7 @@ app.command("verify")(_guarded(dataset.verify))
 app.command("plan")(_guarded(dataset.plan))
 app.command("vocabulary")(_guarded(vocabulary.vocabulary))
 app.command("export")(_guarded(export.export))
+app.command("train")(_guarded(train.train))
 app.command("profile", context_settings=_PASS_ON)(_guarded(profile.profile))
 app.command("report")(_guarded(profile.report))
 app.command("compare")(_guarded(profile.compare))

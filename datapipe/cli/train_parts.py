@@ -1,0 +1,143 @@
+"""The parts of a run, made from its file: the config, the loaders, the model.
+
+What enters: a `TrainFile`. What leaves: a `TrainConfig`, a `DataLoader`, one to evaluate on if there is one, and what
+makes the model. Invariant: this is all that stands between the file and `datapipe.train.train`; each part is what the
+same arguments would make in Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from datapipe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datapipe.cli.train_file import TrainFile
+    from datapipe.dataset import Dataset
+    from datapipe.loader import DataLoader
+    from datapipe.train import GPTConfig, TrainConfig
+    from datapipe.train.model_source import ModelSource
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrainParts:
+    """What `train` is called with. `model`: None where `config.model` is the GPT to make."""
+
+    config: TrainConfig
+    loader: DataLoader
+    evaluation: DataLoader | None
+    model: ModelSource | None
+
+    def close(self) -> None:
+        """Close the loaders."""
+        self.loader.close()
+        if self.evaluation is not None:
+            self.evaluation.close()
+
+
+def open_parts(told: TrainFile, *, rank: int | None = None, world_size: int | None = None) -> TrainParts:
+    """Open the datasets and make the parts.
+
+    Args:
+        rank, world_size: which share of each global batch this process reads; None: as `DataLoader` finds out.
+
+    Raises:
+        RecipeError: an option is wrong; the message has its line. What `open_dataset` raises passes through.
+    """
+    from datapipe.cli.dataset import named
+    from datapipe.dataset import open_dataset
+    from datapipe.train import TrainConfig
+    from datapipe.train.model_source import ModelSource
+    from datapipe.train.precision import choose_device
+
+    with named(told.dataset["url"]):
+        dataset = open_dataset(**_opened(told.dataset))
+    own = "call" in told.model
+    try:
+        model = ModelSource(**told.model) if own else None
+        shape = None if own else gpt_shape(told.model, dataset, told.loader)
+    except ConfigError as error:
+        raise told.located(error, "model") from None
+    try:
+        config = TrainConfig(model=shape, **told.train)
+        device = choose_device(config.device)
+    except ConfigError as error:
+        raise told.located(error, "train") from None
+    except TypeError as error:
+        raise told.located(ConfigError(f"train: {error}", expected="steps, at least"), "train") from None
+    moved = None if device.type == "cpu" else str(device)
+    ranks = {"rank": rank, "world_size": world_size, "device": moved}
+    loader = _loader(told, "loader", dataset, told.loader, ranks)
+    if told.evaluation is None:
+        return TrainParts(config=config, loader=loader, evaluation=None, model=model)
+    with named(told.evaluation[0]["url"]):
+        held_out = open_dataset(**_opened(told.evaluation[0]))
+    evaluation = _loader(told, "evaluation.loader", held_out, told.evaluation[1], ranks)
+    return TrainParts(config=config, loader=loader, evaluation=evaluation, model=model)
+
+
+def gpt_shape(told: Mapping[str, Any], dataset: Dataset, loader: Mapping[str, Any]) -> GPTConfig:
+    """The built-in GPT; its vocabulary and row length are the dataset's where the file says nothing.
+
+    Raises:
+        ConfigError: they are neither told nor known.
+    """
+    from datapipe.train import GPTConfig
+
+    found = dict(told)
+    manifest = dataset.manifest
+    if "vocab_size" not in found and manifest is not None and manifest.vocabulary is not None:
+        found["vocab_size"] = manifest.vocabulary.size
+    if "seq_len" not in found:
+        found["seq_len"] = _row_length(dataset, loader)
+    missing = [name for name in ("vocab_size", "seq_len") if found.get(name) is None]
+    if missing:
+        raise ConfigError(
+            f"model: no {' and no '.join(missing)}, and the dataset does not say",
+            expected="a dataset of packed tokens with a vocabulary, or the numbers",
+            fix=f"model: {{{', '.join(f'{name}: …' for name in missing)}}}; or your own: {{call: module:callable}}",
+        )
+    return GPTConfig(**found)
+
+
+def _row_length(dataset: Dataset, loader: Mapping[str, Any]) -> int | None:
+    pack = loader.get("pack")
+    if isinstance(pack, dict) and "seq_len" in pack:
+        return int(pack["seq_len"])
+    if "tokens" not in dataset.schema.names:
+        return None
+    size = getattr(dataset.schema.field("tokens").type, "list_size", -1)
+    return int(size) if size > 0 else None
+
+
+def _opened(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Filters come as lists; Arrow's are tuples."""
+    filters = told.get("filters")
+    if not isinstance(filters, list):
+        return dict(told)
+    deep = bool(filters) and isinstance(filters[0], list) and bool(filters[0]) and isinstance(filters[0][0], list)
+    return {**told, "filters": [[tuple(t) for t in all_of] for all_of in filters] if deep else [*map(tuple, filters)]}
+
+
+def _loader(
+    told: TrainFile, section: str, dataset: Dataset, options: Mapping[str, Any], ranks: Mapping[str, Any]
+) -> DataLoader:
+    from datapipe.loader import Bucket, DataLoader, Pack
+    from datapipe.train.model_source import load_callable
+
+    made = dict(options)
+    try:
+        for name, kind in (("pack", Pack), ("bucket", Bucket)):
+            if isinstance(made.get(name), dict):
+                made[name] = kind(**made[name])
+        if isinstance(made.get("transform"), str):
+            made["transform"] = load_callable(made["transform"], what="loader.transform")
+        return DataLoader(dataset, **made, **ranks)
+    except ConfigError as error:
+        raise told.located(error, section) from None
+    except TypeError as error:
+        raise told.located(ConfigError(f"{section}: {error}"), section) from None
