@@ -58,7 +58,9 @@ def square_of_norm(gradients: Iterable[tuple[Tensor, int]]) -> Tensor:
     for grad, holders in gradients:
         placements = getattr(grad, "placements", ())
         mesh: Any = getattr(grad, "device_mesh", None)
-        pieces = math.prod(mesh.size(at) for at, place in enumerate(placements) if place.is_shard())
+        pieces = math.prod(
+            mesh.size(at) for at, place in enumerate(placements) if not place.is_replicate()
+        )  # FSDP cuts what TP cut with a kind of its own
         # An element lies on holders / pieces ranks, each of which adds it.
         norm = torch.linalg.vector_norm(local_part(grad), dtype=torch.float32).double()
         share = norm * norm * (pieces / holders)

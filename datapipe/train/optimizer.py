@@ -20,6 +20,8 @@ from datapipe.train.config_checks import nearest
 from datapipe.train.decay import parameter_groups
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from datapipe.train.config import TrainConfig
@@ -65,6 +67,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
                 fix="weight_decay=0, and no decay_groups",
             )
         groups = [{"params": [weight for group in groups for weight in group["params"]]}]
+    groups = [part for group in groups for part in _of_one_mesh(group)]
     weights = [weight for group in groups for weight in group["params"]]
     where = _FUSED_ON.get(kind.__name__.lower(), _FUSED)
     if "fused" in taken and not options.keys() & {"fused", "foreach", "differentiable"}:
@@ -78,6 +81,14 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
             fix="change optimizer_options, or the optimizer",
         ) from error
     return made
+
+
+def _of_one_mesh(group: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The group in parts: torch's fused and foreach kernels take tensors that are all plain, or all of one mesh."""
+    parts: dict[Any, list[Any]] = {}
+    for weight in group["params"]:
+        parts.setdefault(getattr(weight, "device_mesh", None), []).append(weight)
+    return [{**group, "params": weights} for weights in parts.values()]
 
 
 def _kind(name: str) -> type[torch.optim.Optimizer]:

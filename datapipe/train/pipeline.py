@@ -189,11 +189,13 @@ class Pipeline:
         count = self._microbatches(len(tokens))
         rows, length = len(tokens) // count, tokens.shape[1]
         config = self._model.config
-        between = torch.empty(rows, length, config.width, device="meta")
+        # Examples: shapes, types, and that gradients come back through them.
+        between = torch.empty(rows, length, config.width, device="meta", requires_grad=True)
+        logits = torch.empty(rows, length, config.vocab_size, device="meta", requires_grad=True)
         stage = PipelineStage(
             self._module, self._stage, self._stages, self._device, group=self._group,
             input_args=torch.empty(rows, length, dtype=torch.int64, device="meta") if self.first else between,
-            output_args=torch.empty(rows, length, config.vocab_size, device="meta") if self.last else between,
+            output_args=logits if self.last else between,
         )  # fmt: skip
         kind = ScheduleGPipe if self._layout.schedule == "gpipe" else Schedule1F1B
         # Not scaled by the micro-batches: the loss is a sum.

@@ -21,6 +21,7 @@ into any other, and so it does what an optimizer made from `model.parameters()` 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -133,15 +134,19 @@ class Strategy:
 
     def _replicate(self) -> None:
         weights = {name for name, _ in self.model.named_parameters()}
+        taken = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+        # Only what is saved: the GPT's tables of angles are the same everywhere and for ever. Newer torch renamed it.
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in taken else "broadcast_buffers"
+        options = {buffers: bool(set(self.model.state_dict()) - weights)}
         self._wrapped = nn.parallel.DistributedDataParallel(
             self._loss,
             process_group=self.ranks.group("data"),
-            # Only what is saved: the GPT's tables of angles are the same everywhere and for ever.
-            broadcast_buffers=bool(set(self.model.state_dict()) - weights),
             gradient_as_bucket_view=True,
             init_sync=False,  # `alike` did
+            **options,
         )
-        self._wrapped.register_comm_hook(self.ranks.group("data"), _summed_bucket)
+        # A lambda: DDP wants the annotation of a bucket to be its class, which here would be its name.
+        self._wrapped.register_comm_hook(self.ranks.group("data"), lambda group, bucket: _summed_bucket(group, bucket))
 
     def _shard(self) -> None:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
