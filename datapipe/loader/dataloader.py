@@ -19,6 +19,7 @@ from datapipe.errors import ClosedError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, warn_of_no_batch, whole_number
 from datapipe.loader.autotune import make_tuner
 from datapipe.loader.columns import ColumnOptions, Kind
+from datapipe.loader.delivered import last_rows
 from datapipe.loader.delivery import plan_delivery
 from datapipe.loader.finishing import Finishing
 from datapipe.loader.foreign_arguments import translated
@@ -94,10 +95,10 @@ class DataLoader:
 
     Integer columns come as int64 [B], fixed-size lists as [B, n], variable-length lists as zero-padded [B, max] and
     `<name>_lengths` [B], strings and binary as lists, dates and times as int64 counts of their unit, a struct `a` with
-    a field `b` as `a.b`; see `datapipe.loader.columns`. A dataset with
-    `tokens` and `segment_ids` [B, T] also gives `position_ids` [B, T], which begin at 0 in every segment. Buffers are
-    recycled once nobody holds them or a view of them: keep a batch as long as you like. Small columns of a shuffled
-    table share a buffer, row by row: each is a view with a stride.
+    a field `b` as `a.b`; see `datapipe.loader.columns`. A dataset with `tokens` and `segment_ids` [B, T] also gives
+    `position_ids` [B, T], which begin at 0 in every segment. Buffers are recycled once nobody holds them or a view of
+    them: keep a batch as long as you like. Small columns of a shuffled table share a buffer, row by row: each is a view
+    with a stride.
 
     Raises:
         ConfigError: an argument is wrong. SchemaError: a column's type cannot be delivered.
@@ -253,10 +254,7 @@ class DataLoader:
         return self._shaping.settings(self._order, seed=self.seed, shuffle=self._shuffle)
 
     def __len__(self) -> int:
-        """Batches of an epoch: the same on every rank, and in every epoch.
-
-        Where they depend on lengths, the first call reads those of all rows.
-        """
+        """Batches of every epoch, on every rank. Where lengths decide, the first call reads those of all rows."""
         return self._order.steps
 
     def __iter__(self) -> Iterator[Any]:
@@ -361,6 +359,10 @@ class DataLoader:
             self._quarantine.restore(quarantined)
         progress = self._standing.progress
         self._supply.keep_only(order, progress.epoch, progress.position)
+
+    def last_rows(self, batches: int = 1) -> list[dict[str, Any]]:
+        """Epoch, number and row numbers of the last global batches delivered, see `datapipe.loader.delivered`."""
+        return last_rows(self._standing, self.dataset, whole_number("batches", batches, 1))
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run.
