@@ -52,6 +52,9 @@ class TrainConfig:
         label_smoothing: share of each target that is spread over all classes (arXiv:1512.00567, section 7), while
             training; evaluation has none.
         accumulate: batches per step; the gradient is the mean over all their targets, however unevenly spread.
+        micro_batch: rows of a batch that go through the model at once, forward and back; the gradient is still that of
+            all. "auto": as many as fit the device, found at the first step by bisection; if memory runs out later, the
+            step begins anew with half. None: whole batches, and out of memory ends the run.
         seed: of the weights and of everything random in the model.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         precision: of the matrix products: "auto" (bf16 where the device has it), "bf16", "fp16" (with a loss scale),
@@ -66,7 +69,7 @@ class TrainConfig:
             computed meanwhile and counts once the checkpoint is whole, so that a kill loses an interval at most; each
             more may lose one more. 0: the run waits.
         keep: checkpoints kept, the newest. keep_best: and the one of the lowest loss: the evaluation's where there is
-            one, else the mean of the steps since the checkpoint before.
+            one (it is then kept always), else the mean of the steps since the checkpoint before.
         eval_every: steps between evaluations on `train(evaluation=…)`; 0: one, after the last step.
         patience: evaluations in a row that may be no better than the best before the run stops; None: it goes on.
         on_spike: what a loss or gradient norm far above those before does, see `datapipe.train.spikes`: "record": a
@@ -97,6 +100,7 @@ class TrainConfig:
     clip: float | None = 1.0
     label_smoothing: float = 0.0
     accumulate: int = 1
+    micro_batch: int | Literal["auto"] | None = None
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "bf16", "fp16", "tf32", "fp32"] = "auto"
@@ -119,6 +123,12 @@ class TrainConfig:
         for name, low in (("steps", 1), ("warmup", 0), ("accumulate", 1), ("checkpoint_every", 0),
                           ("checkpoint_lag", 0), ("keep", 1), ("eval_every", 0), ("spike_window", 20)):  # fmt: skip
             whole(name, getattr(self, name), low)
+        rows = self.micro_batch
+        if rows is not None and rows != "auto" and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+            raise ConfigError(
+                f"TrainConfig(micro_batch={rows!r})",
+                expected='a whole number from 1, "auto", or None for whole batches',
+            )
         whole("seed", self.seed, 0, 1 << 63)
         within("lr", self.lr, above=0.0)
         within("eps", self.eps, above=0.0)

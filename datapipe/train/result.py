@@ -71,7 +71,7 @@ class TrainResult:
         checkpoint: the newest. best: that of the lowest evaluation; None: there was none. best_loss: its.
         spikes: steps of this process that were out of the ordinary, see `spikes.jsonl`.
         metrics: the run's log, JSON lines, one a step.
-        device, precision, parameters: as computed.
+        device, precision, parameters: as computed. micro_batch: rows at once in the last step; None: whole batches.
         model: the trained model.
     """
 
@@ -90,6 +90,7 @@ class TrainResult:
     best: Path | None = None
     best_loss: float | None = None
     spikes: int = 0
+    micro_batch: int | None = None
 
     @property
     def tokens_per_s(self) -> float:
