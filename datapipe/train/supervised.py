@@ -122,12 +122,14 @@ def _cross_entropy(
     wanted = wanted.long()
     if real is not None:
         wanted = wanted.masked_fill(~real.view(-1, *[1] * (wanted.ndim - 1)), IGNORED)
+    if said.ndim != wanted.ndim + 1:
+        raise _misfit(said, wanted, "logits with one dimension more than the targets, the classes")
     if said.shape[:-1] == wanted.shape:
         said = said.flatten(0, -2)
     elif said.shape[:1] + said.shape[2:] == wanted.shape:
         said = said.movedim(1, -1).flatten(0, -2)
     else:
-        raise _misfit(said, wanted, "logits with one dimension more than the targets, the classes")
+        raise _misfit(said, wanted, "logits and targets of the same rows and places")
     wanted = wanted.flatten()
     classes = said.shape[-1]
     # On a GPU a target beyond the classes would end the process with an assertion of the kernel's.

@@ -93,14 +93,16 @@ class _Walk:
     def __init__(self, kind: Any, options: dict[str, Any], config: TrainConfig) -> None:
         # Momentum is there for those that look for it; nothing is ever updated.
         self._optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=config.lr, momentum=0.9)
+        self._last = max(0, config.steps - config.warmup)
+        self._rates: list[float] = []
         try:
             self._scheduler = kind(self._optimizer, **options)
-        except (TypeError, ValueError) as error:
+            self._rates.append(self._now())
+            self.at(1)  # an argument of a wrong type may only be found by a step
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise ConfigError(
                 f"schedule={config.schedule!r} with {options}: {error}", fix="change schedule_options"
             ) from error
-        self._rates = [self._now()]
-        self._last = max(0, config.steps - config.warmup)
 
     def at(self, step: int) -> float:
         """The rate of a step; past the run's end the last one, since some of torch's end with an error there."""
