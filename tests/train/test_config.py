@@ -38,3 +38,39 @@ def test_a_run_may_be_extended_and_moved(make_config):
     other = make_config(steps=99, device="auto", checkpoint_every=7, keep=9)
     assert make_config().differences(other.as_dict()) == []
     assert make_config().fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"label_smoothing": 1.5}, {"label_smoothing": -0.1}, {"eval_every": -1}, {"patience": 0}, {"patience": True},
+     {"on_spike": "ignore"}, {"spike_sigma": 0}, {"spike_window": 3}, {"peak_flops": 0}, {"optimizer": ""},
+     {"optimizer": 3}, {"schedule": None}, {"optimizer_options": [1]}, {"optimizer_options": {"a": object()}},
+     {"schedule_options": {"a": float("nan")}}, {"decay_groups": {"x": "much"}}, {"decay_groups": {1: 0.1}},
+     {"skip": {1: 0}}, {"skip": {-1: 2}}, {"skip": 3}, {"skip": {"a": 1}}, {"skip": {True: 1}}],
+)  # fmt: skip
+def test_what_came_later_is_checked_alike(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))) as fault:
+        TrainConfig(**{"steps": 10} | wrong)
+    assert fault.value.expected
+
+
+def test_mappings_are_kept_as_json_would_give_them_back():
+    """Copied, so that nobody changes a run's options behind its back; steps of `skip` may be texts, as in YAML."""
+    mine = {"momentum": 0.9, "betas": (0.8, 0.9)}
+    told = TrainConfig(steps=3, optimizer_options=mine, skip={"7": 2, 3: 1}, decay_groups={"*.bias": 0.1})
+    mine["momentum"] = 0.1
+    assert told.optimizer_options == {"momentum": 0.9, "betas": [0.8, 0.9]}
+    assert list(told.skip.items()) == [(3, 1), (7, 2)]
+    again = json.loads(json.dumps(told.as_dict()))
+    assert told.differences(again) == []
+    assert TrainConfig(**again) == told
+
+
+def test_options_that_came_later_do_not_part_a_run_from_its_checkpoints(make_config):
+    """A saved run that knew nothing of an option had its default; what is at its default adds nothing."""
+    told = make_config()
+    old = {name: value for name, value in told.as_dict().items() if name not in {"schedule", "optimizer_options"}}
+    assert told.differences(old) == []
+    assert make_config(schedule="linear").differences(old) == ["schedule 'cosine', here 'linear'"]
+    assert make_config(skip={3: 1}).fingerprint == told.fingerprint
+    assert make_config(schedule="linear").fingerprint != told.fingerprint
