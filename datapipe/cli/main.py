@@ -18,6 +18,7 @@ import typer
 from datapipe.cli import (
     accounts,
     console,
+    cut,
     dataset,
     demo,
     export,
@@ -27,6 +28,7 @@ from datapipe.cli import (
     selftest,
     trace,
     train,
+    tune,
     vocabulary,
     what_if,
 )
@@ -78,6 +80,7 @@ app.command("steps")(_guarded(recipe.steps))
 app.command("describe")(_guarded(dataset.describe))
 app.command("verify")(_guarded(dataset.verify))
 app.command("plan")(_guarded(dataset.plan))
+app.command("cut")(_guarded(cut.cut))
 app.command("vocabulary")(_guarded(vocabulary.vocabulary))
 app.command("export")(_guarded(export.export))
 app.command("train")(_guarded(train.train))
@@ -86,6 +89,7 @@ app.command("report")(_guarded(profile.report))
 app.command("compare")(_guarded(profile.compare))
 app.command("selftest")(_guarded(selftest.selftest))
 app.command("what-if")(_guarded(what_if.what_if))
+app.command("tune")(_guarded(tune.tune))
 traces = typer.Typer(
     help="Traces of profiled runs.\n\nExample: datapipe trace merge runs/a torch.json -o both.json.gz --json",
     no_args_is_help=True,

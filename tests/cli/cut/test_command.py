@@ -1,0 +1,56 @@
+"""`datapipe cut` on a small corpus."""
+
+import json
+
+import pytest
+
+from datapipe.cli.cut.sample import first_movable, take_sample
+from datapipe.errors import ConfigError
+from datapipe.preprocess import load_recipe
+
+RECIPE = """
+name: small
+steps: [decode, unicode, exact_duplicates, pii, {augment_text: {delete_rate: 0.1}}]
+output: {row_group_rows: 64}
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cut")
+    texts = [f"Write to person{i}@example.org or call, number {i}, about the lazy dog. " * 5 for i in range(300)]
+    (folder / "in").mkdir()
+    with (folder / "in" / "a.jsonl").open("w") as out:
+        out.writelines(json.dumps({"text": text}) + "\n" for text in [*texts, *texts[:60]])
+    (folder / "r.yaml").write_text(RECIPE)
+    return folder
+
+
+def test_steps_that_see_the_corpus_or_drop_rows_stay_ahead(corpus):
+    """A row may be empty after unicode (dropped), duplicates are a matter of the corpus; what follows can move."""
+    steps = load_recipe(corpus / "r.yaml").steps
+    assert first_movable(steps) == 3
+    assert first_movable(steps[:3]) == 3
+    assert first_movable(()) == 0
+
+
+def test_every_cut_is_priced_and_one_is_best(datapipe, corpus):
+    """Three cuts of two steps that can move; duplicates are gone from the rows of the corpus."""
+    line = ("--recipe", corpus / "r.yaml", "--epochs", 2, "--step-ms", 5, "--sample-rows", 360, "--json")
+    ran = datapipe("cut", corpus / "in", *line)
+    assert ran.code == 0, ran.err
+    found = ran.json
+    assert found["fixed"] == ["decode", "unicode", "exact_duplicates"]
+    assert [one["cut"]["after"] for one in found["cuts"]] == ["", "pii", "augment_text"]
+    assert [one["cut"]["online"] for one in found["cuts"]] == [["pii", "augment_text"], ["augment_text"], []]
+    assert found["best"] in {"", "pii", "augment_text"}
+    assert all(one["cut"]["rate"] > 0 and one["stored"] > 0 for one in found["cuts"])
+    assert found["terms"]["rows"] == pytest.approx(300, rel=0.2)
+    assert [step["name"] for step in found["steps"]] == ["pii", "augment_text"]
+
+
+def test_a_recipe_whose_last_step_drops_rows_has_no_cut(corpus, tmp_path):
+    """It says why; `pack` is the loader's own, and is not counted."""
+    recipe = load_recipe({"name": "r", "steps": ["decode", "unicode"]})
+    with pytest.raises(ConfigError, match="unicode"):
+        take_sample([str(corpus / "in")], recipe, tmp_path, rows=100)
