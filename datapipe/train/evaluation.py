@@ -48,6 +48,7 @@ def evaluate(
     *,
     device: torch.device,
     precision: Precision = "fp32",
+    loss_of: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
     """The loss of a model on all that a loader gives.
@@ -55,6 +56,7 @@ def evaluate(
     Args:
         model: with `loss_sum(batch)`; it is evaluated in eval mode, without gradients.
         loader: one epoch of it. On several ranks, this rank's share.
+        loss_of: a batch → its summed loss and targets, in place of the model's own in this precision.
         reduce: sums a float64 [3] over the ranks; None: there is one.
 
     Raises:
@@ -73,8 +75,11 @@ def evaluate(
         with torch.random.fork_rng(accelerators, device_type=_kind(device)), torch.no_grad():
             for batch in iterator:
                 here = moved(batch, device) if needs_moving(batch, device) else batch
-                with autocast(device, precision):
-                    loss, targets = learner.loss_sum(here)
+                if loss_of is not None:
+                    loss, targets = loss_of(here)
+                else:
+                    with autocast(device, precision):
+                        loss, targets = learner.loss_sum(here)
                 sums += torch.stack([loss.double(), targets.double(), torch.ones_like(loss).double()])
     finally:
         model.train(training)

@@ -58,9 +58,8 @@ def square_of_norm(gradients: Iterable[tuple[Tensor, int]]) -> Tensor:
     for grad, holders in gradients:
         placements = getattr(grad, "placements", ())
         mesh: Any = getattr(grad, "device_mesh", None)
-        pieces = math.prod(
-            mesh.size(at) for at, place in enumerate(placements) if not place.is_replicate()
-        )  # FSDP cuts what TP cut with a kind of its own
+        # Not `is_shard`: FSDP cuts what tensor parallelism has cut with a placement of its own kind.
+        pieces = math.prod(mesh.size(at) for at, place in enumerate(placements) if not place.is_replicate())
         # An element lies on holders / pieces ranks, each of which adds it.
         norm = torch.linalg.vector_norm(local_part(grad), dtype=torch.float32).double()
         share = norm * norm * (pieces / holders)

@@ -11,6 +11,7 @@ would have, from its last checkpoint on.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, final
@@ -28,19 +29,19 @@ from datapipe.train.model import GPT
 from datapipe.train.optimizer import make_optimizer
 from datapipe.train.phases import Phases
 from datapipe.train.precision import choose_device, choose_precision, float32_products
+from datapipe.train.ranks import ranks_of
 from datapipe.train.result import StepRecord, TrainResult
 from datapipe.train.run_state import RunState
 from datapipe.train.schedule import make_schedule
 from datapipe.train.skips import check_skips, pass_over
 from datapipe.train.step import Step
 from datapipe.train.stop_signal import StopSignal
+from datapipe.train.strategy import Strategy
 from datapipe.train.watch import Watch
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
-
-    import torch
 
     from datapipe.train.batches import ResumableLoader
     from datapipe.train.evaluation import EvaluationLoader
@@ -89,14 +90,25 @@ def train(
     if until is not None and (isinstance(until, bool) or not isinstance(until, int) or until < 1):
         raise ConfigError(f"until={until!r}", expected="a whole number from 1, or None")
     check_loader(loader)
-    device = choose_device(config.device)
     folder = Path(out)
-    with only_run_in(folder), float32_products(device), StopSignal() as stop:
+    with ExitStack() as stack:
+        ranks = stack.enter_context(ranks_of(config.layout, config.device))
+        ranks.check(config, loader)
+        if ranks.lead:
+            stack.enter_context(only_run_in(folder))
+        device = choose_device(config.device)
+        precision = choose_precision(config.precision, device)
+        stack.enter_context(float32_products(device, precision))
+        stop = stack.enter_context(StopSignal())
         if evaluation is not None:
             config = replace(config, keep_best=True)
-        run = _Run(
-            config, loader, folder, device, _make_model(config, model), Watch(config, folder, loader, evaluation)
-        )
+        made = _make_model(config, model)
+        meter = Meter(made, device, precision, config.peak_flops, devices=ranks.world)
+        strategy = Strategy(made, config, ranks, device=device, precision=precision)
+        if ranks.data_rank:
+            # The weights are drawn; what the model draws from here on differs from replica to replica.
+            random_state.seed_everything(config.seed + ranks.data_rank)
+        run = _Run(config, loader, folder, strategy, meter, Watch(config, folder, loader, evaluation, ranks.rank))
         run.resume(resume)
         goal = config.steps if until is None else min(until, config.steps)
         run.phases.write("startup", -1, began, time.perf_counter_ns())
@@ -139,28 +151,29 @@ class _Run:
         config: TrainConfig,
         loader: ResumableLoader,
         folder: Path,
-        device: torch.device,
-        model: nn.Module,
+        strategy: Strategy,
+        meter: Meter,
         watch: Watch,
     ) -> None:
         self.config = config
         self.loader = loader
         self.folder = folder
-        self.device = device
-        self.precision = choose_precision(config.precision, device)
-        self.model = model.to(device).train()
+        self.strategy = strategy
+        self.lead = strategy.ranks.lead
+        self.device = device = strategy.device
+        self.precision = strategy.precision
+        self.model = strategy.model
         self.optimizer = make_optimizer(self.model, config)
         self.rate = make_schedule(config)
         self.phases = Phases(device)
         self.batches = Batches(loader, device, self.phases)
-        self.stepper = Step(
-            config, self.model, self.optimizer, self.batches, self.phases, device=device, precision=self.precision
-        )
+        self.stepper = Step(config, strategy, self.optimizer, self.batches, self.phases)
         self.step = 0
+        self.stopping = False  # every rank at the same step
         self.watch = watch
-        self.meter = Meter(self.model, device, self.precision, config.peak_flops)
-        self.state = RunState(config, folder, self.model, self.optimizer, loader, device)
-        self.parameters = sum(weight.numel() for weight in self.model.parameters())
+        self.meter = meter
+        self.state = RunState(config, folder, self.model, self.optimizer, loader, device, scaler=strategy.scaler)
+        self.parameters = strategy.parameters
         if self.phases.recorder is not None:
             self.phases.recorder.notes |= {
                 "parameters": self.parameters, "device": str(device), "precision": self.precision,
@@ -175,34 +188,39 @@ class _Run:
             self.step = point.step
             if "watch" in point.state:
                 self.watch.load(point.state["watch"])
+            if "micro_batch" in point.state:
+                self.stepper.fitting.load(point.state["micro_batch"])
 
     def go(self, goal: int, stop: StopSignal, on_step: Callable[[StepRecord], None] | None) -> TrainResult:
         """Steps until `goal` are done, a signal came, or evaluations came no lower."""
-        resumed_from, losses, tokens, spent = self.step, [], 0, 0
+        resumed_from, tokens, spent = self.step, 0, 0
+        losses: list[float] = []
         every = self.config.checkpoint_every
         watch = self.watch
         watch.begin(self.step)
-        with MetricsLog(self.folder / METRICS, steps=self.step) as log, self.state.saver as saver:
+        self.stepper.asked_to_stop = lambda: stop.name is not None
+        with MetricsLog(self.folder / METRICS, steps=self.step, writes=self.lead) as log, self.state.saver as saver:
             done = -1 if saver.newest is None else self.step  # the step of the newest checkpoint
             now = time.perf_counter_ns()
             try:
-                while self.step < goal and stop.name is None and not watch.out_of_patience:
+                while self.step < goal and not self._stops(stop) and not watch.out_of_patience:
                     pass_over(self.config, self.batches, self.step)
                     self.batches.begin_step(self.step - resumed_from, now)
                     record = self._one_step()
                     better = False
                     if watch.due(self.step):
                         with self.phases("evaluate"):
-                            found, better = watch.evaluate(self.step, self.model, self.device, self.precision)
+                            found, better = watch.evaluate(self.step, self.strategy)
                         record = replace(record, eval_loss=found)
                     if saver.due(self.step):
                         with self.phases("checkpoint"):
                             saver.wait()
                     log.write(record)
-                    last = self.step == goal or stop.name is not None or watch.out_of_patience
+                    last = self.step == goal or self._stops(stop) or watch.out_of_patience
                     if last or better or (every and self.step % every == 0):
                         with self.phases("checkpoint"):
-                            self._save(record.eval_loss)
+                            since = [*losses[max(done, resumed_from) - resumed_from :], record.loss]
+                            self._save(record.eval_loss if watch.evaluates else sum(since) / len(since))
                             if last:
                                 saver.wait()
                         done = self.step
@@ -224,25 +242,36 @@ class _Run:
         ended = "patience" if watch.out_of_patience else None
         return TrainResult(
             step=self.step, resumed_from=resumed_from, losses=tuple(losses), tokens=tokens, seconds=spent / 1e9,
-            stopped=ended if ended or self.step >= self.config.steps else stop.name or "until",
+            stopped=ended if ended or self.step >= self.config.steps else self._why(stop),
             checkpoint=saver.newest, metrics=log.path, device=str(self.device), precision=self.precision,
             parameters=self.parameters, model=self.model, spikes=watch.found, best_loss=best.loss,
+            micro_batch=self.stepper.fitting.rows,
             best=None if best.loss is None else saver.newest.with_name(f"step-{best.step:08d}"),
         )  # fmt: skip
+
+    def _stops(self, stop: StopSignal) -> bool:
+        """Whether a signal ends the run here: at once where there is one process, else as all ranks agreed."""
+        return stop.name is not None if self.strategy.ranks.world == 1 else self.stopping
+
+    def _why(self, stop: StopSignal) -> str:
+        return (stop.name or "SIGTERM") if self._stops(stop) else "until"
 
     def _one_step(self) -> StepRecord:
         """One update from `accumulate` batches, unless what came of them forbids it."""
         phases = self.phases
-        gradient = self.stepper.gradient()
-        finding = self.watch.look(self.step + 1, gradient)
+        gradient = self.stepper.gradient(self.step + 1)
+        self.stopping = gradient.stop
+        finding = None if gradient.overflowed else self.watch.look(self.step + 1, gradient)
         rate = self.rate(self.step)
-        if finding is None or finding.applied:
+        if gradient.overflowed:
+            self.stepper.drop(gradient)
+        elif finding is None or finding.applied:
             self.stepper.update(gradient, rate)
         elif finding.action == "raise":
             # Before the update: the model in memory stays the last good one.
             raise self.watch.fault(finding, self.state.saver.end())
         else:
-            self.stepper.drop()
+            self.stepper.drop(gradient)
         self.step += 1
         spent, elapsed = phases.spent, max(1, phases.elapsed)
         compute = sum(spent.get(name, 0) for name in ("forward", "backward", "sync", "optimizer"))
@@ -255,4 +284,5 @@ class _Run:
         )  # fmt: skip
 
     def _save(self, score: float | None = None) -> None:
-        self.state.save(self.step, score=score, more={"watch": self.watch.state()})
+        more = {"watch": self.watch.state(), "micro_batch": self.stepper.fitting.state()}
+        self.state.save(self.step, score=score, more=more)

@@ -52,15 +52,17 @@ class Meter:
     """Measures one run's steps on one device.
 
     Args:
-        peak: operations a second; None: by the device's name.
+        peak: operations a second of a device; None: by its name. devices: that compute the targets together.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, precision: str, peak: float | None) -> None:
+    def __init__(
+        self, model: nn.Module, device: torch.device, precision: str, peak: float | None, *, devices: int = 1
+    ) -> None:
         self._device = device
         if peak is None and device.type == "cuda":
             peak = peak_flops(torch.cuda.get_device_name(device), precision)
         says = getattr(model, "flops_per_target", None)
-        self._share = None if peak is None or not callable(says) else float(says()) / peak
+        self._share = None if peak is None or not callable(says) else float(says()) / (peak * devices)
 
     def mfu(self, targets_per_s: float) -> float | None:
         """The share of the device's peak that a rate of targets is."""

@@ -25,10 +25,17 @@ class Line(Protocol):
 
 @final
 class MetricsLog:
-    """Appends to the log at `path`, after cutting it back to its first `steps` steps."""
+    """Appends to the log at `path`, after cutting it back to its first `steps` steps.
 
-    def __init__(self, path: Path, *, steps: int) -> None:
+    Args:
+        writes: whether this process does; of several that train together one does.
+    """
+
+    def __init__(self, path: Path, *, steps: int, writes: bool = True) -> None:
         self.path = path
+        self._file: Any = None
+        if not writes:
+            return
         with faults(f"log {path}"):
             self._file = path.open("r+b") if path.exists() else path.open("w+b")
             self._file.truncate(_length_of(self._file, steps))
@@ -40,10 +47,13 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def write(self, record: Line) -> None:
         """Add a line; it outlives this process as soon as this returns."""
+        if self._file is None:
+            return
         with faults(f"log {self.path}"):
             self._file.write(json.dumps(record.as_dict()).encode() + b"\n")
             self._file.flush()

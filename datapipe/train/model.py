@@ -282,7 +282,8 @@ def group_rows(weight: Tensor, parts: int, groups: int) -> Tensor:
 
     A fused layer in this order is cut for tensor parallelism by contiguous rows (as in Megatron-LM, its fused QKV).
     """
-    return weight.unflatten(0, (parts, groups, -1)).transpose(0, 1).flatten(0, 2)
+    rest = weight.shape[1:]
+    return weight.reshape(parts, groups, -1, *rest).transpose(0, 1).reshape(-1, *rest)
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

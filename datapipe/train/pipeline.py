@@ -3,9 +3,9 @@
     embedding, layers 0 …  →  layers …  →  layers …, norm, logits, loss      one stage a rank
 
 What enters: a `GPT`, the ranks of one replica, and batches that are the same on all of them: so only activations go
-from rank to rank. What leaves: gradients of the summed loss on each stage's own parameters. Invariant: micro-batches and
-stages change rounding alone; the embedding, which is the output layer too, is held by the first stage and by the last,
-and has the sum of both gradients on both.
+from rank to rank. What leaves: gradients of the summed loss on each stage's own parameters. Invariant: micro-batches
+and stages change rounding alone; the embedding, which is the output layer too, is held by the first stage and by the
+last, and has the sum of both gradients on both.
 """
 
 from __future__ import annotations

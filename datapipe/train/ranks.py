@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.device_mesh import DeviceMesh
 
+    from datapipe.train.config import TrainConfig
     from datapipe.train.layout import Layout
 
 BACKENDS: Final = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
@@ -91,12 +92,19 @@ class Ranks:
         for tensor in tensors:
             dist.broadcast(tensor, 0)
 
-    def check_loader(self, loader: Any) -> None:
-        """Refuse a loader that was placed otherwise: ranks of one replica must read the same batches.
+    def check(self, config: TrainConfig, loader: Any) -> None:
+        """Refuse what several processes cannot do, and a loader that was placed otherwise.
 
         Raises:
-            ConfigError: it says so itself, by `rank` and `world_size`.
+            ConfigError: ranks of one replica would read different batches, as the loader's own `rank` and `world_size`
+                say; or the ranks would have to cut their batches alike, and cannot know how.
         """
+        if self.mesh is not None and config.micro_batch is not None:
+            raise ConfigError(
+                f"micro_batch={config.micro_batch!r} for {self.world} processes",
+                expected="None: each would cut its batches by its own rows and memory, and wait for the others",
+                fix="a smaller batch_size and a larger accumulate",
+            )
         told = getattr(loader, "rank", None), getattr(loader, "world_size", None)
         if all(type(number) is int for number in told) and told != (self.data_rank, self.data_size):
             raise ConfigError(

@@ -54,10 +54,11 @@ class SpikeLog:
 
     Args:
         steps: lines of later steps are cut off.
+        rank: of several that train together; each has the rows of its own batches, and a file for them.
     """
 
-    def __init__(self, folder: Path, *, steps: int) -> None:
-        self.path = folder / SPIKES
+    def __init__(self, folder: Path, *, steps: int, rank: int = 0) -> None:
+        self.path = folder / (SPIKES if rank == 0 else f"spikes-{rank:05d}.jsonl")
         if self.path.exists():
             with MetricsLog(self.path, steps=steps):
                 pass

@@ -1,6 +1,7 @@
 """One optimizer step: the gradient of the mean loss over all of the step's targets, then the update.
 
-    wait → h2d → forward → backward   once a batch, `accumulate` times       `gradient`
+    wait → h2d                        once a batch, `accumulate` times       `gradient`
+    forward → backward                once a micro-batch of it
     sync                              the host reads loss, targets and norm
     optimizer                         clip, scale, step                      `update`, or `drop` to leave it undone
 
@@ -11,19 +12,25 @@ the model changes before `update`.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import torch
-from torch import Tensor, nn
 
-from datapipe.train.precision import autocast
+from datapipe.train.fitting import Fitting
+from datapipe.train.memory_estimate import optimizer_bytes
+from datapipe.train.micro_batch import in_pieces, rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
     from datapipe.train.batches import Batches
     from datapipe.train.config import TrainConfig
     from datapipe.train.phases import Phases
-    from datapipe.train.precision import Precision
+    from datapipe.train.strategy import Strategy
 
 
 class Learner(Protocol):
@@ -40,13 +47,17 @@ class Gradient:
 
     Attributes:
         loss_sum: over the targets, nats. targets: their number. norm_of_sum: of the gradient of `loss_sum`.
-        rows: of the step's batches.
+        rows: of the step's batches. All of these are over all ranks.
+        stop: whether any rank was asked to stop.
+        overflowed: of float16: the norm is not finite because the loss was scaled too high.
     """
 
     loss_sum: float
     targets: float
     norm_of_sum: float
     rows: int
+    stop: bool = False
+    overflowed: bool = False
 
     @property
     def loss(self) -> float:
@@ -66,66 +77,99 @@ class Step:
     def __init__(
         self,
         config: TrainConfig,
-        model: nn.Module,
+        strategy: Strategy,
         optimizer: torch.optim.Optimizer,
         batches: Batches,
         phases: Phases,
         *,
-        device: torch.device,
-        precision: Precision,
+        asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
-        self.model = model
-        self.learner = cast("Learner", model)
+        self.strategy = strategy
         self.optimizer = optimizer
         self.batches = batches
         self.phases = phases
-        self.device = device
-        self.precision = precision
+        self.device = strategy.device
+        self.asked_to_stop = asked_to_stop
+        self.fitting = Fitting(config.micro_batch, strategy.model, strategy.device)
+        self._taken: list[Any] = []  # the step's batches, where it may have to begin anew
 
-    def gradient(self) -> Gradient:
-        """Forward and backward of `accumulate` batches; the weights' `grad` then holds that of the summed loss."""
-        phases = self.phases
+    def gradient(self, step: int) -> Gradient:
+        """Forward and backward of `accumulate` batches; the weights' `grad` then holds that of the summed loss.
+
+        Args:
+            step: its number, from 1.
+
+        Raises:
+            TrainError: memory ran out, and no smaller micro-batch may or can help; the model refuses a batch.
+        """
+        try:
+            if self.fitting.unknown:
+                with self.phases("fit"):
+                    self._find_micro_batch()
+            return self.fitting.run(self._attempt, step)
+        finally:
+            self._taken.clear()
+
+    def _attempt(self) -> Gradient:
+        phases, fitting = self.phases, self.fitting
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         count = torch.zeros((), device=self.device, dtype=torch.int64)
         rows = 0
-        for _ in range(self.config.accumulate):
-            batch = self.batches.next()
-            with phases("forward"), autocast(self.device, self.precision):
-                loss, targets = self.learner.loss_sum(batch)
-            with phases("backward"):
-                loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-            total += loss.detach()
-            count += targets
+        for place in range(self.config.accumulate):
+            batch = self._batch(place)
             rows += rows_of(batch)
-            del batch, loss  # the loader may use the memory again
+            pieces = in_pieces(batch, fitting.rows)
+            for number, piece in enumerate(pieces):
+                last = place + 1 == self.config.accumulate and number + 1 == len(pieces)
+                loss, targets = self.strategy.learn(piece, phases, last=last)
+                total += loss
+                count += targets
+            del batch, pieces, piece, loss  # the loader may use the memory again
         with phases("sync" if self.device.type == "cuda" else "optimizer"):
-            norm = nn.utils.get_total_norm(self._grads())
-            loss_sum, seen, norm_of_sum = torch.stack([total, count.double(), norm.double()]).tolist()
+            found = self.strategy.measure(total, count, rows=rows, stop=self.asked_to_stop())
         phases.synced()
-        return Gradient(loss_sum=loss_sum, targets=seen, norm_of_sum=norm_of_sum, rows=rows)
+        return Gradient(
+            loss_sum=found.loss_sum, targets=found.targets, norm_of_sum=found.norm_of_sum, rows=found.rows,
+            stop=found.stop, overflowed=self.strategy.overflowed(found),
+        )  # fmt: skip
+
+    def _batch(self, place: int) -> Any:
+        """The step's batch number `place`: one taken before, or the loader's next."""
+        if place < len(self._taken):
+            return self._taken[place]
+        batch = self.batches.next()
+        if self.fitting.keeps_batches:
+            self._taken.append(batch)
+        return batch
+
+    def _find_micro_batch(self) -> None:
+        batch = self._batch(0)
+
+        def attempt(rows: int) -> None:
+            pieces = in_pieces(batch, rows)
+            # The second one's forward pass meets the first one's gradients: the most that a step holds.
+            again = len(pieces) > 1 or self.config.accumulate > 1
+            for piece in [pieces[-1], pieces[-1]] if again else pieces:  # the last is the longest
+                self.strategy.learn(piece, lambda _: nullcontext(), last=True)
+
+        reserve = 0 if self.optimizer.state else optimizer_bytes(self.optimizer)
+        self.fitting.find(batch, attempt, reserve=reserve)
 
     def update(self, gradient: Gradient, rate: float) -> None:
         """Clip and apply the gradient at this learning rate."""
         clip = self.config.clip
         with self.phases("optimizer"):
             share = 1.0 if clip is None else min(1.0, clip / (gradient.norm + 1e-6))
-            for grad in self._grads():
-                grad.mul_(share / gradient.targets)
+            for grad in self.strategy.gradients():
+                grad.mul_(share / gradient.targets * self.strategy.unit)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+        self.strategy.scaler.update(overflowed=False)
 
-    def drop(self) -> None:
+    def drop(self, gradient: Gradient) -> None:
         """Forget the gradient: the weights and the optimizer stay as they are."""
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _grads(self) -> list[Tensor]:
-        return [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-
-
-def rows_of(batch: Any) -> int:
-    """Rows of a batch: the length of its first tensor."""
-    first = next((value for value in batch.values() if isinstance(value, Tensor) and value.ndim), None)
-    return 0 if first is None else len(first)
+        self.strategy.scaler.update(overflowed=gradient.overflowed)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -35,10 +36,10 @@ from datapipe.train.loss_scale import LossScale
 from datapipe.train.precision import autocast, half
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from datapipe.train.config import TrainConfig
-    from datapipe.train.phases import Phases
     from datapipe.train.pipeline import Pipeline
     from datapipe.train.precision import Precision
     from datapipe.train.ranks import Ranks
@@ -137,7 +138,7 @@ class Strategy:
         taken = inspect.signature(nn.parallel.DistributedDataParallel).parameters
         # Only what is saved: the GPT's tables of angles are the same everywhere and for ever. Newer torch renamed it.
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in taken else "broadcast_buffers"
-        options = {buffers: bool(set(self.model.state_dict()) - weights)}
+        options: dict[str, Any] = {buffers: bool(set(self.model.state_dict()) - weights)}
         self._wrapped = nn.parallel.DistributedDataParallel(
             self._loss,
             process_group=self.ranks.group("data"),
@@ -145,8 +146,7 @@ class Strategy:
             init_sync=False,  # `alike` did
             **options,
         )
-        # A lambda: DDP wants the annotation of a bucket to be its class, which here would be its name.
-        self._wrapped.register_comm_hook(self.ranks.group("data"), lambda group, bucket: _summed_bucket(group, bucket))
+        self._wrapped.register_comm_hook(self.ranks.group("data"), _summed_bucket)
 
     def _shard(self) -> None:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -166,11 +166,14 @@ class Strategy:
         """What a number in `grad` has to be multiplied by to be that of the summed loss."""
         return self._averaged / self.scaler.scale
 
-    def learn(self, batch: Any, phases: Phases, *, last: bool) -> tuple[Tensor, Tensor]:
+    def learn(
+        self, batch: Any, phases: Callable[[str], AbstractContextManager[None]], *, last: bool
+    ) -> tuple[Tensor, Tensor]:
         """Forward and backward of one micro-batch; gradients add up.
 
         Args:
             batch: on the device; the same on ranks that differ in `tensor` or `pipeline` alone.
+            phases: "forward", "backward" → the context that clocks it; see `datapipe.train.phases`.
             last: of this step: gradients are summed over the ranks from here on.
 
         Returns:
@@ -206,11 +209,9 @@ class Strategy:
                 found: tuple[Tensor, Tensor] = self._loss(batch)
                 return found
 
-    def totals(self, *sums: Tensor) -> list[float]:
-        """Sums of this rank's `learn` or `evaluate` → those of every rank's batches, each counted once."""
-        flat = torch.stack([value.detach().double() for value in sums])
-        found: list[float] = (self.ranks.summed(flat) / self.ranks.sizes["tensor"]).tolist()
-        return found
+    def totals(self, sums: Tensor) -> Tensor:
+        """Sums [n] of what `learn` or `evaluate` gave this rank → those of every rank's batches, each counted once."""
+        return self.ranks.summed(sums.double()) / self.ranks.sizes["tensor"]
 
     def measure(self, loss: Tensor, targets: Tensor, *, rows: int, stop: bool) -> Measured:
         """After a step's last `learn`: gradients are complete, and the host learns what they came to. Waits once.
@@ -244,6 +245,11 @@ class Strategy:
             norm_of_sum=(whole or of_all**0.5) * self.unit,
         )  # fmt: skip
 
+    def overflowed(self, found: Measured) -> bool:
+        """Whether a gradient is not finite because float16's loss scale is too high: to be dropped, and no fault."""
+        scaler, of_scale = self.scaler, math.isfinite(found.loss_sum) and not math.isfinite(found.norm_of_sum)
+        return scaler.enabled and of_scale and not scaler.exhausted
+
     def gradients(self) -> list[Tensor]:
         """This rank's gradients, to be scaled in place."""
         return [local_part(weight.grad) for weight in self.model.parameters() if weight.grad is not None]
@@ -272,3 +278,7 @@ def _summed_bucket(group: Any, bucket: Any) -> Any:
     """DDP's hook: the plain sum over the ranks; its own divides by their number, and so rounds."""
     work: Any = torch.distributed.all_reduce(bucket.buffer(), group=group, async_op=True)
     return work.get_future().then(lambda done: done.value()[0])
+
+
+# DDP compares the annotations with the classes themselves, and here they are texts.
+_summed_bucket.__annotations__ = {}

@@ -19,14 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import torch
-    from torch import nn
-
     from datapipe.train.batches import ResumableLoader
     from datapipe.train.config import TrainConfig
     from datapipe.train.evaluation import EvaluationLoader
-    from datapipe.train.precision import Precision
     from datapipe.train.step import Gradient
+    from datapipe.train.strategy import Strategy
 
 
 @final
@@ -53,7 +50,7 @@ class Watch:
 
     Args:
         loader: that of the training, which is asked for the rows of a batch.
-        evaluation: None: there are no evaluations.
+        evaluation: None: there are no evaluations. rank: this process's; each writes its own rows down.
 
     Attributes:
         best: of the evaluations. found: steps of this process that were out of the ordinary.
@@ -65,7 +62,9 @@ class Watch:
         folder: Path,
         loader: ResumableLoader,
         evaluation: EvaluationLoader | None,
+        rank: int = 0,
     ) -> None:
+        self._rank = rank
         self._config = config
         self._folder = folder
         self._loader = loader
@@ -77,7 +76,7 @@ class Watch:
 
     def begin(self, step: int) -> None:
         """The run begins, or goes on, with so many steps done."""
-        self._log = SpikeLog(self._folder, steps=step)
+        self._log = SpikeLog(self._folder, steps=step, rank=self._rank)
 
     def look(self, step: int, gradient: Gradient) -> Finding | None:
         """What is out of the ordinary in a step (counted from 1), written down; None: nothing is.
@@ -123,17 +122,22 @@ class Watch:
         error.add_note(f"the loader stands at {self._loader.state_dict()}")
         return error
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        return self._evaluation is not None
+
     def due(self, step: int) -> bool:
         """Whether an evaluation follows a step."""
         every = self._config.eval_every
         return self._evaluation is not None and (step == self._config.steps or (every > 0 and step % every == 0))
 
-    def evaluate(
-        self, step: int, model: nn.Module, device: torch.device, precision: Precision
-    ) -> tuple[float, bool]:  # fmt: skip
-        """Evaluate after a step: the mean loss, and whether it is the lowest so far."""
+    def evaluate(self, step: int, strategy: Strategy) -> tuple[float, bool]:
+        """Evaluate after a step, on all ranks: the mean loss, and whether it is the lowest so far."""
         assert self._evaluation is not None
-        found = evaluate(model, self._evaluation, device=device, precision=precision)
+        found = evaluate(
+            strategy.model, self._evaluation, device=strategy.device, loss_of=strategy.evaluate, reduce=strategy.totals
+        )
         return found.loss, self.best.seen(step, found.loss)
 
     @property

@@ -35,23 +35,33 @@ def test_an_older_torch_that_does_not_say_gets_float32(monkeypatch):
 
 
 def test_another_precision_is_refused():
-    with pytest.raises(ConfigError, match="fp16"):
-        precision.choose_precision("fp16", torch.device("cpu"))
+    with pytest.raises(ConfigError, match="fp8"):
+        precision.choose_precision("fp8", torch.device("cpu"))
 
 
-def test_autocast_is_on_for_bf16_alone():
+def test_tf32_is_of_cuda_alone():
+    """Asked for on a CPU it is refused with what to use, not computed in float32 under another name."""
+    with pytest.raises(ConfigError, match="tf32") as fault:
+        precision.choose_precision("tf32", torch.device("cpu"))
+    assert "fp32" in fault.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("bf16", torch.bfloat16), ("fp16", torch.float16), ("tf32", torch.float32), ("fp32", torch.float32)],
+)
+def test_products_are_in_what_was_asked_for(name, dtype):
     cpu, x = torch.device("cpu"), torch.ones(2, 2)
-    with precision.autocast(cpu, "bf16"):
-        assert (x @ x).dtype == torch.bfloat16
-    with precision.autocast(cpu, "fp32"):
-        assert (x @ x).dtype == torch.float32
+    with precision.autocast(cpu, name):
+        assert (x @ x).dtype == dtype
 
 
 @pytest.mark.cuda
 def test_tf32_is_for_the_run_alone(cuda):
     """On a GPU float32 products may use TF32 inside the run; outside, the process's setting holds."""
     before = torch.get_float32_matmul_precision()
-    with precision.float32_products(cuda):
-        assert torch.get_float32_matmul_precision() == "high"
+    for asked, said in (("tf32", "high"), ("bf16", "high"), ("fp32", "highest")):
+        with precision.float32_products(cuda, asked):
+            assert torch.get_float32_matmul_precision() == said
     assert torch.get_float32_matmul_precision() == before
     assert precision.choose_device("auto") == torch.device("cuda", torch.cuda.current_device())
