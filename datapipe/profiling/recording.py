@@ -89,7 +89,7 @@ class Profile:
         self._began = self._ended = self._wall = 0
         self._numbers: dict[str, int] = {}
         self._ns_per_span = 0.0
-        self._machine = MachineWatch()
+        self._machine = MachineWatch(interval=5 * interval)  # as cheap as what is looked at more often
         self._loops: list[Generator[Any, None, None]] = []
         self._summary: Summary | None = None
 
@@ -305,7 +305,8 @@ def profile(
         folder: where `profile.json`, `report.html` and `trace.json.gz` go at the end; None: nowhere. Under torchrun
             each rank writes into `rank-N` inside it.
         title: a name for the report.
-        interval: seconds between two looks at memory and at full span rings.
+        interval: seconds between two looks at memory and at full span rings; the machine's counters are read at every
+            fifth.
         live: called about once a second with the `LiveFigures` of the newest steps, on a thread of its own:
             `datapipe.integrations.prometheus.Prometheus`, `…tensorboard.TensorBoard`, or any function.
         brief: write `profile.json` and `report.html` alone: no trace, no spans to replay, no advice.

@@ -51,11 +51,14 @@ class Case:
             yield stage, change, self.pipe.faster(stage, BUMP)
 
 
-def cases(count: int, seed: int = 0, *, scale: float = 1.0, faults: Sequence[str] = ()) -> Iterator[Case]:
+def cases(
+    count: int, seed: int = 0, *, scale: float = 1.0, steps: float = 1.0, faults: Sequence[str] = ()
+) -> Iterator[Case]:
     """So many cases, fault after fault.
 
     Args:
-        scale: every injected time is so many times as long. faults: only these; none: all.
+        scale: every injected time is so many times as long. steps: every run has so many times its steps.
+        faults: only these; none: all.
 
     Raises:
         ConfigError: there is no such fault.
@@ -68,8 +71,9 @@ def cases(count: int, seed: int = 0, *, scale: float = 1.0, faults: Sequence[str
     for i in range(count):
         fault = names[i % len(names)]
         made = FAULTS[fault](chance)
-        fixes = tuple((_slower(change, scale), pipe.scaled(scale)) for change, pipe in made.fixes)
-        yield dataclasses.replace(made, name=f"{i}: {fault}", fault=fault, pipe=made.pipe.scaled(scale), fixes=fixes)
+        fixes = tuple((_slower(change, scale), pipe.scaled(scale, steps)) for change, pipe in made.fixes)
+        base = made.pipe.scaled(scale, steps)
+        yield dataclasses.replace(made, name=f"{i}: {fault}", fault=fault, pipe=base, fixes=fixes)
 
 
 def _slower(change: Change, scale: float) -> Change:
@@ -103,7 +107,9 @@ def _sleeping(c: random.Random) -> Case:
 
 def _spinning(c: random.Random) -> Case:
     pipe = Pipe(transform="spin", transform_ms=c.uniform(5, 12), device_ms=c.uniform(2, 5))
-    return _case(pipe, _threads(pipe, 2), _offline(pipe), delayed="transform")
+    apart = dataclasses.replace(pipe, workers=True, threads=2)
+    workers = (Change(kind="workers", stage="transform", factor=2.0), apart)
+    return _case(pipe, _threads(pipe, 2), _offline(pipe), workers, delayed="transform")
 
 
 def _spinning_free(c: random.Random) -> Case:
@@ -114,7 +120,8 @@ def _spinning_free(c: random.Random) -> Case:
 def _slow_storage(c: random.Random) -> Case:
     pipe = Pipe(fetch_ms=c.uniform(16, 40), device_ms=c.uniform(2, 6))
     later = dataclasses.replace(pipe, fetch_ms=pipe.fetch_ms + 10)
-    return _case(pipe, _threads(pipe, 2), (Change(kind="latency", factor=10e6), later), delayed="fetch")
+    larger = (Change(kind="row groups", factor=2.0), dataclasses.replace(pipe, per_group=2 * pipe.per_group))
+    return _case(pipe, _threads(pipe, 2), (Change(kind="latency", factor=10e6), later), larger, delayed="fetch")
 
 
 def _throttled(c: random.Random) -> Case:

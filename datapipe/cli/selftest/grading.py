@@ -6,22 +6,26 @@ Invariant: truth comes from executed runs alone; a measure that nothing was grad
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # pydantic resolves the fields when outcomes are read back
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 TIE: Final = 0.05
 """Stages whose speed-up gains within this share of the step of the best are co-bottlenecks."""
+QUIET: Final = 0.2
+"""Cores; where other programs use less than this the machine is the case's own."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A change as predicted and as executed: mean steps, ns; `low` to `high` is the 80% interval."""
+    """A change, of a kind, as predicted and as executed: mean steps, ns; `low` to `high` is the 80% interval."""
 
     change: str
+    kind: str
     predicted: float
     low: float
     high: float
@@ -46,6 +50,8 @@ class Outcome:
         remainder: of the ledger, as a share of the wall.
         delay: (ns per step that the fault adds, as executed; ns per step charged to its stage), or None.
         asked: changes predicted and executed.
+        again_ns: mean steady step of the same pipe, run once more: what differs is the noise of the truth.
+        others: cores that other programs used meanwhile; None where the system does not say.
         warned: of growing memory; None: this profile does not look.
     """
 
@@ -59,7 +65,19 @@ class Outcome:
     remainder: float
     delay: tuple[float, float] | None = None
     asked: tuple[Asked, ...] = ()
+    again_ns: float | None = None
+    others: float | None = None
     warned: bool | None = None
+
+    @property
+    def noise(self) -> float | None:
+        """What the truth of the unchanged pipe differs by from one run to the next, as a share of it."""
+        return None if self.again_ns is None else abs(self.again_ns / self.step_ns - 1)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the machine was this case's own, as far as it says."""
+        return self.others is None or self.others < QUIET
 
     @property
     def bottlenecks(self) -> set[str]:
@@ -96,12 +114,14 @@ def grade(
     outcomes: Sequence[Outcome],
     overhead: Mapping[str, Sequence[float]],
     ranks: Sequence[tuple[int, int | None]] = (),
+    leaks: Sequence[tuple[bool, bool | None]] = (),
 ) -> tuple[Gate, ...]:
     """Every gate.
 
     Args:
         outcomes: the cases.
         ranks: (the rank that was slow, the one that was named) of each trial.
+        leaks: (whether it leaked, whether it was said to) of each trial.
         overhead: "recording" and "with trace": step time with it ÷ without it - 1, for interleaved runs.
     """
     asked = [each for outcome in outcomes for each in outcome.asked]
@@ -110,7 +130,8 @@ def grade(
     delays = [o.delay for o in outcomes if o.delay is not None]
     # A control that a starved machine made input-bound, as its executed fixes say, is none.
     healthy = [o for o in outcomes if o.healthy and o.bottlenecks <= {"forward"}]
-    leaks = [o for o in outcomes if o.warned is not None]
+    told = [o.warned is (o.fault == "memory leak") for o in outcomes if o.warned is not None]
+    told += [said is leaked for leaked, said in leaks]
     gates = [
         _gate("ledger remainder, worst", [abs(o.remainder) for o in outcomes], max, high=0.005),
         _gate("injected delay recovered (5% or 1 ms)", [recovered(*pair) for pair in delays], _mean, low=1.0),
@@ -124,12 +145,23 @@ def grade(
         _gate("overhead, recording", list(overhead.get("recording", ())), _median, high=0.01),
         _gate("overhead, with trace", list(overhead.get("with trace", ())), _median, high=0.03),
     ]
-    if leaks:
-        told = [o.warned is (o.fault == "memory leak") for o in leaks]
+    if told:
         gates.append(_gate("memory leaks told from none", told, _mean, low=0.95))
     if ranks:
         gates.append(_gate("slow rank named", [slow == named for slow, named in ranks], _mean, low=0.95))
     return tuple(gates)
+
+
+def noise_floor(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """What the truth differs by from itself, the same pipe run twice: no prediction's error can lie below that."""
+    noise = [o.noise for o in outcomes if o.noise is not None]
+    return {"median": _median(noise), "p95": _quantile(noise, 0.95)} if noise else {}
+
+
+def worst(outcomes: Sequence[Outcome], count: int = 10) -> list[tuple[str, Asked]]:
+    """The changes that were predicted worst, (case, change), worst first."""
+    asked = [(outcome.name, each) for outcome in outcomes for each in outcome.asked]
+    return sorted(asked, key=lambda pair: -pair[1].error)[:count]
 
 
 def recovered(true: float, charged: float) -> bool:

@@ -26,9 +26,9 @@ class Pipe:
         codec: Parquet's compression. columns: float columns of 1,000 values a row group's batch; decode goes with them.
         transform: how the transform spends `transform_ms` on a batch, or None.
         heavy_every: every so many batches (0: never) the transform sleeps `heavy_ms` more.
-        leak_kb: kept for ever by the transform, per batch.
+        leak_kb: kept for ever by the transform, per batch. leak_calls: of so many batches (0: of all).
         device_ms: what the fake device takes for a batch; asleep, or (`device_spins`) on the core.
-        threads, prefetch: the loader's.
+        threads, prefetch: the loader's. workers: the transform runs in as many processes as there are threads.
         warm: share of the row groups that lie in the cache before the run; None: there is no cache.
         cores: CPUs it may use; 0: all.
     """
@@ -44,10 +44,12 @@ class Pipe:
     heavy_every: int = 0
     heavy_ms: float = 0.0
     leak_kb: int = 0
+    leak_calls: int = 0
     device_ms: float = 2.0
     device_spins: bool = False
     threads: int = 1
     prefetch: int = 4
+    workers: bool = False
     warm: float | None = None
     cores: int = 0
 
@@ -59,10 +61,11 @@ class Pipe:
             return dataclasses.replace(self, transform_ms=self.transform_ms / by, heavy_ms=self.heavy_ms / by)
         return dataclasses.replace(self, device_ms=self.device_ms / by)
 
-    def scaled(self, by: float) -> Pipe:
-        """The same with every injected time `by` times as long."""
+    def scaled(self, by: float, steps: float = 1.0) -> Pipe:
+        """The same with every injected time `by` times as long, and `steps` times the steps."""
         times = ("fetch_ms", "throttle_ms", "transform_ms", "heavy_ms", "device_ms")
-        return dataclasses.replace(self, **{name: getattr(self, name) * by for name in times})
+        longer = {name: getattr(self, name) * by for name in times}
+        return dataclasses.replace(self, **longer, steps=max(8, round(self.steps * steps)))
 
     @property
     def injected(self) -> tuple[str, ...]:

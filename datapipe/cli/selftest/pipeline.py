@@ -12,12 +12,14 @@ import dataclasses
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, final
+from typing import TYPE_CHECKING, BinaryIO, Final, final
 
+from datapipe.cli.selftest.injection import sleep, spin, transform_of
+from datapipe.cli.selftest.machine_load import OtherPrograms
 from datapipe.storage import Entry, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from datapipe.cli.selftest.pipe import Pipe
@@ -29,17 +31,22 @@ if TYPE_CHECKING:
 
 ROWS: Final = 256
 """Rows of a batch."""
-_CHUNK: Final = bytes(64 << 10)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a pipe, as recorded; `device_ns`: the mean that its device took, by the device's own clock, ns."""
+    """One run of a pipe, as recorded.
+
+    Attributes:
+        device_ns: the mean that its device took, by the device's own clock, ns.
+        others: cores that other programs used meanwhile; None where the system does not say.
+    """
 
     raw: RawRun
     summary: Summary
     device_ns: float
+    others: float | None = None
 
     @property
     def step_ns(self) -> float:
@@ -54,9 +61,10 @@ class Run:
         return (ends[-1] - ends[10]) / (len(ends) - 11)
 
     def spent(self, stage: str) -> float:
-        """What the ledger charges to a stage, ns per steady step: as wait, or as a part of the step."""
+        """What is charged to a stage, ns per steady step: as wait, as a part of the step, or for the lock it held."""
         parts = {part.name: part.mean for part in (*self.summary.waits, *self.summary.parts)}
-        return parts.get(stage, 0.0)
+        locked = sum(each.mean for each in self.summary.lock_waits if each.stage == stage)
+        return parts.get(stage, 0.0) + locked
 
 
 @final
@@ -67,15 +75,15 @@ class Bench:
         self._folder = folder
         self._caches = 0
 
-    def recorded(self, pipe: Pipe, *, out: Path | None = None) -> Run:
-        """Run a pipe under a profile. `out`: the profile's folder; None: nothing is written."""
+    def recorded(self, pipe: Pipe, *, out: Path | None = None, interval: float = 0.1) -> Run:
+        """Run a pipe under a profile. `out`: its folder; None: nothing is written. `interval`: as `profile` has it."""
         import datapipe
         from datapipe.profiling.analysis import summarise
 
-        device = _spin if pipe.device_spins else _sleep
-        with _cores(pipe.cores), contextlib.closing(self.loader(pipe)) as loader:
+        device = spin if pipe.device_spins else sleep
+        with OtherPrograms() as others, _cores(pipe.cores), contextlib.closing(self.loader(pipe)) as loader:
             took = []
-            with datapipe.profile(out) as prof:
+            with datapipe.profile(out, interval=interval) as prof:
                 for _ in prof.steps(loader):
                     with prof.phase("forward"):
                         began = time.perf_counter_ns()
@@ -83,11 +91,11 @@ class Bench:
                         took.append(time.perf_counter_ns() - began)
             mean = sum(took[1:]) / max(1, len(took) - 1)
             raw = prof.raw()
-            return Run(raw=raw, summary=summarise(raw), device_ns=mean)
+        return Run(raw=raw, summary=summarise(raw), device_ns=mean, others=others.cores)
 
     def bare(self, pipe: Pipe) -> float:
         """Run a pipe without a profile: the mean step after the first ten, ns."""
-        device = _spin if pipe.device_spins else _sleep
+        device = spin if pipe.device_spins else sleep
         ends = []
         with _cores(pipe.cores), contextlib.closing(self.loader(pipe)) as loader:
             for _ in loader:
@@ -108,8 +116,9 @@ class Bench:
         import datapipe
 
         return datapipe.DataLoader(
-            self._dataset(pipe), batch_size=ROWS, shuffle=True, seed=0, lanes=1, window=1, transform=_transform(pipe),
+            self._dataset(pipe), batch_size=ROWS, shuffle=True, seed=0, lanes=1, window=1, transform=transform_of(pipe),
             collate="numpy", num_threads=pipe.threads, prefetch=pipe.prefetch, autotune=False,
+            workers="process" if pipe.workers else "thread",
         )  # fmt: skip
 
     def _dataset(self, pipe: Pipe) -> Dataset:
@@ -153,49 +162,6 @@ class Bench:
                     columns = [pa.FixedSizeListArray.from_arrays(each, 16) for each in values]
                     writer.write_table(pa.table(columns, schema=schema), row_group_size=rows)
         return folder
-
-
-def _transform(pipe: Pipe) -> Callable[[Any], Any] | None:
-    """The user's code, as the loader calls it: for each batch, from any thread."""
-    if pipe.transform is None and not pipe.leak_kb:
-        return None
-    import itertools
-
-    spend = {None: _sleep, "sleep": _sleep, "spin": _spin, "spin free": _spin_free}[pipe.transform]
-    calls = itertools.count(1)
-    kept: list[bytearray] = []
-
-    def transform(batch: Any) -> Any:
-        if pipe.transform_ms:
-            spend(pipe.transform_ms)
-        if pipe.heavy_every and next(calls) % pipe.heavy_every == 0:
-            _sleep(pipe.heavy_ms)
-        if pipe.leak_kb:
-            kept.append(bytearray(b"\x01") * (pipe.leak_kb << 10))
-        return batch
-
-    return transform
-
-
-def _sleep(ms: float) -> None:
-    if ms > 0:
-        time.sleep(ms / 1e3)
-
-
-def _spin(ms: float) -> None:
-    """So much CPU time of this thread, in Python code: other threads wait for the interpreter lock."""
-    until = time.thread_time_ns() + ms * 1e6
-    while time.thread_time_ns() < until:
-        sum(range(300))
-
-
-def _spin_free(ms: float) -> None:
-    """So much CPU time of this thread, in C code that lets go of the interpreter lock."""
-    import hashlib
-
-    until = time.thread_time_ns() + ms * 1e6
-    while time.thread_time_ns() < until:
-        hashlib.sha256(_CHUNK)
 
 
 @contextlib.contextmanager

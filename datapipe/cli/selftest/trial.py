@@ -1,32 +1,39 @@
 """One case, from its runs to its `Outcome`: profiled, its fixes executed, the two compared.
 
-What enters: a bench and a case. What leaves: an `Outcome`. Invariant: nothing of an executed fix reaches a prediction;
-runs of one case are interleaved, so that a machine that is busier for a while is so for all of them, and of each pipe
-the quieter run counts.
+What enters: a bench and a case. What leaves: an `Outcome`. Invariant: nothing of an executed fix reaches a prediction.
+
+A round runs the pipe, each fix, and the pipe again, one after the other, so that a machine that is busier for a while
+is so for all of them. What the pipe's two runs differ by is the noise of the truth itself; rounds are repeated while it
+is large, and of each pipe the fastest run counts: other programs only ever make a run slower.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import TYPE_CHECKING, Final
 
 from datapipe.cli.selftest.grading import Asked, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datapipe.cli.selftest.cases import Case
     from datapipe.cli.selftest.pipe import Pipe
     from datapipe.cli.selftest.pipeline import Bench, Run
     from datapipe.profiling.changes import Change
 
-ROUNDS: Final = 2
-"""Runs of each pipe of a case."""
+ROUNDS: Final = 3
+"""Rounds of a case, at most."""
+_CALM: Final = 0.015
+"""Runs of one pipe that differ by less than this, half of the gate of the median error, need no further round."""
 
 
-def outcome_of(bench: Bench, case: Case, rounds: int = ROUNDS) -> Outcome:
-    """Run a case and compare."""
-    from datapipe.profiling.what_if import predict, work_of
+def outcome_of(bench: Bench, case: Case, again: Callable[[], bool]) -> Outcome:
+    """Run a case and compare.
 
+    Args:
+        again: asked before every further round, whether there is time for it.
+    """
     bumps = list(case.bumps())
     wanted: dict[str, Pipe] = {"": case.pipe}
     wanted |= {f"bump {stage}": pipe for stage, _, pipe in bumps}
@@ -34,40 +41,58 @@ def outcome_of(bench: Bench, case: Case, rounds: int = ROUNDS) -> Outcome:
     if case.delayed not in (None, "forward"):
         assert case.delayed is not None
         wanted["clean"] = case.pipe.faster(case.delayed, float("inf"))
+    wanted["again"] = case.pipe
     runs: dict[str, Run] = {}
-    for _ in range(rounds):
+    others: list[float] = []
+    for done in range(ROUNDS):
+        if done and (abs(runs["again"].step_ns / runs[""].step_ns - 1) <= _CALM or not again()):
+            break
         for name, pipe in wanted.items():
             made = bench.recorded(pipe)
+            others += [] if made.others is None else [made.others]
             if name not in runs or made.step_ns < runs[name].step_ns:
                 runs[name] = made
     base = runs[""]
-    work = work_of(base.raw, cores=float(case.pipe.cores) if case.pipe.cores else None)
-    asked: list[Asked] = []
     changes: list[tuple[str, Change]] = [(f"bump {stage}", change) for stage, change, _ in bumps]
-    changes += [(f"fix {place}", change) for place, (change, _) in enumerate(case.fixes)]
-    for name, change in changes:
-        known = _measured(bench, case, change)
-        found = predict(work, known)
-        asked.append(
-            Asked(
-                change=str(known), predicted=found.step_ns, low=found.low, high=found.high, true=runs[name].step_ns,
-                extrapolated=found.extrapolated,
-            )
-        )  # fmt: skip
-    delay = None
-    if case.delayed == "forward":  # on the loop's thread it adds what it takes
-        delay = (base.device_ns, base.spent("forward"))
-    elif case.delayed is not None:
-        clean = runs["clean"]
-        delay = (base.step_ns - clean.step_ns, base.spent(case.delayed) - clean.spent(case.delayed))
+    changes += [(f"fix {place}", _measured(bench, case, change)) for place, (change, _) in enumerate(case.fixes)]
     summary, use = base.summary, base.summary.memory_use
     return Outcome(
         name=case.name, fault=case.fault, healthy=case.healthy, step_ns=base.step_ns, kind=summary.verdict.kind,
         named=next(iter(summary.path_ns), None),
         gains={stage: base.step_ns - runs[f"bump {stage}"].step_ns for stage, _, _ in bumps},
-        remainder=summary.remainder_ns / summary.wall_ns, delay=delay, asked=tuple(asked),
+        remainder=summary.remainder_ns / summary.wall_ns, delay=_delay(case, runs),
+        asked=_asked(case, changes, runs), again_ns=runs["again"].step_ns,
+        others=sum(others) / len(others) if others else None,
         warned=None if not (use and use.growth) else any(one.leak for one in use.growth),
     )  # fmt: skip
+
+
+def _asked(case: Case, changes: list[tuple[str, Change]], runs: dict[str, Run]) -> tuple[Asked, ...]:
+    """Each change as the profiled run predicts it, and as it was executed."""
+    from datapipe.profiling.what_if import predict, work_of
+
+    work = work_of(runs[""].raw, cores=float(case.pipe.cores) if case.pipe.cores else None)
+    asked = []
+    for name, change in changes:
+        found = predict(work, change)
+        asked.append(
+            Asked(
+                change=str(change), kind=change.kind, predicted=found.step_ns, low=found.low, high=found.high,
+                true=runs[name].step_ns, extrapolated=found.extrapolated,
+            )
+        )  # fmt: skip
+    return tuple(asked)
+
+
+def _delay(case: Case, runs: dict[str, Run]) -> tuple[float, float] | None:
+    """Ns per step that the fault adds, as executed, and that are charged to its stage."""
+    base = runs[""]
+    if case.delayed == "forward":  # on the loop's thread it adds what it takes
+        return base.device_ns, base.spent("forward")
+    if case.delayed is None:
+        return None
+    clean = runs["clean"]
+    return base.step_ns - clean.step_ns, base.spent(case.delayed) - clean.spent(case.delayed)
 
 
 def _measured(bench: Bench, case: Case, change: Change) -> Change:
@@ -96,13 +121,3 @@ def overhead_of(bench: Bench, pairs: int) -> dict[str, list[float]]:
             found["recording"].append(bench.recorded(pipe).looped_ns / bare - 1)
             found["with trace"].append(bench.recorded(pipe, out=Path(folder) / str(i)).looped_ns / bare - 1)
     return found
-
-
-def lateness_ns() -> float:
-    """How late this machine wakes a thread now: 90th percentile over 50 sleeps of 2 ms, ns."""
-    late = []
-    for _ in range(50):
-        began = time.perf_counter_ns()
-        time.sleep(0.002)
-        late.append(time.perf_counter_ns() - began - 2_000_000)
-    return float(sorted(late)[45])

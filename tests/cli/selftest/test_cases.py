@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.cli.selftest.cases import FAULTS, cases
 from datapipe.cli.selftest.command import FULL, QUICK
+from datapipe.profiling.changes import Kind
 
 TAKES = {"fetch": {"fetch_ms", "throttle_ms"}, "transform": {"transform_ms", "heavy_ms"}, "forward": {"device_ms"}}
 
@@ -32,6 +34,13 @@ def test_a_fix_changes_something(seed):
             changed = {f.name for f in dataclasses.fields(pipe) if getattr(pipe, f.name) != getattr(case.pipe, f.name)}
             assert changed
             assert changed <= TAKES[stage]
+
+
+def test_every_kind_of_change_that_this_loader_can_make_is_executed():
+    """All but an order that this loader never relaxes, and what only a device's copies show."""
+    kinds = {change.kind for case in cases(len(FAULTS)) for change, _ in case.fixes}
+    kinds |= {change.kind for case in cases(len(FAULTS)) for _, change, _ in case.bumps()}
+    assert set(get_args(Kind)) - kinds == {"order", "dtypes", "pinned"}
 
 
 def test_the_full_form_has_a_hundred_cases():

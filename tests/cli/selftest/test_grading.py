@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datapipe.cli.selftest.grading import Asked, Outcome, grade, recovered
+from datapipe.cli.selftest.grading import Asked, Outcome, grade, noise_floor, recovered, worst
 
 MS = 1e6
 
@@ -12,7 +12,7 @@ MS = 1e6
 def asked(error=0.0, inside=True):
     low, high = (9 * MS, 11 * MS) if inside else (20 * MS, 30 * MS)
     return Asked(
-        change="x", predicted=10 * MS * (1 + error), low=low, high=high, true=10 * MS, extrapolated=False
+        change="x", kind="faster", predicted=10 * MS * (1 + error), low=low, high=high, true=10 * MS, extrapolated=False
     )  # fmt: skip
 
 
@@ -93,3 +93,24 @@ def test_a_slow_rank_that_is_not_named_misses():
     named = grade([], {}, [(1, 1)] * 19 + [(2, 0)])[-1]
     assert (named.measure, named.passed, named.count) == ("slow rank named", True, 20)
     assert not grade([], {}, [(1, 1), (0, None)])[-1].passed
+
+
+def test_leaks_that_are_not_told_from_none_miss():
+    """A leak that is missed, a cache that is called one, and readings that do not suffice: each is wrong."""
+    for wrong in ((True, False), (False, True), (True, None)):
+        gate = grade([], {}, leaks=[(True, True), (False, False), wrong])[-1]
+        assert (gate.measure, gate.passed) == ("memory leaks told from none", False)
+    assert grade([], {}, leaks=[(True, True), (False, False)])[-1].passed
+
+
+def test_the_noise_of_the_truth_is_what_the_same_pipe_differs_by():
+    """The median over the cases that ran twice; a case knows whether the machine was its own."""
+    cases = [outcome(again_ns=10 * MS * (1 + noise), others=others) for noise, others in ((0.01, 0), (-0.03, 1.5))]
+    assert noise_floor(cases)["median"] == pytest.approx(0.02)
+    assert [case.quiet for case in cases] == [True, False]
+    assert noise_floor([outcome()]) == {}
+
+
+def test_the_worst_come_first():
+    cases = [outcome(name=str(i), asked=(asked(error), asked())) for i, error in enumerate((0.1, -0.3, 0.2))]
+    assert [name for name, _ in worst(cases, 2)] == ["1", "2"]
