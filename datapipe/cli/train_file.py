@@ -5,6 +5,7 @@
     evaluation: {dataset: corpus-valid/, loader: {…}}
     model: {layers: 4, width: 128}       the built-in GPT; or {call: "module:callable", arguments: {…}, loss: …}
     train: {steps: 1000, lr: 3e-3}       options of TrainConfig
+    tune: {budget: 10m, space: {…}}      what `datapipe tune` varies; `datapipe train` leaves it unread
     out: runs/a
 
 What enters: the file and `--set a.b=value` overrides. What leaves: a `TrainFile`, its names checked. Invariant: every
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
     from datapipe.preprocess.yaml_nodes import Node
 
-SECTIONS: Final = ("dataset", "loader", "evaluation", "model", "train", "out", "tensorboard")
+SECTIONS: Final = ("dataset", "loader", "evaluation", "model", "train", "out", "tensorboard", "tune")
 _MADE_HERE: Final = ("self", "dataset", "rank", "world_size", "device", "collate")
+_WITH_NUMBERS: Final = ("loader", "model", "train")
 _NUMBER: Final = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 """`3e-3` is a number to people and to YAML 1.2, and a text to YAML 1.1, which is what is read."""
 
@@ -44,7 +46,7 @@ class TrainFile:
         evaluation: None, or the same two for the loader that is evaluated on.
         model: keys of GPTConfig (what the dataset knows may be left out), or of `ModelSource`.
         train: options of TrainConfig. out: the run's folder, or None. tensorboard: write scalars to OUT/tensorboard.
-        where: the file's name. lines: "train.lr" → its line, 0 for an override.
+        tune: of `datapipe tune`. where: the file's name. lines: "train.lr" → its line, 0 for an override.
     """
 
     dataset: Mapping[str, Any]
@@ -54,6 +56,7 @@ class TrainFile:
     train: Mapping[str, Any]
     out: str | None
     tensorboard: bool
+    tune: Mapping[str, Any]
     where: str
     lines: Mapping[str, int]
 
@@ -93,7 +96,10 @@ def read_train_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
         _override(root, key.split("."), value, key)
     lines: dict[str, int] = {}
     _keep_lines(root, "", lines)
-    told = {name: Node(_numbers(node.plain()), node.line) for name, node in root.value.items()}
+    told = {
+        name: Node(_numbers(node.plain()) if name in _WITH_NUMBERS else node.plain(), node.line)
+        for name, node in root.value.items()
+    }
     check = _Checker(where, lines)
     check.keys("", told, SECTIONS)
     for name in ("dataset", "loader", "train"):
@@ -131,6 +137,7 @@ def read_train_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
         train=train,
         out=out,
         tensorboard=board,
+        tune=check.mapping("tune", told["tune"].value if "tune" in told else {}),
         where=where,
         lines=lines,
     )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from datapipe.train.batches import ResumableLoader
     from datapipe.train.config import TrainConfig
+    from datapipe.train.evaluation import EvaluationLoader
+    from datapipe.train.result import TrainResult
     from datapipe.train.tuning.options import Plan
 
 _TAIL: Final = 0.2
@@ -42,15 +44,15 @@ class Contender:
     Attributes:
         config: of the whole run that is searched for: a trial is its beginning, on its schedule.
         loader: of the trial's own; put where its checkpoint says.
-        model: None: the GPT of `config.model`.
-        evaluate: model → the loss to go by, on rows held out; None: the mean training loss of the last fifth of the
+        model: as for `train`; None: the GPT of `config.model`.
+        evaluation: a loader of rows held out, whose loss decides; None: the mean training loss of the last fifth of the
             steps (each taken before the model learnt from its batch: in the first epoch, rows it has not seen).
     """
 
     config: TrainConfig
     loader: ResumableLoader
-    model: nn.Module | None = None
-    evaluate: Callable[[nn.Module], float] | None = None
+    model: nn.Module | Callable[[], nn.Module] | None = None
+    evaluation: EvaluationLoader | None = None
 
 
 @final
@@ -91,15 +93,26 @@ def run_rung(contender: Contender, folder: Path, plan: Plan, rung: int) -> Rung:
     while True:
         before = read_progress(folder)
         until = round(amount) if plan.resource == "steps" else _steps_for(amount, before)
-        result = train(contender.config, contender.loader, out=folder, until=min(until, contender.config.steps))
+        until = min(until, contender.config.steps)
+        result = train(contender.config, contender.loader, out=folder, model=contender.model, until=until)
         progress = read_progress(folder)
         if result.stopped not in {None, "until"}:
             return Rung(loss=math.nan, progress=progress, stopped=result.stopped)
         whole = result.stopped is None  # the run that is searched for is shorter than the rung
         if whole or plan.resource == "steps" or progress.seconds >= amount * _NEAR:
             break
-    loss = progress.loss if contender.evaluate is None else contender.evaluate(result.model)
-    return Rung(loss=float(loss), progress=progress)
+    return Rung(loss=progress.loss if contender.evaluation is None else held_out(contender, result), progress=progress)
+
+
+def held_out(contender: Contender, result: TrainResult) -> float:
+    """The trained model's loss on the rows held out."""
+    import torch
+
+    from datapipe.train.evaluation import evaluate
+
+    assert contender.evaluation is not None
+    precision: Any = result.precision
+    return evaluate(result.model, contender.evaluation, device=torch.device(result.device), precision=precision).loss
 
 
 def _steps_for(amount: float, done: Progress) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datapipe.errors import ConfigError, LoaderError, TrainError
-from datapipe.train.tuning import Choice, Contender, Range, TuneOptions, search, tune
+from datapipe.train.tuning import Choice, Contender, Range, TuneOptions, search, trial_run, tune
 from datapipe.train.tuning.trial_run import Progress, Rung
 
 OPTIONS = TuneOptions(
@@ -196,15 +196,20 @@ def test_folders_that_hold_something_else(tmp_path, contend):
     assert "another folder" in caught.value.fix
 
 
-def test_a_score_of_ones_own_decides(tmp_path, contend):
-    """With `evaluate` its number is the loss, whatever the training loss was; NaN is the worst."""
+def test_rows_held_out_decide(tmp_path, contend, make_loader, monkeypatch):
+    """With `evaluation` its loss is the trial's, whatever the training loss was; NaN is the worst."""
     scores = iter([3.0, 2.0, 1.0, 0.5, float("nan"), 9.0, 9.0])
 
     @contextlib.contextmanager
     def scored(values):
         with contend(values) as made:
-            yield replace(made, evaluate=lambda _model: next(scores))
+            yield replace(made, evaluation=make_loader(seed=9))
 
+    first = tune(replace(OPTIONS, trials=1), scored, out=tmp_path / "real", steps=STEPS).best
+    again = tune(replace(OPTIONS, trials=1), contend, out=tmp_path / "training", steps=STEPS).best
+    assert 0 < abs(first.loss - again.loss) < 1.0
+
+    monkeypatch.setattr(trial_run, "held_out", lambda _contender, _result: next(scores))
     rows = tune(OPTIONS, scored, out=tmp_path, steps=STEPS).rows_by_number()
     assert [loss for _, loss in rows[0].curve] == [3.0, 2.0]
     assert rows[1].curve[0][1] == 1.0

@@ -35,7 +35,7 @@ def test_a_rung_of_seconds_is_filled_by_the_trials_own_pace(
     """It ends within a step of its amount, after few starts, and what was done before counts."""
     starts = []
 
-    def fake_train(config, loader, *, out, until):
+    def fake_train(config, loader, *, out, model, until):
         path = out / trial_run.METRICS
         done = read_progress(out).steps
         starts.append((done, until))
