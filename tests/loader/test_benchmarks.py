@@ -34,7 +34,7 @@ def corpus(tokens, tmp_path_factory):
     ("script", "bound"),
     [
         ("tokens", "gather"),
-        ("tables", "memory"),
+        pytest.param("tables", "memory", marks=pytest.mark.slow),
         pytest.param("texts", "gather", marks=pytest.mark.slow),
         pytest.param("images", "by hand", marks=pytest.mark.slow),
     ],
@@ -53,6 +53,7 @@ def test_contenders_are_checked_and_measured(harness, script, bound, tmp_path):
     assert sum("| datapipe" in row for row in rows) >= 2
 
 
+@pytest.mark.slow
 def test_what_must_stay_as_it_is_is_measured(tmp_path):
     """A line for memory, for cost by size of the dataset, for the first batch and for threads."""
     command = [sys.executable, str(FOLDER / "steady.py"), "--quick", "--folder", str(tmp_path)]

@@ -72,7 +72,7 @@ def test_a_scheduler_of_ones_own(scheduler, undisturbed, corpus, tmp_path, tools
         assert tools.published(tmp_path / output) == undisturbed[0]
 
 
-@pytest.mark.parametrize("event", [1, EVENTS])
+@pytest.mark.parametrize("event", [pytest.param(1, marks=pytest.mark.slow), EVENTS])
 def test_a_worker_that_dies_is_replaced(undisturbed, corpus, tmp_path, tools, event):
     """A worker killed while the run lasts: its task is done by another, the bytes are the same."""
     killed = []
