@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SECTIONS: Final = ("dataset", "loader", "evaluation", "model", "train", "out", "tensorboard", "tune")
 _MADE_HERE: Final = ("self", "dataset", "rank", "world_size", "device", "collate")
-_WITH_NUMBERS: Final = ("loader", "model", "train")
+_WITH_NUMBERS: Final = ("loader", "model", "train", "tune")
 _NUMBER: Final = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 """`3e-3` is a number to people and to YAML 1.2, and a text to YAML 1.1, which is what is read."""
 

@@ -92,7 +92,7 @@ def _search(told: TrainFile, folder: Path, budget: str | None, trials: int | Non
     facts = {**result.as_dict(), "page": str(page), "config": None, "best_config": None}
     if result.best is not None:
         facts["config"] = plain_file(with_values(told, result.best.values))
-        facts["best_config"] = str(_write_best(folder, result.best, facts["config"]))
+        facts["best_config"] = str(_write_best(folder, result.best, plan.resource, facts["config"]))
     return result.stopped, facts, [*_table(result), f"  {page}", *_advice(facts)]
 
 
@@ -125,11 +125,12 @@ def _contend(told: TrainFile) -> Any:
     return contend
 
 
-def _write_best(folder: Path, best: TrialRow, plain: Mapping[str, Any]) -> Path:
+def _write_best(folder: Path, best: TrialRow, unit: str, plain: Mapping[str, Any]) -> Path:
     import yaml
 
     path = folder / "best.yaml"
-    head = f"# Trial {best.number} of the search in {folder.name}: loss {best.loss:.4f} after {best.curve[-1][0]:g}.\n"
+    amount, loss = best.curve[-1]
+    head = f"# Trial {best.number} of the search in {folder.name}: loss {loss:.4f} after {amount:g} {unit}.\n"
     temporary = folder / ".tmp-best.yaml"
     temporary.write_text(head + yaml.safe_dump(dict(plain), sort_keys=False), encoding="utf-8")
     temporary.replace(path)
@@ -171,11 +172,11 @@ def _range_lines(test: RangeTest) -> list[str]:
         console.table(rows, header=("rate", "loss", "smoothed"), right=(0, 1, 2)),
         f"{len(test.rates)} steps, {end}",
     ]
-    if test.steepest is not None:
-        lines.append(f"the loss fell fastest at {test.steepest:.3g}")
+    if test.tenth is not None:
+        lines.append(f"a tenth of the rate of the lowest smoothed loss: {test.tenth:.3g}")
     if test.suggestion is None:
         return [*lines, f"no suggestion: {test.why}"]
-    return [*lines, f"suggested: --set train.lr={test.suggestion:.3g} (a tenth of the rate of the lowest loss)"]
+    return [*lines, f"suggested: --set train.lr={test.suggestion:.3g} (there the smoothed loss fell fastest)"]
 
 
 def _line(row: TrialRow) -> str:

@@ -152,7 +152,7 @@ def search_page(result: TuneResult, *, title: str) -> str:
     ]  # fmt: skip
     for name in result.space:
         values = [row.values[name] for row in rows]
-        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and len(set(values)) > 6
+        numbers = all(isinstance(v, float) for v in values) and len(set(values)) > 1
         names = (
             () if numbers else tuple(dict.fromkeys(_short(v) for v in sorted(values, key=lambda v: (str(type(v)), v))))
         )
@@ -196,9 +196,9 @@ def range_page(test: RangeTest, *, title: str) -> str:
     if test.suggestion is None:
         text = f"No suggestion: {test.why}."
     else:
-        text = f"Suggested rate {test.suggestion:.3g}: a tenth of that of the lowest smoothed loss."
-    if test.steepest is not None:
-        text += f" The loss fell fastest at {test.steepest:.3g}."
+        text = f"Suggested rate {test.suggestion:.3g}: there the smoothed loss fell fastest."
+    if test.tenth is not None:
+        text += f" A tenth of the rate of the lowest is {test.tenth:.3g}."
     marks = [
         Mark(points=tuple(zip(test.rates, test.losses, strict=True)), kind="pruned", tip="loss", joined=True),
         Mark(points=tuple(zip(test.rates, test.smoothed, strict=True)), kind="complete", tip="smoothed", joined=True),

@@ -6,7 +6,10 @@ left where it stood, and nothing is kept on disk.
 
 Smith 2015 (arXiv:1506.01186, section 3.3), with the rate growing exponentially and the rules of Gugger, "How do you
 find a good learning rate" (sgugger.github.io, 2018), as in fastai's `lr_find`: losses smoothed with beta 0.98, the end
-at four times the lowest, and the rate at the lowest divided by ten.
+at four times the lowest. The suggestion is the rate at which the smoothed loss falls fastest: fastai's `steep`, and
+what Lightning's `Tuner.lr_find` suggests. Gugger's own, a tenth of the rate of the lowest loss, is told beside it: with
+AdamW the smoothed loss goes on falling long after the raw one has ceased to, and the tenth came out several times too
+high (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ BETA: Final = 0.98
 AWAY: Final = 4.0
 """Times the lowest smoothed loss: it has run away."""
 BELOW: Final = 10.0
-"""The suggestion is the rate of the lowest loss over this."""
+"""What the rate of the lowest loss is divided by (Gugger)."""
 
 
 @final
@@ -42,10 +45,9 @@ class RangeTest:
 
     Attributes:
         rates, losses, smoothed: of each step, from the lowest rate; losses in nats.
-        suggestion: a tenth of the rate of the lowest smoothed loss; None where the loss never fell, or was still
-            falling at the highest rate: `why`.
-        steepest: the rate at which the smoothed loss fell fastest against the logarithm of the rate: the least that
-            learns well; None as above.
+        suggestion: the rate at which the smoothed loss fell fastest against the logarithm of the rate; None where it
+            never fell: `why`.
+        tenth: of the rate of the lowest smoothed loss; None where the loss was still falling at the highest rate.
         ran_away: whether it ended before the highest rate.
         stopped: the signal that ended it, or None.
     """
@@ -54,7 +56,7 @@ class RangeTest:
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     suggestion: float | None
-    steepest: float | None
+    tenth: float | None
     why: str
     ran_away: bool
     stopped: str | None = None
@@ -112,6 +114,7 @@ def lr_range_test(
             raise _RanAway
 
     before = loader.state_dict()
+    loader.load_state_dict(before)  # an epoch that was broken off is otherwise followed by the next one
     ran_away, stopped = True, None
     try:
         with tempfile.TemporaryDirectory(prefix="datapipe-lr-") as folder:
@@ -124,10 +127,10 @@ def lr_range_test(
             raise
     finally:
         loader.load_state_dict(before)
-    suggestion, steepest, why = suggested(rates, smooth.values)
+    suggestion, tenth, why = suggested(rates, smooth.values)
     return RangeTest(
         rates=tuple(rates), losses=tuple(losses), smoothed=tuple(smooth.values), suggestion=suggestion,
-        steepest=steepest, why=why, ran_away=ran_away, stopped=stopped,
+        tenth=tenth, why=why, ran_away=ran_away, stopped=stopped,
     )  # fmt: skip
 
 
@@ -152,7 +155,7 @@ class Smoothed:
 
 
 def suggested(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float | None, float | None, str]:
-    """(suggestion, steepest, why there is none).
+    """(suggestion, tenth, why there is no suggestion).
 
     Args:
         rates: rising. smoothed: the losses at them.
@@ -160,12 +163,10 @@ def suggested(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float 
     if len(rates) < 10:
         return None, None, f"only {len(rates)} steps before the loss ran away: begin at a lower rate"
     at = min(range(len(smoothed)), key=smoothed.__getitem__)
-    if at == 0:
+    if at < 2:
         return None, None, "the loss never fell: more steps, or a lower rate to begin with"
     falls = [
         (smoothed[n + 1] - smoothed[n - 1]) / (math.log(rates[n + 1]) - math.log(rates[n - 1])) for n in range(1, at)
     ]
-    steepest = rates[1 + min(range(len(falls)), key=falls.__getitem__)] if falls else None
-    if at == len(smoothed) - 1:
-        return None, steepest, f"the loss was still falling at {rates[-1]:.3g}: a higher rate to end with"
-    return rates[at] / BELOW, steepest, ""
+    steepest = rates[1 + min(range(len(falls)), key=falls.__getitem__)]
+    return steepest, None if at == len(smoothed) - 1 else rates[at] / BELOW, ""
