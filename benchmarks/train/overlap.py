@@ -9,8 +9,8 @@ the cores' caches, clock and execution units. The run cannot be faster than that
 
     python benchmarks/train/overlap.py                  # two cores: one computes, one transforms
     python benchmarks/train/overlap.py --kind python    # a transform that holds Python's lock, in worker processes
-    python benchmarks/train/overlap.py --kind sleep     # both only wait: what is left is the loader's own doing, and can
-                                                        # be measured on a machine that is busy with other things
+    python benchmarks/train/overlap.py --kind sleep     # both only wait: what is left is the loader's own doing, to be
+                                                        # measured on a machine that is busy with other things
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from datapipe import events
 from datapipe.device.in_flight import InFlight
 from datapipe.device.nested import replaced
 from datapipe.device.pool import BufferPool
+from datapipe.device.staging import page_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,7 +116,7 @@ class Feeder:
             known = sent.get((id(tensor), dtype))
             if known is not None:
                 return known  # type: ignore[no-any-return]  # a tensor
-            host = tensor if self._engine.is_ready(tensor) else self._staged(tensor)
+            host = page_locked(tensor, self._engine, self._pool, self._item)
             held.append(host)
             moved: torch.Tensor = self._engine.send(host, dtype)
             sent[id(tensor), dtype] = moved
@@ -138,16 +139,6 @@ class Feeder:
             size = sum(map(_nbytes, held))
             recorder.ring().write(recorder.stage("h2d"), self._item, began, began, now, now, size, cause=self._item)
         self._item += 1
-
-    def _staged(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A copy in page-locked memory; the tensor itself where no room is left in it."""
-        with events.timed("pin", self._item):
-            overflows = self._pool.overflows
-            memory = self._pool.empty((max(1, tensor.nbytes),), "uint8")
-            if self._pool.overflows != overflows and tensor.is_contiguous():
-                return tensor
-            staged = torch.from_numpy(memory)[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-            return staged.copy_(tensor.detach())
 
     def close(self) -> None:
         """Wait for the copies under way, so that their host buffers may be reused; close the source if it can be."""

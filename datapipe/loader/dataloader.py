@@ -191,7 +191,7 @@ class DataLoader:
             self._data,
             columns=self._columns,
             options=self._column_options,
-            pool=self._transport.pool,
+            transport=self._transport,
             finishing=self._finishing,
             workers=self._workers,
             positions=np.int32 if self._widen else np.int64,

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from datapipe.dataset import Dataset
     from datapipe.dataset.fetch import Fetched
-    from datapipe.device import BufferPool
     from datapipe.loader.columns import ColumnOptions, ColumnPlan
     from datapipe.loader.finishing import Finishing, Job
     from datapipe.loader.mixture import Mixture
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from datapipe.loader.padding import Padding
     from datapipe.loader.schedule import Stretch
     from datapipe.loader.substitutes import Substitutes
+    from datapipe.loader.transport import Transport
     from datapipe.loader.workers import Workers
 
 MASK = "mask"
@@ -54,6 +54,7 @@ class Stages:
     Args:
         columns: the plan of the dataset's columns; None: rows stay Arrow until a transform or the user has them.
         options: what was asked of columns, for those that a transform makes.
+        transport: the buffers that batches are gathered into, or copied to where the user's code made them.
         finishing: what the user's code does to rows, and collate. workers: the processes that do it; None: this one.
         positions: dtype of position_ids, where rows are packed. pack: how they are packed here, if they are.
         padding: counts it, where rows are packed or bucketed.
@@ -67,7 +68,7 @@ class Stages:
         *,
         columns: ColumnPlan | None,
         options: ColumnOptions,
-        pool: BufferPool,
+        transport: Transport,
         finishing: Finishing,
         workers: Workers | None = None,
         padded: bool,
@@ -82,7 +83,8 @@ class Stages:
         self._dataset = dataset
         self._columns = columns
         self._options = options
-        self._pool = pool
+        self._transport = transport
+        self._pool = transport.pool
         self._finishing = finishing
         self._workers = workers
         self._padded = padded
@@ -204,17 +206,20 @@ class Stages:
             value = value.append_column(MASK, [np.arange(stretch.rows(at)) < stretch.real[at]])
         if finishing.of_batches and self._workers is not None:
             value, size = self._run("both", value, stretch, at)
+            value = self._transport.stage(value, item)
             if span is not None:
                 span.end("transform", item, nbytes=size, cause=item)
             return value, size
         if finishing.own_collate:
             value, _ = self._run("collate", value, stretch, at)
+            if not finishing.transforms_batches:
+                value = self._transport.stage(value, item)
         elif finishing.collate is not None:
             value = finishing.collate(value)
         if span is not None:
             span.end("collate", item, nbytes=size, cause=item)
         if finishing.transforms_batches:
-            value, _ = self._run("batch", value, stretch, at)
+            value = self._transport.stage(self._run("batch", value, stretch, at)[0], item)
             if span is not None:
                 span.end("transform", item, nbytes=size, cause=item)
         return value, size

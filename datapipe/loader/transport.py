@@ -54,14 +54,23 @@ class Transport:
         self._ahead_bytes = None if ahead_bytes is None else byte_count("device_budget", ahead_bytes)
         self._engine = _open_engine(device, pin_memory, arrays=arrays)
         self.moves = self._engine is not None
+        self._pins = pin_memory is not False
         self.pool = BufferPool()
         if self._engine is not None:
             from datapipe.device.in_flight import InFlight
             from datapipe.device.transfer import pinned_pool
 
             self._in_flight = InFlight(self._engine)
-            if pin_memory is not False:
+            if self._pins:
                 self.pool = pinned_pool(self._engine, most_bytes=budget)
+
+    def stage(self, batch: Any, item: int) -> Any:
+        """A batch that was not gathered into `pool`, copied there: by the thread that made it, not by the consumer."""
+        if self._engine is None or not self._pins:
+            return batch
+        from datapipe.device.staging import staged
+
+        return staged(batch, self._engine, self.pool, item)
 
     def feeder(self, source: BatchSource, *, widen: dict[str, Any], first_item: int) -> Feeder | None:
         """What moves a source's batches; None: they stay on the host.

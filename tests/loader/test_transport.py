@@ -94,6 +94,44 @@ def test_a_batch_that_is_not_made_is_not_waited_for(dataset, late_engine, on):
         assert len(list(iterator)) == ROWS // 16 - 2
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("how", ["transform", "collate", "both"])
+def test_what_a_users_code_makes_is_copied_to_page_locked_memory_where_it_is_made(
+    dataset, late_engine, on, prefetch, how
+):
+    """By the thread that ran it, so inside its span; what crosses to the device lies in page-locked memory."""
+    from datapipe import events
+
+    engine = on(late_engine(2, page_locked=True))
+    addresses = []
+    send = engine.send
+    engine.send = lambda tensor, dtype: addresses.append(engine.is_ready(tensor)) or send(tensor, dtype)
+    made = {
+        "transform": {"transform": lambda batch: (batch["id"] + 1, [batch["image"] * 2])},
+        "collate": {"collate": lambda batch: (torch.tensor(batch["id"]) + 1, [torch.tensor(batch["image"]) * 2])},
+    }
+    options = made["transform"] if how == "transform" else made["collate"]
+    if how == "both":
+        options = {**options, "transform": lambda batch: (batch[0] + 0, batch[1])}
+    recorder = events.Recorder()
+    with (
+        events.recording(recorder),
+        DataLoader(dataset, 64, device="cuda", shuffle=False, prefetch=prefetch, **options) as loader,
+    ):
+        got = list(loader)
+    engine.compute()
+    assert [int(ids[0]) for ids, _ in got] == list(range(1, ROWS, 64))
+    assert all(torch.equal(deep[0][:, 0], ((ids - 1) % 251 * 2).to(deep[0].dtype)) for ids, deep in got)
+    assert all(addresses)
+    spans = recorder.spans()
+    pins = spans[spans["stage"] == recorder.stage("pin")]
+    of = spans[spans["stage"] == recorder.stage("collate" if how == "collate" else "transform")]
+    assert len(pins) == 2 * len(got)
+    for pin in pins:
+        (around,) = of[of["item"] == pin["item"]]
+        assert around["start"] <= pin["start"] <= pin["end"] <= around["end"]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"device_prefetch": -1}, {"device_prefetch": 1.5}, {"device_budget": 0}, {"device_budget": "much"}]
 )
