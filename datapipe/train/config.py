@@ -24,8 +24,8 @@ RESUME: Final = ("auto", "must", "fallback", "fresh")
 PRECISIONS: Final = ("auto", "bf16", "fp16", "tf32", "fp32")
 ON_SPIKE: Final = ("raise", "skip", "record")
 FREE: Final = frozenset(
-    {"steps", "device", "checkpoint_every", "checkpoint_lag", "keep", "keep_best", "skip", "peak_flops", "layout",
-     "recompute", "compile"}
+    {"steps", "device", "checkpoint_every", "checkpoint_lag", "keep", "keep_best", "eval_every", "patience", "skip",
+     "peak_flops", "layout", "recompute", "compile"}
 )  # fmt: skip
 """May differ when a run goes on: a run may be extended, moved, also to another number of processes, saved more or less
 often, and led past a batch."""

@@ -7,6 +7,7 @@ mean is exact, however unevenly batches hold targets.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
@@ -60,7 +61,7 @@ def evaluate(
         reduce: sums a float64 [3] over the ranks; None: there is one.
 
     Raises:
-        TrainError: there is no target, or the loss is no finite number. What the loader raises passes through.
+        TrainError: there is no target. What the loader raises passes through.
     """
     learner = cast("Learner", model)
     training = model.training
@@ -114,8 +115,8 @@ class Best:
         self.since = 0
 
     def seen(self, step: int, loss: float) -> bool:
-        """Count an evaluation; whether it is the best."""
-        better = self.loss is None or loss < self.loss
+        """Count an evaluation; whether it is the best. What is no number is none."""
+        better = math.isfinite(loss) and (self.loss is None or loss < self.loss)
         if better:
             self.loss, self.step, self.since = loss, step, 0
         else:

@@ -10,6 +10,7 @@ would have, from its last checkpoint on.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -108,7 +109,8 @@ def train(
         if ranks.data_rank:
             # The weights are drawn; what the model draws from here on differs from replica to replica.
             random_state.seed_everything(config.seed + ranks.data_rank)
-        run = _Run(config, loader, folder, strategy, meter, Watch(config, folder, loader, evaluation, ranks.rank))
+        watch = Watch(config, folder, loader, evaluation, writes=ranks.lead)
+        run = _Run(config, loader, folder, strategy, meter, watch)
         run.resume(resume)
         goal = config.steps if until is None else min(until, config.steps)
         run.phases.write("startup", -1, began, time.perf_counter_ns())
@@ -238,15 +240,15 @@ class _Run:
             finally:
                 self.batches.close()
         assert saver.newest is not None
-        best = watch.best
+        best = saver.newest.with_name(f"step-{watch.best.step:08d}")
         ended = "patience" if watch.out_of_patience else None
         return TrainResult(
             step=self.step, resumed_from=resumed_from, losses=tuple(losses), tokens=tokens, seconds=spent / 1e9,
             stopped=ended if ended or self.step >= self.config.steps else self._why(stop),
             checkpoint=saver.newest, metrics=log.path, device=str(self.device), precision=self.precision,
-            parameters=self.parameters, model=self.model, spikes=watch.found, best_loss=best.loss,
+            parameters=self.parameters, model=self.model, spikes=watch.found, best_loss=watch.best.loss,
             micro_batch=self.stepper.fitting.rows,
-            best=None if best.loss is None else saver.newest.with_name(f"step-{best.step:08d}"),
+            best=best if watch.best.loss is not None and best.is_dir() else None,
         )  # fmt: skip
 
     def _stops(self, stop: StopSignal) -> bool:
@@ -285,4 +287,5 @@ class _Run:
 
     def _save(self, score: float | None = None) -> None:
         more = {"watch": self.watch.state(), "micro_batch": self.stepper.fitting.state()}
-        self.state.save(self.step, score=score, more=more)
+        known = score is not None and math.isfinite(score)
+        self.state.save(self.step, score=score if known else None, more=more)

@@ -54,12 +54,13 @@ class SpikeLog:
 
     Args:
         steps: lines of later steps are cut off.
-        rank: of several that train together; each has the rows of its own batches, and a file for them.
+        writes: whether this process does; of several that train together one does, for the rows of all.
     """
 
-    def __init__(self, folder: Path, *, steps: int, rank: int = 0) -> None:
-        self.path = folder / (SPIKES if rank == 0 else f"spikes-{rank:05d}.jsonl")
-        if self.path.exists():
+    def __init__(self, folder: Path, *, steps: int, writes: bool = True) -> None:
+        self.path = folder / SPIKES
+        self._writes = writes
+        if writes and self.path.exists():
             with MetricsLog(self.path, steps=steps):
                 pass
 
@@ -74,6 +75,8 @@ class SpikeLog:
         Raises:
             NoSpaceError, CheckpointError: it cannot be written.
         """
+        if not self._writes:
+            return
         tell = getattr(loader, "last_rows", None)
         record = SpikeRecord(
             step=step, spike=spike, action=action, gradient=gradient,

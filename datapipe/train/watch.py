@@ -50,7 +50,7 @@ class Watch:
 
     Args:
         loader: that of the training, which is asked for the rows of a batch.
-        evaluation: None: there are no evaluations. rank: this process's; each writes its own rows down.
+        evaluation: None: there are no evaluations. writes: whether this process writes down what is found.
 
     Attributes:
         best: of the evaluations. found: steps of this process that were out of the ordinary.
@@ -62,9 +62,10 @@ class Watch:
         folder: Path,
         loader: ResumableLoader,
         evaluation: EvaluationLoader | None,
-        rank: int = 0,
+        *,
+        writes: bool = True,
     ) -> None:
-        self._rank = rank
+        self._writes = writes
         self._config = config
         self._folder = folder
         self._loader = loader
@@ -76,7 +77,7 @@ class Watch:
 
     def begin(self, step: int) -> None:
         """The run begins, or goes on, with so many steps done."""
-        self._log = SpikeLog(self._folder, steps=step, rank=self._rank)
+        self._log = SpikeLog(self._folder, steps=step, writes=self._writes)
 
     def look(self, step: int, gradient: Gradient) -> Finding | None:
         """What is out of the ordinary in a step (counted from 1), written down; None: nothing is.
@@ -101,9 +102,7 @@ class Watch:
         if sentinel.in_a_row > MOST_SKIPPED:
             action = "raise"
         assert self._log is not None
-        self._log.write(
-            step, spike, action, gradient=gradient, loader=self._loader, batches=self._config.accumulate
-        )  # fmt: skip
+        self._log.write(step, spike, action, gradient=gradient, loader=self._loader, batches=self._config.accumulate)
         return Finding(step=step, spike=spike, action=action)
 
     def fault(self, finding: Finding, newest: Path | None) -> TrainError:
