@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,9 +55,9 @@ def train(
             raise told.located(error, "train") from None
         finally:
             parts.close()
-    if json:
+    if json and _speaks():
         console.emit({"ok": True, **result_facts(result)})
-    else:
+    elif _speaks():
         for line in result_lines(result):
             console.show(line)
     if result.stopped in {"SIGINT", "SIGTERM"}:
@@ -67,10 +68,13 @@ def _watched(parts: TrainParts, folder: str, resume: Any, until: int | None, *, 
     from datapipe.cli.train_view import TrainView
     from datapipe.train import train as run
 
-    with TrainView(parts.config.steps) as view, _board(folder, board=board) as scalars:
+    # Of several processes the first speaks for all: their records are the same.
+    shown = TrainView(parts.config.steps) if _speaks() else contextlib.nullcontext()
+    with shown as view, _board(folder, board=board and _speaks()) as scalars:
 
         def on_step(record: StepRecord) -> None:
-            view.update(record)
+            if view is not None:
+                view.update(record)
             if scalars is not None:
                 scalars(record)
 
@@ -78,6 +82,11 @@ def _watched(parts: TrainParts, folder: str, resume: Any, until: int | None, *, 
             parts.config, parts.loader, out=folder, model=parts.model, evaluation=parts.evaluation, resume=resume,
             until=until, on_step=on_step,
         )  # fmt: skip
+
+
+def _speaks() -> bool:
+    """Whether this is the only process, or the first that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ def open_parts(told: TrainFile, *, rank: int | None = None, world_size: int | No
     """Open the datasets and make the parts.
 
     Args:
-        rank, world_size: which share of each global batch this process reads; None: as `DataLoader` finds out.
+        rank, world_size: which share of each global batch this process reads; None: as the layout of the file says.
 
     Raises:
         RecipeError: an option is wrong; the message has its line. What `open_dataset` raises passes through.
@@ -65,6 +65,8 @@ def open_parts(told: TrainFile, *, rank: int | None = None, world_size: int | No
     try:
         config = TrainConfig(model=shape, **told.train)
         device = choose_device(config.device)
+        if rank is None:
+            rank, world_size = config.layout.data_rank(), config.layout.data_size()
     except ConfigError as error:
         raise told.located(error, "train") from None
     except TypeError as error:

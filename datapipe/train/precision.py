@@ -12,6 +12,7 @@ context to compute in. Invariant: weights, optimizer state and losses are float3
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
@@ -32,6 +33,8 @@ _TF32_FROM: Final = (8, 0)
 def choose_device(name: str) -> torch.device:
     """The device of "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
 
+    Under torchrun "cuda" is the device of LOCAL_RANK, else the current one.
+
     Raises:
         ConfigError: it is not there, or not one of these.
     """
@@ -39,7 +42,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     found: torch.device = check_device(name)
     if found.type == "cuda" and ":" not in name:
-        return torch.device("cuda", torch.cuda.current_device())
+        local = os.environ.get("LOCAL_RANK", "")
+        return check_device(f"cuda:{local}") if local.isdecimal() else torch.device("cuda", torch.cuda.current_device())
     return found
 
 
