@@ -22,6 +22,7 @@ from datapipe.cli import (
     dataset,
     demo,
     export,
+    memory,
     preprocess,
     profile,
     recipe,
@@ -82,6 +83,7 @@ app.command("verify")(_guarded(dataset.verify))
 app.command("plan")(_guarded(dataset.plan))
 app.command("cut")(_guarded(cut.cut))
 app.command("vocabulary")(_guarded(vocabulary.vocabulary))
+app.command("memory")(_guarded(memory.memory))
 app.command("export")(_guarded(export.export))
 app.command("train")(_guarded(train.train))
 app.command("profile", context_settings=_PASS_ON)(_guarded(profile.profile))

@@ -5,12 +5,12 @@
     optimizer       what one step of the same optimizer leaves on parameters without memory (the meta device);
                     for Adam two moments, 8 bytes a float32 parameter: 16 with weight and gradient
                     (ZeRO, arXiv:1910.02054, section 3.1, whose mixed precision keeps 16-bit copies besides)
-    activations     what autograd saves in a forward pass of one row and of two (torch.autograd.graph.
+    activations     what autograd saves in a forward pass of two rows and of four (torch.autograd.graph.
                     saved_tensors_hooks), a line through both; 16-bit copies of the weights are in its constant part
     workspace       the largest of these twice: backward begins with the logits' gradient, made from another one
 
 What enters: a model on its device, its optimizer, a batch. What leaves: bytes by kind. Invariant: nothing is changed:
-generators and buffers are put back, no gradient is made; one row and two are all that is computed.
+generators and buffers are put back, no gradient is made; six rows are all that is computed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from datapipe.train import random_state
+from datapipe.train.layers import repeated_layers
 from datapipe.train.micro_batch import first_rows, rows_of
 from datapipe.train.precision import autocast
 
@@ -89,32 +90,39 @@ def memory_estimate(
     precision: Precision = "fp32",
     rows: int | None = None,
 ) -> MemoryEstimate:
-    """Estimate a training step; a forward pass of one row and one of two are computed.
+    """Estimate a training step; a forward pass of two rows and one of four are computed.
 
     Args:
         model: with `loss_sum(batch)`, on the device; of a sharded one this rank's part is counted.
-        batch: one that it takes, on the device; rows of others have to be like its first two.
+        batch: one that it takes, on the device; rows of others have to be like its first four.
         precision: of the products.
         rows: at once; None: the batch's.
+
+    Raises:
+        torch.OutOfMemoryError: not even those few rows fit.
     """
     before = random_state.capture(device)
     buffers = [(each, each.detach().clone()) for each in model.buffers()]
-    one = _saved(model, first_rows(batch, 1), device, precision)
-    two = _saved(model, first_rows(batch, 2), device, precision) if rows_of(batch) > 1 else None
+    total = rows_of(batch)
+    few, more = min(2, total), min(4, total)  # one row alone has no variance that BatchNorm could divide by
+    low = saved_bytes(model, first_rows(batch, few), device, precision)
+    high = saved_bytes(model, first_rows(batch, more), device, precision) if more > few else (0, 0)
     random_state.restore(before, device)
     with torch.no_grad():
         for live, kept in buffers:
             live.copy_(kept)
-    of_row = max(two[0] - one[0], 0) if two else one[0]
-    largest = max(two[1] - one[1], 0) if two else one[1]
+    if more > few:
+        of_row, largest = (max(high[at] - low[at], 0) // (more - few) for at in (0, 1))
+    else:  # without a second point all of it is the rows'
+        of_row, largest = (low[at] // max(1, few) for at in (0, 1))
     weights = list(model.parameters())
     return MemoryEstimate(
-        rows=rows_of(batch) if rows is None else rows,
+        rows=total if rows is None else rows,
         parameters=sum(_bytes(each) for each in weights),
         buffers=sum(_bytes(each) for each in model.buffers()),
         gradients=sum(_bytes(each) for each in weights if each.requires_grad),
         optimizer=optimizer_bytes(optimizer),
-        activations_fixed=max(one[0] - of_row, 0),
+        activations_fixed=max(low[0] - few * of_row, 0),
         activations_row=of_row,
         largest_row=largest,
     )
@@ -160,8 +168,12 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
     return sum(_bytes(value) for value in kept if isinstance(value, Tensor))
 
 
-def _saved(model: nn.Module, batch: Any, device: torch.device, precision: Precision) -> tuple[int, int]:
-    """Bytes that a forward pass saves for backward, and of the largest tensor; the model and the batch apart."""
+def saved_bytes(model: nn.Module, batch: Any, device: torch.device, precision: Precision) -> tuple[int, int]:
+    """Bytes that a forward pass saves for backward, and of the largest tensor; the model and the batch apart.
+
+    The inputs of the model's repeated layers are among them: with activation checkpointing they are all that stays of a
+    layer, and autograd does not see them. The layer that is just computed again comes on top.
+    """
     given = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers(), *_tensors(batch))
              if not hasattr(each, "to_local")}  # fmt: skip
     sizes: dict[int, int] = {}
@@ -172,9 +184,20 @@ def _saved(model: nn.Module, batch: Any, device: torch.device, precision: Precis
             sizes[storage.data_ptr()] = storage.nbytes()
         return value
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value), autocast(device, precision):
-        loss, _ = model.loss_sum(batch)  # type: ignore[operator]  # every Learner has it
-    del loss  # until here the graph held them all, so that no two had one address
+    held: list[Tensor] = []
+
+    def keep(_layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        held.extend(pack(value) for value in inputs if isinstance(value, Tensor) and value.requires_grad)
+
+    hooks = [layer.register_forward_pre_hook(keep) for layer in repeated_layers(model)]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value), autocast(device, precision):
+            loss, _ = model.loss_sum(batch)  # type: ignore[operator]  # every Learner has it
+    finally:
+        for hook in hooks:
+            hook.remove()
+    del loss
+    held.clear()  # until here the graph and the list held them all, so that no two had one address
     return sum(sizes.values()), max(sizes.values(), default=0)
 
 
