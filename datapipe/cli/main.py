@@ -26,6 +26,7 @@ from datapipe.cli import (
     preprocess,
     profile,
     recipe,
+    sample,
     selftest,
     trace,
     train,
@@ -92,6 +93,7 @@ app.command("compare")(_guarded(profile.compare))
 app.command("selftest")(_guarded(selftest.selftest))
 app.command("what-if")(_guarded(what_if.what_if))
 app.command("tune")(_guarded(tune.tune))
+app.command("sample")(_guarded(sample.sample))
 traces = typer.Typer(
     help="Traces of profiled runs.\n\nExample: datapipe trace merge runs/a torch.json -o both.json.gz --json",
     no_args_is_help=True,
