@@ -92,7 +92,7 @@ class Prediction:
         change: what was asked.
         recorded_ns: mean steady step of the recording, ns.
         step_ns: the same with the change.
-        low, high: 80% interval of `step_ns` for a new run of the same length.
+        low, high: 80% interval of `step_ns` for the same run done again with the change, on the same data.
         extrapolated: whether the answer rests on something this run never showed.
         reason: what it rests on, in words.
     """

@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from datapipe.profiling.io_truth import stalled_share
 from datapipe.profiling.lock_probe import LockDelay, LockProbe
 from datapipe.profiling.process_counters import (
     ChildCounters,
@@ -45,6 +46,7 @@ class Watched:
         lock: the interpreter lock's delay; None: it was not probed.
         limit: bytes this process may use, and what limits it.
         cpu: ns of CPU time that watching took.
+        stalled: share of the run in which some task of the machine waited for a core (PSI "some"); None: not told.
         probes: each time the lock was asked for: (when, on the spans' clock; how late it came), ns.
     """
 
@@ -53,6 +55,7 @@ class Watched:
     limit: tuple[int, str] | None
     cpu: int = 0
     probes: tuple[tuple[int, int], ...] = ()
+    stalled: float | None = None
 
 
 @final
@@ -109,7 +112,7 @@ class MachineWatch:
             counters = tuple(self._counters)
         return Watched(
             counters=counters, lock=lock, limit=self._limit, cpu=self._cpu + (0 if lock is None else lock.cpu),
-            probes=() if self._probe is None else self._probe.asked(),
+            probes=() if self._probe is None else self._probe.asked(), stalled=stalled_share(counters, 0),
         )  # fmt: skip
 
     def _watch(self) -> None:

@@ -48,6 +48,7 @@ def save_spans(run: RawRun, folder: str | os.PathLike[str]) -> Path:
     lock = None if run.watched is None else run.watched.lock
     about |= {"version": _VERSION, "environment": dict(run.environment), "lock": None if lock is None else asdict(lock)}
     about["probes"] = [] if run.watched is None else run.watched.probes
+    about["stalled"] = None if run.watched is None else run.watched.stalled
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
     held = io.BytesIO()
     np.savez_compressed(held, spans=run.spans[-MOST_SPANS:], about=text)
@@ -80,6 +81,7 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
         environment = dict(about["environment"])
         lock = None if about.get("lock") is None else LockDelay(**about["lock"])
         probes = tuple((int(when), int(late)) for when, late in about.get("probes", ()))
+        stalled = None if about.get("stalled") is None else float(about["stalled"])
     except FileNotFoundError:
         raise ProfileError(
             f"there are no spans at {file}",
@@ -91,5 +93,5 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
     if not known or not numbered:
         raise ProfileError(f"{file} is not of this version", expected=f"version {_VERSION}", fix="record the run again")
     kept |= {"stages": tuple(kept["stages"]), "threads": tuple(kept["threads"])}
-    watched = None if lock is None else Watched(counters=(), lock=lock, limit=None, probes=probes)
+    watched = None if lock is None else Watched(counters=(), lock=lock, limit=None, probes=probes, stalled=stalled)
     return RawRun(spans=spans, environment=environment, watched=watched, **kept)

@@ -9,11 +9,8 @@ What enters: a run and a `Change`. What leaves: a `Prediction` with an 80% inter
 Invariant: the same run and change give the same prediction; a change of nothing predicts the recorded step.
 
 The replayed step is scaled by what the replay of the unchanged run misses of the recording, so that what the model
-leaves out (hand-overs, a busy machine) cancels. The interval has these parts, added in quadrature: a moving-block
-bootstrap over items, replayed (blocks of √n, so that what comes in runs stays so; Künsch, Annals of Statistics, 1989),
-widened by √2 because a new run has the same sampling error as the one recorded; what the run's quarters differ by, for
-the same reason, and `_RERUN`, for what does not show within one run; the misfit of the unchanged replay; and, for what
-was never seen, the distance between what could be supposed about it.
+leaves out (hand-overs, a busy machine) cancels. How wide the interval is: `uncertainty`; where it is not known whether
+a stage holds the interpreter's lock, it holds both answers.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ from datapipe.errors import ProfileError
 from datapipe.events import HIT, MISS
 from datapipe.profiling.changes import COMPUTE, DECODING, MOVING, STORAGE, Change, Prediction
 from datapipe.profiling.replay import replay
+from datapipe.profiling.uncertainty import half_width, tried
 from datapipe.profiling.workload import Workload, workload_of
 
 if TYPE_CHECKING:
@@ -39,14 +37,6 @@ if TYPE_CHECKING:
     from datapipe.profiling.recording import Profile
     from datapipe.profiling.workload import Job
 
-_Z80: Final = 1.2816
-"""Half-width of an 80% interval in standard deviations of a normal distribution."""
-_RERUN: Final = 0.015
-"""Standard deviation between runs of the same pipeline, as a share of the step: supposed, and what the selftest's gate
-of intervals tests."""
-_RESAMPLES: Final = 24
-_FAR: Final = 4.0
-"""A factor beyond this leaves so little of what was measured that it is no longer what is measured."""
 _CACHE_BYTES_PER_NS: Final = 2.0
 """Read speed supposed of a cache that the run never hit: 2 GB/s, a page cache's copy on one slow core."""
 
@@ -128,24 +118,19 @@ def predict(work: Workload, change: Change, base: npt.NDArray[np.float64] | None
     recorded = work.recorded_ns / work.takes_per_step
     scale = recorded / before if before else 1.0
     misfit = abs(scale - 1)
-    again = after * float(np.hypot(work.drift / np.sqrt(2.0), _RERUN))
-    spread = float(np.hypot(np.sqrt(2.0) * _bootstrap(changed), again))
-    low = high = _Z80 * float(np.hypot(spread * scale, misfit * abs(after - before) * scale))
+    low = high = half_width(work, change, before=before, after=after, recorded=recorded)
     step = after * scale
     reason = f"replay of {len(work.takes)} batches; unchanged it is {misfit:.1%} off the recording"
-    extrapolated = bool(doubt) or not 1 / _FAR <= change.factor <= _FAR
     if doubt:
         reason += f"; {doubt}"
     if change.kind == "threads" and changed.unsure:
         other = _mean(replay(dataclasses.replace(changed, serial=changed.serial | changed.unsure))) * scale
         high = float(np.hypot(high, max(0.0, other - step)))
         low = float(np.hypot(low, max(0.0, step - other)))
-    elif extrapolated:
-        low = high = float(np.hypot(low, 0.1 * abs(step - recorded)))
     per = work.takes_per_step
     return Prediction(
         change=change, recorded_ns=work.recorded_ns, step_ns=step * per, low=max(0.0, step - low) * per,
-        high=(step + high) * per, extrapolated=extrapolated, reason=reason,
+        high=(step + high) * per, extrapolated=bool(doubt) or not tried(change), reason=reason,
     )  # fmt: skip
 
 
@@ -175,40 +160,6 @@ def _cores() -> float:
 def _mean(ends: npt.NDArray[np.float64]) -> float:
     """Mean step after the first: as the recording's, which leaves out the start."""
     return float((ends[-1] - ends[0]) / (len(ends) - 1)) if len(ends) > 1 else 0.0
-
-
-def _bootstrap(work: Workload) -> float:
-    """Standard error of the replayed mean step (ns): items' costs drawn anew in blocks, with a fixed seed.
-
-    A job keeps its place and what it needs; its cost becomes that of the job drawn for it, among those of its pool and
-    shape. The takes' costs are drawn alike.
-    """
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for j, job in enumerate(work.jobs):
-        alike.setdefault((job.pool, job.block, *(s.stage for s in job.work)), []).append(j)
-    means = []
-    for _ in range(_RESAMPLES):
-        jobs, takes = list(work.jobs), list(work.takes)
-        for members in alike.values():
-            for j, k in zip(members, _blocks(random, len(members)), strict=True):
-                jobs[j] = dataclasses.replace(work.jobs[j], work=work.jobs[members[k]].work)
-        for j, k in enumerate(_blocks(random, len(takes))):
-            takes[j] = dataclasses.replace(takes[j], work=work.takes[k].work)
-        means.append(_mean(replay(dataclasses.replace(work, jobs=tuple(jobs), takes=tuple(takes)))))
-    return float(np.std(means))
-
-
-def _blocks(random: np.random.Generator, n: int) -> list[int]:
-    """Draw n indices below n in runs of √n, drawn with replacement."""
-    import numpy as np
-
-    length = max(1, round(n**0.5))
-    first = random.integers(0, n - length + 1, -(-n // length))
-    drawn: list[int] = (first[:, None] + np.arange(length)).ravel()[:n].tolist()
-    return drawn
 
 
 def _changed(work: Workload, change: Change) -> tuple[Workload, str]:

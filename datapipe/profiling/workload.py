@@ -73,6 +73,8 @@ class Workload:
         wake: ns from a batch being made to a loop that waited for it going on.
         switch: ns after which a thread gives the interpreter lock to one that asks for it; 0: nobody holds it.
         drift: standard deviation of the recorded mean step over the run's quarters, as a share of it.
+        stalled: share of the run in which some task of the machine waited for a core (PSI); None: not told.
+        busy: cores that the recorded work used, on average.
         ordered: whether the loop takes batches in their order, or whichever is ready.
     """
 
@@ -92,6 +94,8 @@ class Workload:
     drift: float = 0.0
     ordered: bool = True
     held: Mapping[str, float] = field(default_factory=dict)
+    stalled: float | None = None
+    busy: float = 0.0
 
 
 def workload_of(run: RawRun, *, cores: float) -> Workload | None:
@@ -147,6 +151,8 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
         cores=cores, serial=frozenset(costs.serial), held=costs.serial, unsure=costs.unsure,
         recorded_ns=float(walls[1:].mean()),
         takes_per_step=len(takes) / len(steps),
+        stalled=None if run.watched is None else run.watched.stalled,
+        busy=float(spans["cpu"].sum()) / max(1, run.ended - run.began),
         drift=_drift(walls[1:].tolist()), switch=costs.switch,
         wake=_wake(waits[:, :2].tolist(), [made.ended.get(b, -1) for b in wanted]),
     )  # fmt: skip

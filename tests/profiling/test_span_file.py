@@ -42,6 +42,9 @@ def test_the_delay_of_the_lock_is_kept(steady_run, tmp_path):
     """It decides what a replay takes to hold the lock, so it is read back."""
     lock = lock_delay([0, 6_000_000, 5_000_000], enabled=True, switch=5e6, cpu=1)
     probes = ((10, 0), (20, 6_000_000), (30, 5_000_000))
-    save_spans(steady_run(n=20, watched=Watched(counters=(), lock=lock, limit=None, probes=probes)), tmp_path)
+    save_spans(
+        steady_run(n=20, watched=Watched(counters=(), lock=lock, limit=None, probes=probes, stalled=0.25)), tmp_path
+    )
     assert load_spans(tmp_path).watched.lock == lock
     assert load_spans(tmp_path).watched.probes == probes
+    assert load_spans(tmp_path).watched.stalled == 0.25
