@@ -10,8 +10,8 @@ recording hurts most) for some milliseconds.
 "recording" is the median over pairs of (on ÷ off − 1), wall and CPU time of the loop's thread, each with a bootstrap's
 95% interval. On a machine that others use the wall says little: the CPU time is the figure, and for steps that compute
 it is the same thing. "watching" is what no pair can show, as it never stops: the CPU time of the profile's own threads
-÷ wall. "trace" is the time that writing the trace took ÷ wall of the recorded steps. "published" is `Summary.overhead`.
-Goals: 1% recording, 3% with the trace.
+÷ wall. "trace" is the CPU time that writing the trace took ÷ that of the recorded steps. "published" is
+`Summary.overhead`. Goals: 1% recording, 3% with the trace.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def figure(ratios, rounds=2_000):
 
 def measure(folder, work, pairs, steps):
     loader = datapipe.DataLoader(datapipe.open_dataset(folder), batch_size=512, collate="numpy", autotune=False)
-    batches, ratios, wall, alone = forever(loader), [], 0.0, []
+    batches, ratios, spent, alone = forever(loader), [], 0.0, []
     with datapipe.profile() as prof:
         stretch(prof, batches, 10 * steps, work, False)
         for pair in range(pairs):
@@ -86,20 +86,20 @@ def measure(folder, work, pairs, steps):
             two = stretch(prof, batches, steps, work, not first)
             on, off = (one, two) if first else (two, one)
             ratios.append(on / off)
-            wall += on[0]
+            spent += on[1]
             alone.append(off[1] / steps)
     batches.close()
     loader.close()
-    began = time.perf_counter_ns()
-    write_trace(prof.raw(), folder)
-    trace = time.perf_counter_ns() - began
+    run, began = prof.raw(), time.thread_time_ns()
+    write_trace(run, folder)
+    trace = time.thread_time_ns() - began
     cost = prof.summary().overhead
     return {
         "recording, wall": figure(np.array(ratios)[:, 0]),
         "recording, CPU": figure(np.array(ratios)[:, 1]),
         "CPU a step, ms": float(np.median(alone)) / 1e6,
         "watching": cost.watching / prof.summary().wall_ns,
-        "trace": trace / wall,
+        "trace": trace / spent,
         "published": cost.share,
         "spans a step": (cost.spans + cost.elsewhere) / (pairs * steps),
     }

@@ -243,6 +243,8 @@ def _loader_line(own: Variant, cached: Variant, loader: Variant) -> str:
         f"compute alone {ms(cached.mean)}: {slower} is the slower"
     )
     over, same = own.mean - best, max(SAME * own.mean, own.high - own.low)
+    if same > UNSURE * own.mean:
+        return f"{said}."
     if min(loader.mean, cached.mean) <= same:
         return f"{said}, by so much that overlapping them gains little."
     if over <= same:

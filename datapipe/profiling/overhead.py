@@ -46,7 +46,8 @@ class Overhead:
         watching: CPU time of the threads that keep spans, read counters and probe the lock.
         share: (loop + loader + watching) ÷ wall, as if none of it had overlapped.
         per_step: the same, ns a step.
-        writing: time that analysis and files took after the run; 0 where none were written. trace: of it, the trace.
+        writing: time that analysis and files took after the run; 0 where none were written.
+        trace: of it, CPU time that the trace took.
         with_trace: (loop + loader + watching + trace) ÷ wall.
     """
 
@@ -63,7 +64,7 @@ class Overhead:
     with_trace: float
 
     def after(self, *, trace: int, writing: int, wall: int) -> Overhead:
-        """The same, with what followed the run: ns that the trace and all files took; `wall`: ns of the run."""
+        """The same, with what followed the run: CPU ns of the trace, ns of all files; `wall`: ns of the run."""
         return replace(self, trace=trace, writing=writing, with_trace=self.share + (trace / wall if wall else 0.0))
 
     @property

@@ -144,6 +144,17 @@ class Precedence:
         ready = [j for j in (self._on_item[i], self._cause[i]) if j >= 0 and self._before(j, i)]
         return max(ready, key=self.end.__getitem__, default=-1)
 
+    def inputs(self) -> Ints:
+        """`input_of` of every span, int64[n]."""
+        import numpy as np
+
+        start, end = np.array(self.start, dtype=np.int64), np.array(self.end, dtype=np.int64)
+        best, when = np.full(len(start), -1, dtype=np.int64), np.full(len(start), -1, dtype=np.int64)
+        for made in (np.array(self._on_item, dtype=np.int64), np.array(self._cause, dtype=np.int64)):
+            before = (made >= 0) & (end[made] <= start) & (start[made] < end) & (end[made] > when)
+            best[before], when[before] = made[before], end[made[before]]
+        return best
+
     def _before(self, j: int, i: int) -> bool:
         """Whether `j` ended by the time `i` began. Spans of no length never point at each other: starts only fall."""
         return self.end[j] <= self.start[i] and self.start[j] < self.end[i]

@@ -243,11 +243,12 @@ class Profile:
             return write_report(summary, self.folder)
         run, began = self.raw(), time.perf_counter_ns()
         summary = self._summary = dataclasses.replace(summary, advice=advise(run))
+        before = time.thread_time_ns()
         write_trace(run, self.folder)
-        traced = time.perf_counter_ns()
+        traced = time.thread_time_ns() - before
         save_spans(run, self.folder)
         if summary.overhead is not None:
-            cost = summary.overhead.after(trace=traced - began, writing=time.perf_counter_ns() - began, wall=run.wall)
+            cost = summary.overhead.after(trace=traced, writing=time.perf_counter_ns() - began, wall=run.wall)
             summary = self._summary = dataclasses.replace(summary, overhead=cost)
             save_profile(summary, self.folder)
         return write_report(summary, self.folder)

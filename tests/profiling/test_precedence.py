@@ -46,3 +46,19 @@ def test_a_loader_that_begins_anew_numbers_anew(pipeline, new_spans):
         spans.rows += [(*row[:2], *(t + epoch * length for t in row[2:6]), *row[6:]) for row in rows]
         spans.add("epoch", epoch * length, epoch * length + 20 * 6e6, item=epoch)
     assert matched(without_causes(spans).run()) == [*range(20), *range(20)]
+
+
+def test_the_inputs_of_all_spans_are_those_of_each(pipeline):
+    """By columns or one by one: the same edges."""
+    import numpy as np
+
+    from datapipe.profiling.ledger import build_ledger
+    from datapipe.profiling.precedence import Precedence, loader_spans
+
+    random = np.random.default_rng(3)
+    made = pipeline(random.lognormal(0, 1, (3, 60)) * 1e6, random.lognormal(0, 1, 60) * 1e6)
+    run = made.spans().run()
+    ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
+    work = Precedence(run.spans[loader_spans(run.spans, run.stages, ledger)], run.stages)
+    assert work.inputs().tolist() == [work.input_of(i) for i in range(len(work.start))]
+    assert (work.inputs() >= 0).sum() > 60
