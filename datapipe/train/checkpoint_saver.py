@@ -92,11 +92,17 @@ class Saver:
                 publish_folder(temporary, target)
             checkpoint.prune(self._folder, self._keep, best=self._best)
 
+        # By parts, which the planner flattens to "<part>.<name>": torch logs twice for each entry of the outer dict,
+        # which took half of the time that the run stood still (65 of 120 ms for 900 small tensors).
+        parts: dict[str, dict[str, Tensor]] = {}
+        for full, tensor in tensors.items():
+            part, _, name = full.partition("/")
+            parts.setdefault(part, {})[name] = tensor
         quiet_without_ranks()
         begun: Any = async_save(
-            dict(tensors),
+            parts,
             storage_writer=SafetensorsWriter(temporary, rank=self._rank, ranks=self._ranks, begin=begin, commit=commit),
-            planner=DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
+            planner=DefaultSavePlanner(flatten_sharded_tensors=False),
             process_group=self._group,
         )
         self._writing = (step, target, getattr(begun, "upload_completion", begun))

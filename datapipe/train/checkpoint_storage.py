@@ -4,10 +4,11 @@
     model-00001-of-00002.safetensors, …                 two: each writes what it holds of every sharded tensor, and its
                                                         share of those that all hold alike
 
-What enters: a plan of torch's planners, whose tensors are named `<part>/<name>`. What leaves: such files, and an index
-`{"<part>/<name>": {"dtype", "shape", "chunks": [[file, offsets, sizes], …]}}`. Invariant: nothing is pickled into a
-file or out of one (torch's own storage keeps its `.metadata` so, and all that is no tensor): what is no tensor is
-refused, and the metadata that a load is planned from is made of checked JSON. So any world size reads what any wrote.
+What enters: a plan of torch's planners, of tensors `<part>.<name>` to save or `<part>/<name>` to load. What leaves:
+such files, and an index `{"<part>/<name>": {"dtype", "shape", "chunks": [[file, offsets, sizes], …]}}`. Invariant:
+nothing is pickled into a file or out of one (torch's own storage keeps its `.metadata` so, and all that is no tensor):
+what is no tensor is refused, and the metadata that a load is planned from is made of checked JSON. So any world size
+reads what any wrote.
 """
 
 from __future__ import annotations
@@ -107,13 +108,13 @@ class SafetensorsWriter(StorageWriter):
 
         parts: dict[str, dict[str, Tensor]] = {}
         for item in plan.items:
+            part, _, name = item.index.fqn.partition(".")
             if item.type is WriteItemType.BYTE_IO:
                 raise CheckpointError(
-                    f"{item.index.fqn} is no tensor",
+                    f"{part}/{name} is no tensor",
                     expected="tensors alone: nothing is pickled into a checkpoint",
                     fix="keep it as a tensor (register_buffer), or make it anew when the model is made",
                 )
-            part, _, name = item.index.fqn.partition("/")
             value = planner.resolve_data(item)
             assert isinstance(value, torch.Tensor)
             parts.setdefault(part, {})[name] = _dense(value)
@@ -128,7 +129,7 @@ class SafetensorsWriter(StorageWriter):
         written: Future[list[WriteResult]] = Future()
         written.set_result(
             [
-                WriteResult(item.index, item.tensor_storage_size() or 0, records[item.index.fqn.partition("/")[0]])
+                WriteResult(item.index, item.tensor_storage_size() or 0, records[item.index.fqn.partition(".")[0]])
                 for item in plan.items
             ]
         )
@@ -145,7 +146,7 @@ class SafetensorsWriter(StorageWriter):
             file = record.pop("file")
             files[file] = record
             entry = index.setdefault(
-                result.index.fqn,
+                result.index.fqn.replace(".", "/", 1),
                 {
                     "dtype": str(told.properties.dtype).removeprefix("torch."),
                     "shape": list(told.size),

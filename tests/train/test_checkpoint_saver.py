@@ -120,7 +120,7 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
 def test_what_is_no_tensor_never_reaches_a_file(tmp_path):
     """It would be pickled; here it is refused, and nothing stays."""
     to = saver(tmp_path, lag=0)
-    with pytest.raises(CheckpointError, match="model/extra is no tensor"):
+    with pytest.raises(CheckpointError, match="model/extra.a is no tensor"):
         to.save(1, {**weights(1), "model/extra": {"a": 1}}, {})
     assert list(tmp_path.iterdir()) == []
 
