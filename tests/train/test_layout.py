@@ -22,8 +22,7 @@ def _alone(monkeypatch):
 
 @given(SIZES, SIZES, SIZES, SIZES)
 def test_every_rank_has_a_place_of_its_own(data, shard, tensor, pipeline):
-    """Places are a bijection onto the grid; neighbours along `tensor` are neighbouring ranks; each share of the
-    batches is read by exactly tensor x pipeline ranks."""
+    """Places are a bijection onto the grid, and each share of the batches is read by tensor x pipeline ranks."""
     layout = Layout(data=data, shard=1 if pipeline > 1 else shard, tensor=tensor, pipeline=pipeline)
     world = math.prod(layout.sizes(data * layout.shard * tensor * pipeline).values())
     places = [layout.place(rank, world) for rank in range(world)]
