@@ -32,12 +32,15 @@ class StreamEngine(CopyEngine):
         device: such as "cuda", "cuda:1" or "xpu".
         pin: page-lock host memory; falls back, with one warning, where that fails.
         streams: what has Stream, Event, stream and current_stream of this kind of device; None: torch's module of it.
+
+    Attributes:
+        stream: that copies run on.
     """
 
     def __init__(self, device: torch.device, *, pin: bool = True, streams: Any = None) -> None:
         self._device = device
         self._streams = torch.get_device_module(device) if streams is None else streams
-        self._stream = self._streams.Stream(device)
+        self.stream = self._streams.Stream(device)
         self._pin = pin
 
     def allocate(self, nbytes: int) -> memoryview | None:
@@ -67,7 +70,7 @@ class StreamEngine(CopyEngine):
 
     def send(self, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
         """Begin a copy on the copy stream."""
-        with self._streams.stream(self._stream):
+        with self._streams.stream(self.stream):
             if dtype is None or dtype == tensor.dtype:
                 return tensor.to(self._device, non_blocking=True)
             if tensor.dtype not in _UNSIGNED:
@@ -80,7 +83,7 @@ class StreamEngine(CopyEngine):
     def mark(self) -> Any:
         """An event at the end of the copy stream."""
         event = self._streams.Event()
-        event.record(self._stream)
+        event.record(self.stream)
         return event
 
     def passed(self, mark: Any) -> bool:
@@ -96,4 +99,4 @@ class StreamEngine(CopyEngine):
 
     def finish(self) -> None:
         """Wait for the copy stream."""
-        self._stream.synchronize()
+        self.stream.synchronize()
