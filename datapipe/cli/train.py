@@ -41,7 +41,10 @@ def train(
     from datapipe.cli.train_parts import open_parts
     from datapipe.errors import ConfigError
     from datapipe.preprocess import parse_overrides
+    from datapipe.train.config import RESUME
 
+    if resume not in RESUME:
+        raise ConfigError(f"--resume {resume}", expected=", ".join(RESUME))
     told = read_train_file(config, parse_overrides(set_ or []))
     folder = out or told.out
     if not folder:

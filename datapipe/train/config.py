@@ -77,7 +77,7 @@ class TrainConfig:
             it. One that is no finite number is never applied: "record" raises then too.
         spike_sigma: how far above, in standard deviations. spike_window: steps that these are of.
         skip: step → batches to pass over once that many steps are done: {103: 1} leaves out the first batch of step
-            104. Kept in the loader's state.
+            104 (in YAML, whose names are texts: {"103": 1}). Kept in the loader's state.
         peak_flops: of the device, floating point operations a second, for MFU; None: known by the device's name.
 
     Raises:

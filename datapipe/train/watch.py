@@ -109,7 +109,7 @@ class Watch:
         """The error of a finding that ends the run; `newest`: the checkpoint to go on from."""
         assert self._log is not None
         step, often = finding.step, self._sentinel.in_a_row
-        past = f"skip={{{step - 1}: {self._config.accumulate}}}"
+        past = f'skip={{"{step - 1}": {self._config.accumulate}}}'
         error = TrainError(
             f"step {step}: {finding.spike}"
             + (f", after {often - 1} updates in a row that were left out" * (often > 1)),

@@ -88,7 +88,7 @@ def test_a_spike_that_raises_says_how_to_pass_it_and_then_it_is_passed(tmp_path,
     """With `skip` as the message says, the batch of that step is left out and the next one takes its place."""
     with pytest.raises(TrainError, match=f"step {AT}: the loss is .* above") as fault:
         run(on_spike="raise")
-    assert f"skip={{{AT - 1}: 1}}" in fault.value.fix
+    assert f'skip={{"{AT - 1}": 1}}' in fault.value.fix
     assert "spikes.jsonl" in "".join(fault.value.__notes__)
     assert load_checkpoint(tmp_path / "run").step == 25
     passed = run(on_spike="raise", skip={AT - 1: 1})
