@@ -89,7 +89,7 @@ def measure(device: torch.device, parts: Sequence[str], folder: Path, *, quick: 
         result["batches"] = {}
         for name, workload in made.items():
             ceiling = result["bus"]["ceiling"]
-            found = bus.crossing(clock, workload.loader, ceiling=ceiling, batches=6 if quick else 200)
+            found = bus.crossing(clock, device, workload.loader, ceiling=ceiling, batches=6 if quick else 200)
             if found is None:
                 result["skipped"][f"batches of {name}"] = f"on {device} they stay where they are"
             else:
@@ -114,7 +114,7 @@ def show(result: dict[str, Any]) -> None:
     for name, row in result.get("batches", {}).items():
         print(
             f"batches of {name}: {row['mb_a_batch']:.2f} MB each, {row['gb_s']:.2f} GB/s on their stream, "
-            f"{row['of_ceiling']:.2f} of the ceiling"
+            f"{row['of_ceiling']:.2f} of the ceiling, {row['of_its_size']:.2f} of one copy of that size"
         )
     for name in ("tokens", "images"):
         for loader, row in result.get(name, {}).items():

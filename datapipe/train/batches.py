@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
 import torch
 
+from datapipe.device.nested import replaced
 from datapipe.errors import ConfigError, TrainError
 
 if TYPE_CHECKING:
@@ -137,18 +138,17 @@ class Batches:
 
 
 def needs_moving(batch: Any, device: torch.device) -> bool:
-    """Whether any tensor of the batch lies elsewhere."""
-    if isinstance(batch, torch.Tensor):
-        return batch.device != device
-    if isinstance(batch, dict):
-        return any(needs_moving(value, device) for value in batch.values())
-    return False
+    """Whether any tensor of the batch, however nested, lies elsewhere."""
+    elsewhere: list[bool] = []
+
+    def look(tensor: torch.Tensor, _: str | None) -> torch.Tensor:
+        elsewhere.append(tensor.device != device)
+        return tensor
+
+    replaced(batch, look)
+    return any(elsewhere)
 
 
 def moved(batch: Any, device: torch.device) -> Any:
     """The batch with its tensors on the device, the copies done: a loader may reuse what it is given back."""
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {name: moved(value, device) for name, value in batch.items()}
-    return batch
+    return replaced(batch, lambda tensor, _: tensor.to(device))

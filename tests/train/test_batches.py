@@ -63,3 +63,16 @@ def test_a_loader_that_cannot_say_where_it_stands_is_refused(make_loader):
         check_loader(x for x in ())
     with pytest.raises(ConfigError, match="without __iter__"):
         check_loader(None)
+
+
+def test_tensors_are_moved_however_deep_they_lie():
+    """In tuples and lists as in dicts; what is no tensor, and what is there already, stays."""
+    meta = torch.device("meta")
+    there = torch.ones(2, device=meta)
+    batch = {"pair": (torch.ones(3), ["text"]), "deep": [{"x": torch.ones(1)}], "there": there}
+    assert needs_moving(batch, meta)
+    assert not needs_moving({"there": [there], "text": "a"}, meta)
+    got = moved(batch, meta)
+    assert got["pair"][0].device == got["deep"][0]["x"].device == meta
+    assert got["pair"][1] == ["text"]
+    assert got["there"] is there
