@@ -132,6 +132,6 @@ def crossing(
     rate = nbytes / seconds / 1e9
     alike = gigabytes(clock, device, max(1, nbytes // len(spans)), pinned=True, repeats=20)
     return {
-        "mb_a_batch": nbytes / len(spans) / 1e6, "gb_s": rate, "of_ceiling": rate / ceiling, "of_its_size": rate / alike,
-        "batches": len(spans),
+        "mb_a_batch": nbytes / len(spans) / 1e6, "gb_s": rate, "batches": len(spans),
+        "of_ceiling": rate / ceiling, "of_its_size": rate / alike,
     }  # fmt: skip

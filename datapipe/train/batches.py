@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
-import torch
-
 from datapipe.device.nested import replaced
 from datapipe.errors import ConfigError, TrainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import torch
 
     from datapipe.train.phases import Phases
 
