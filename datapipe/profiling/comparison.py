@@ -5,10 +5,12 @@ Invariant: the differences of the parts sum to the difference of the step; p-val
 
 Significance: a permutation test on the difference of means (Fisher 1935; Good, "Permutation Tests", ch. 3).
 Neighbouring steps resemble each other, so what is permuted is means of stretches of consecutive steps, at most 100
-a run and as long as it takes for neighbouring stretches of the step to resemble each other no more than chance lets
-them (lag-1 autocorrelation at most 1.64/√n, the one-sided 5% bound of white noise: Bartlett 1946), not single steps.
-9,999 permutations from a fixed seed; p = (1 + those at least as extreme) / 10,000, two-sided; parts are corrected for
-their number by Holm's method.
+a run, not single steps. A stretch is as long as it takes for its mean to resemble its neighbour's by 0.25 at most, if
+the steps are an AR(1) process of their lag-1 autocorrelation (corrected for a short run's bias: Marriott & Pope 1954;
+none where it is within white noise's one-sided 5% bound, 1.64/√n: Bartlett 1946); by what the mean then still varies
+more than its stretches show, the difference is made smaller. A run worth fewer than 6 independent steps
+(n (1 - ρ) ÷ (1 + ρ): Bayley & Hammersley 1946) is not judged. 9,999 permutations from a fixed seed;
+p = (1 + those at least as extreme) / 10,000, two-sided; parts are corrected for their number by Holm's method.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ ALPHA: Final = 0.01
 _STRETCHES: Final = 100
 _PERMUTATIONS: Final = 9_999
 _FEWEST: Final = 6
-"""Stretches a run must have for a p of 0.01 to be possible: with 5 and 5 there are only 252 orders."""
+"""Stretches, and independent steps, a run must have for a p of 0.01: with 5 and 5 there are only 252 orders."""
+_RESEMBLES: Final = 0.25
+_ALIKE: Final = 0.995
+_CHANCE: Final = 1.64
+_LEFT: Final = 0.5
 
 
 @final
@@ -132,7 +138,9 @@ def compare(a: Summary | str | os.PathLike[str], b: Summary | str | os.PathLike[
         step=step,
         parts=tuple(parts),
         waits=tuple(sorted(waits, key=lambda change: -abs(change.difference))),
-        sentence=_sentence(step, parts),
+        sentence=_sentence(
+            step, parts, min(((_rho(t[:, 0]), len(t)) for t in (left, right)), key=lambda r: _worth(*r))
+        ),
         verdicts=(one.verdict.sentence, two.verdict.sentence),
         differs=_differs(one, two),
         steps=(len(left), len(right)),
@@ -157,13 +165,16 @@ def _p_values(left: Floats, right: Floats) -> list[float | None]:
     """Two-sided p of each column's difference of means."""
     import numpy as np
 
-    count = min(_independent(left), _independent(right))
+    cuts = [_independent(left), _independent(right)]
+    count, more = min(count for count, _ in cuts), max(more for _, more in cuts)
+    if count < _FEWEST:
+        return [None] * left.shape[1]
     a, b = _stretches(left, count), _stretches(right, count)
-    if min(len(a), len(b)) < _FEWEST:
+    if min(count, len(a), len(b)) < _FEWEST:
         return [None] * left.shape[1]
     both = np.concatenate([a, b])
     both -= both.mean(axis=0)
-    seen = np.abs(b.mean(axis=0) - a.mean(axis=0))
+    seen = np.abs(b.mean(axis=0) - a.mean(axis=0)) / np.sqrt(more)
     random = np.random.default_rng(0)
     extreme = np.zeros(both.shape[1])
     done = 0
@@ -179,19 +190,60 @@ def _p_values(left: Floats, right: Floats) -> list[float | None]:
     return [float(p) for p in (1 + extreme) / (1 + _PERMUTATIONS)]
 
 
-def _independent(table: Floats) -> int:
-    """How many stretches a run can be cut into before they resemble their neighbours; `_FEWEST` where even those do."""
+def _rho(steps: Floats) -> float:
+    """Lag-1 autocorrelation of an AR(1) process that gives such steps; 0 where it may be chance."""
     import numpy as np
 
-    count = _STRETCHES
-    while count > _FEWEST:
-        step = _stretches(table, count)[:, 0]
-        step = step - step.mean()
-        power = float(step @ step)
-        if len(step) < 2 or power == 0 or float(step[1:] @ step[:-1]) / power <= 1.64 / np.sqrt(len(step)):
-            break
-        count = max(_FEWEST, min(count, len(table)) // 2)
-    return count
+    n, found = len(steps), _resemblance(steps)
+    if found * np.sqrt(n) <= _CHANCE:
+        return 0.0
+    # A short run's own mean follows its drift, so what is found is too low.
+    return min(_ALIKE, found + (1 + 4 * found) / n)
+
+
+def _worth(rho: float, n: int) -> float:
+    """How many independent steps have a mean as sure as that of n such steps."""
+    return n * (1 - rho) / (1 + rho)
+
+
+def _independent(table: Floats) -> tuple[int, float]:
+    """How many stretches to cut a run into, and by how much more than they show its mean varies (variances).
+
+    0 stretches: the run is worth too few independent steps to be compared.
+    """
+    import numpy as np
+
+    n, rho = len(table), _rho(table[:, 0])
+    if _worth(rho, n) < _FEWEST:
+        return 0, 1.0
+    length, more = _apart(rho)
+    count = max(_FEWEST, min(_STRETCHES, n // length))
+    while count > _FEWEST and _resemblance(_stretches(table, count)[:, 0]) * np.sqrt(count) > _CHANCE + _LEFT:
+        count = max(_FEWEST, count // 2)  # no AR(1) process: what comes and goes is longer
+    return count, more
+
+
+def _resemblance(steps: Floats) -> float:
+    """Lag-1 autocorrelation."""
+    away = steps - steps.mean()
+    power = float(away @ away)
+    return float(away[1:] @ away[:-1]) / power if power > 0 else 0.0
+
+
+def _apart(rho: float) -> tuple[int, float]:
+    """Steps in a stretch whose mean resembles its neighbour's by a quarter at most, where steps do by ρ; and the rest.
+
+    Of an AR(1) process, from its autocovariances ρᵏ: the means of stretches of L resemble their neighbours' by
+    ρ (1 - ρᴸ)² ÷ D, and the variance of a long run's mean is L (1 - ρ²) ÷ D times what they show, where
+    D = L (1 - ρ²) - 2 ρ (1 - ρᴸ).
+    """
+    length = 1
+    while True:
+        rest = 1 - rho**length
+        shown = length * (1 - rho**2) - 2 * rho * rest
+        if rho * rest**2 <= _RESEMBLES * shown:
+            return length, length * (1 - rho**2) / shown
+        length += 1
 
 
 def _stretches(table: Floats, count: int) -> Floats:
@@ -241,9 +293,15 @@ def _line(change: Change, name: str, width: int) -> str:
     return f"{name:{width}}{times}{change.of_step:>+10.1%}{chance:>9}{mark}"
 
 
-def _sentence(step: Change, parts: list[Change]) -> str:
+def _sentence(step: Change, parts: list[Change], shorter: tuple[float, int]) -> str:
+    """`shorter`: lag-1 autocorrelation and steps of the run that is worth fewer."""
     if step.p is None:
-        return f"Too few steps to compare: the step went from {ms(step.before)} to {ms(step.after)}."
+        rho, count = shorter
+        why = "Too few steps to compare"
+        if count >= _FEWEST:
+            worth = f"{count:,} steps that resemble their neighbours (lag-1 autocorrelation {rho:.2f})"
+            why += f", record longer runs ({worth} are worth {_worth(rho, count):.1f} independent ones)"
+        return f"{why}: the step went from {ms(step.before)} to {ms(step.after)}."
     size = f"{ms(step.before)} → {ms(step.after)} ({step.of_step:+.1%}, p = {step.p:.4f})"
     if not step.significant:
         return f"No significant change of the step: {size}."

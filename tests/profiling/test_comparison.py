@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datapipe.errors import ProfileError
-from datapipe.profiling import compare
+from datapipe.profiling import compare, comparison
 from datapipe.profiling.analysis import summarise
 from datapipe.profiling.comparison import _holm, _p_values
 from datapipe.profiling.profile_file import save_profile
@@ -35,7 +35,13 @@ def test_differences_of_parts_sum_to_that_of_the_step(steady_run):
     assert sum(change.difference for change in found.waits) == pytest.approx(wait.difference)
 
 
-def test_noise_is_not_a_regression(steady_run):
+@pytest.fixture
+def fewer(monkeypatch):
+    """A tenth of the permutations: p is a multiple of 0.001, which 0.01 does not notice."""
+    monkeypatch.setattr(comparison, "_PERMUTATIONS", 999)
+
+
+def test_noise_is_not_a_regression(steady_run, fewer):
     """Of 40 pairs of like runs, about 1% may seem to differ at p < 0.01; more than four would be a wrong test."""
     seen = [
         compare(summarise(steady_run(noise=0.3, seed=2 * i)), summarise(steady_run(noise=0.3, seed=2 * i + 1)))
@@ -44,7 +50,7 @@ def test_noise_is_not_a_regression(steady_run):
     assert sum(found.step.significant for found in seen) <= 4
 
 
-def test_drifting_runs_are_not_taken_for_different_ones():
+def test_drifting_runs_are_not_taken_for_different_ones(fewer):
     """Steps that resemble their neighbours give p-values that are not far too small."""
     random = np.random.default_rng(0)
 
@@ -95,15 +101,35 @@ def test_holm_corrects_in_order():
     assert _holm([0.01, 0.04, 0.03, None]) == pytest.approx([0.03, 0.06, 0.06, None])
 
 
-def test_short_runs_that_drift_are_cut_into_fewer_stretches():
-    """Of 60 pairs of like runs of 100 steps, each half its neighbour, few seem to differ; a real change is seen."""
+def autoregressive(random, n, rho, mean=10.0):
+    """Steps each of which is `rho` of the one before and chance, as a table of one column."""
+    steps = np.zeros(n + 50)
+    for i in range(1, n + 50):
+        steps[i] = rho * steps[i - 1] + random.standard_normal()
+    return (mean + steps[50:])[:, None]
+
+
+@pytest.mark.parametrize(("rho", "n"), [(0.0, 50), (0.5, 100), (0.9, 100), (0.9, 300), (0.97, 100)])
+def test_runs_that_drift_are_not_taken_for_different_ones_however_short(fewer, rho, n):
+    """Of 60 pairs of like runs hardly any seem to differ at p < 0.01: those that cannot be judged have no p."""
     random = np.random.default_rng(1)
+    found = [_p_values(*(autoregressive(random, n, rho) for _ in "ab"))[0] for _ in range(60)]
+    assert sum(p is not None and p < 0.01 for p in found) <= 3
+    assert sum(p is not None and p < 0.05 for p in found) <= 8
 
-    def run(mean):
-        steps = np.zeros(150)
-        for i in range(1, 150):
-            steps[i] = 0.5 * steps[i - 1] + random.standard_normal()
-        return (mean + steps[50:])[:, None]
 
-    assert sum(_p_values(run(10), run(10))[0] < 0.01 for _ in range(60)) <= 3
-    assert sum(_p_values(run(10), run(12))[0] < 0.01 for _ in range(10)) >= 8
+def test_what_differs_is_seen_though_steps_drift():
+    """A change of two standard deviations between runs of 100 steps, each half its neighbour."""
+    random = np.random.default_rng(1)
+    pairs = [(autoregressive(random, 100, 0.5), autoregressive(random, 100, 0.5, mean=12.3)) for _ in range(10)]
+    assert sum(_p_values(*pair)[0] < 0.01 for pair in pairs) >= 8
+
+
+def test_a_short_run_that_drifts_is_refused_with_the_reason(steady_run):
+    """100 steps in which a wait grows and shrinks slowly are worth a few independent ones: said, and no p."""
+    wait = 10 + np.abs(np.cumsum(np.random.default_rng(3).standard_normal(100)))
+    found = compare(summarise(steady_run(n=100, wait=wait)), summarise(steady_run(n=100, wait=wait + 5)))
+    assert found.step.p is None
+    assert not found.regressed()
+    assert "resemble their neighbours" in found.sentence
+    assert "record longer runs" in found.sentence
