@@ -7,6 +7,8 @@ same arguments would make in Python.
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -39,11 +41,8 @@ class TrainParts:
             self.evaluation.close()
 
 
-def open_parts(told: TrainFile, *, rank: int | None = None, world_size: int | None = None) -> TrainParts:
-    """Open the datasets and make the parts.
-
-    Args:
-        rank, world_size: which share of each global batch this process reads; None: as the layout of the file says.
+def open_parts(told: TrainFile) -> TrainParts:
+    """Open the datasets and make the parts. Under torchrun each process reads its layout's share of the batches.
 
     Raises:
         RecipeError: an option is wrong; the message has its line. What `open_dataset` raises passes through.
@@ -52,7 +51,6 @@ def open_parts(told: TrainFile, *, rank: int | None = None, world_size: int | No
     from datapipe.dataset import open_dataset
     from datapipe.train import TrainConfig
     from datapipe.train.model_source import ModelSource
-    from datapipe.train.precision import choose_device
 
     with named(told.dataset["url"]):
         dataset = open_dataset(**_opened(told.dataset))
@@ -64,22 +62,31 @@ def open_parts(told: TrainFile, *, rank: int | None = None, world_size: int | No
         raise told.located(error, "model") from None
     try:
         config = TrainConfig(model=shape, **told.train)
-        device = choose_device(config.device)
-        if rank is None:
-            rank, world_size = config.layout.data_rank(), config.layout.data_size()
+        layout = config.layout
+        placed = {"rank": layout.data_rank(), "world_size": layout.data_size(), "device": _loader_device(config)}
     except ConfigError as error:
         raise told.located(error, "train") from None
     except TypeError as error:
         raise told.located(ConfigError(f"train: {error}", expected="steps, at least"), "train") from None
-    moved = None if device.type == "cpu" else str(device)
-    ranks = {"rank": rank, "world_size": world_size, "device": moved}
-    loader = _loader(told, "loader", dataset, told.loader, ranks)
+    loader = _loader(told, "loader", dataset, told.loader, placed)
     if told.evaluation is None:
         return TrainParts(config=config, loader=loader, evaluation=None, model=model)
     with named(told.evaluation[0]["url"]):
         held_out = open_dataset(**_opened(told.evaluation[0]))
-    evaluation = _loader(told, "evaluation.loader", held_out, told.evaluation[1], ranks)
+    evaluation = _loader(told, "evaluation.loader", held_out, told.evaluation[1], placed)
     return TrainParts(config=config, loader=loader, evaluation=evaluation, model=model)
+
+
+def _loader_device(config: TrainConfig) -> str | None:
+    """Where the loader's batches go: the accelerator of this process; None: they stay."""
+    from datapipe.train.precision import choose_device
+
+    device = choose_device(config.device)
+    if device.type == "cpu":
+        return None
+    local = os.environ.get("LOCAL_RANK")
+    several = math.prod(config.layout.sizes().values()) > 1
+    return f"{device.type}:{int(local)}" if several and local is not None else str(device)
 
 
 def gpt_shape(told: Mapping[str, Any], dataset: Dataset, loader: Mapping[str, Any]) -> GPTConfig:
@@ -126,7 +133,7 @@ def _opened(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _loader(
-    told: TrainFile, section: str, dataset: Dataset, options: Mapping[str, Any], ranks: Mapping[str, Any]
+    told: TrainFile, section: str, dataset: Dataset, options: Mapping[str, Any], placed: Mapping[str, Any]
 ) -> DataLoader:
     from datapipe.loader import Bucket, DataLoader, Pack
     from datapipe.train.model_source import load_callable
@@ -138,7 +145,7 @@ def _loader(
                 made[name] = kind(**made[name])
         if isinstance(made.get("transform"), str):
             made["transform"] = load_callable(made["transform"], what="loader.transform")
-        return DataLoader(dataset, **made, **ranks)
+        return DataLoader(dataset, **made, **placed)
     except ConfigError as error:
         raise told.located(error, section) from None
     except TypeError as error:
