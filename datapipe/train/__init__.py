@@ -1,6 +1,7 @@
 """Training: a small decoder-only model and an instrumented loop that can be stopped anywhere and goes on exactly.
 
 train, TrainConfig      the loop: steps, schedule, accumulation, checkpoints; what it may be told
+Layout                  the processes that train together: data, shard, tensor, pipeline
 TrainResult             where it came to
 GPT, GPTConfig          the model: documents packed into one row do not see each other
 Supervised              any other module: inputs and targets by column, a loss by name
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datapipe.train.config import TrainConfig
     from datapipe.train.digests import next_batch_digests
     from datapipe.train.evaluation import Evaluation, evaluate
+    from datapipe.train.layout import Layout
     from datapipe.train.loop import train
     from datapipe.train.model import GPT, GPTConfig
     from datapipe.train.result import StepRecord, TrainResult
@@ -33,6 +35,7 @@ _HOME: Final = {
     "Evaluation": "evaluation",
     "Draw": "sampling",
     "GPTConfig": "model",
+    "Layout": "layout",
     "StepRecord": "result",
     "Supervised": "supervised",
     "TrainConfig": "config",
@@ -51,6 +54,7 @@ __all__ = [
     "Draw",
     "Evaluation",
     "GPTConfig",
+    "Layout",
     "StepRecord",
     "Supervised",
     "TrainConfig",

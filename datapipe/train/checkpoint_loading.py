@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -17,12 +18,12 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from datapipe.errors import CheckpointError, DatapipeError
 from datapipe.train.checkpoint_storage import DTYPES, SafetensorsReader
-from datapipe.train.model_state import empty_optimizer_state, model_state, put_optimizer_state
+from datapipe.train.model import GPT, group_rows
+from datapipe.train.model_state import empty_optimizer_state, model_state, put_optimizer_state, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import torch
     from torch import Tensor, nn
 
     from datapipe.train.checkpoint import Checkpoint
@@ -53,6 +54,7 @@ def load_model(point: Checkpoint, model: nn.Module) -> None:
             fix="make the model as state.json's config says, or train into another folder",
         )
     _fill(point, into)
+    _group_rows(point, model, into)
 
 
 def load_optimizer(point: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -72,6 +74,7 @@ def load_optimizer(point: Checkpoint, model: nn.Module, optimizer: torch.optim.O
             fix='requires_grad as it was, or begin anew with resume="fresh"',
         )
     _fill(point, room)
+    _group_rows(point, model, room)
     put_optimizer_state(model, optimizer, room)
 
 
@@ -126,3 +129,23 @@ def _fill(point: Checkpoint, into: Mapping[str, Tensor]) -> None:
         )
     except CheckpointException as error:
         raise in_our_words(error, f"{point.path} cannot be loaded") from error
+
+
+def _group_rows(point: Checkpoint, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Version 1 had the rows of the GPT's fused layers part by part; they lie group by group since."""
+    inner = unwrapped(model)
+    if point.state["version"] != 1 or not isinstance(inner, GPT):
+        return
+    fused = {".attention.qkv.weight": (3, inner.config.heads), ".ffn.up.weight": (2, inner.config.ffn_groups)}
+    for name, value in tensors.items():
+        for layer, (parts, groups) in fused.items():
+            if layer not in name or value.ndim < 2:
+                continue
+            if hasattr(value, "to_local"):
+                raise CheckpointError(
+                    f"{point.path}: version 1, for a model cut over several ranks",
+                    expected="version 2",
+                    fix="go on in one process until its next checkpoint",
+                )
+            with torch.no_grad():
+                value.copy_(group_rows(value, parts, groups))

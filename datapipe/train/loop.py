@@ -174,7 +174,9 @@ class _Run:
         self.stopping = False  # every rank at the same step
         self.watch = watch
         self.meter = meter
-        self.state = RunState(config, folder, self.model, self.optimizer, loader, device, scaler=strategy.scaler)
+        self.state = RunState(
+            config, folder, self.model, self.optimizer, loader, device, scaler=strategy.scaler, ranks=strategy.ranks
+        )
         self.parameters = strategy.parameters
         if self.phases.recorder is not None:
             self.phases.recorder.notes |= {
@@ -247,6 +249,7 @@ class _Run:
             stopped=ended if ended or self.step >= self.config.steps else self._why(stop),
             checkpoint=saver.newest, metrics=log.path, device=str(self.device), precision=self.precision,
             parameters=self.parameters, model=self.model, spikes=watch.found, best_loss=watch.best.loss,
+            overflows=self.strategy.scaler.skipped,
             micro_batch=self.stepper.fitting.rows,
             best=best if watch.best.loss is not None and best.is_dir() else None,
         )  # fmt: skip

@@ -69,7 +69,8 @@ class TrainResult:
         stopped: None: the run is complete; "until": as asked; "SIGTERM" or "SIGINT": by that signal; "patience": the
             evaluations came no lower.
         checkpoint: the newest. best: that of the lowest evaluation; None: there was none. best_loss: its.
-        spikes: steps of this process that were out of the ordinary, see `spikes.jsonl`.
+        spikes: steps of this process that were out of the ordinary, see `spikes.jsonl`. overflows: steps of the whole
+            run that float16's loss scale made overflow, and that changed nothing.
         metrics: the run's log, JSON lines, one a step.
         device, precision, parameters: as computed. micro_batch: rows at once in the last step; None: whole batches.
         model: the trained model.
@@ -90,6 +91,7 @@ class TrainResult:
     best: Path | None = None
     best_loss: float | None = None
     spikes: int = 0
+    overflows: int = 0
     micro_batch: int | None = None
 
     @property

@@ -4,8 +4,8 @@ What enters: the model, its optimizer, the loader and the random generators of e
 begun, or these in the state of one. Invariant: a run put back computes what it would have, to the bit on the same
 device and number of ranks. Damaged checkpoints that were passed over bear another name afterwards.
 
-On another number of ranks the learnt numbers, the loader's place and the schedule are the same; the random generators
-of each rank are then drawn from the seed, the step and its rank, as there is no state of theirs.
+On another number of replicas the learnt numbers, the loader's place and the schedule are the same; the random
+generators of each are then drawn from the seed, the step and its number, as there is no state of theirs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datapipe.train.batches import ResumableLoader
     from datapipe.train.checkpoint import Checkpoint
     from datapipe.train.config import TrainConfig
+    from datapipe.train.ranks import Ranks
 
 _STEP_PRIME: Final = 1_000_003
 """Keeps the seeds of (step, rank) apart for up to a million ranks."""
@@ -41,7 +42,7 @@ class RunState:
 
     Args:
         folder: the run's; every rank sees it. Where torch.distributed is initialised, all ranks make this together.
-        scaler: of fp16's losses, if there is one.
+        scaler: of fp16's losses, if there is one. ranks: which of them share a replica; None: none do.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RunState:
         device: torch.device,
         *,
         scaler: Any = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._config = config
         self._root = folder / checkpoint.FOLDER
@@ -66,6 +68,9 @@ class RunState:
         self._group: Any = dist.new_group(backend="gloo") if dist.is_initialized() else None
         self._rank = 0 if self._group is None else dist.get_rank(self._group)
         self._ranks = 1 if self._group is None else dist.get_world_size(self._group)
+        # Ranks that hold one replica together draw alike: a generator a share of the batches, not a rank.
+        self._share = self._rank if ranks is None else ranks.data_rank
+        self._shares = self._ranks if ranks is None else ranks.data_size
         self.saver = Saver(
             self._root, keep=config.keep, best=config.keep_best, lag=config.checkpoint_lag, group=self._group
         )
@@ -80,15 +85,16 @@ class RunState:
         Raises:
             NoSpaceError, CheckpointError: as of `Saver.save`.
         """
-        mine = random_state.capture(self._device)
-        generators = [mine] * self._ranks
+        mine = (self._share, random_state.capture(self._device))
+        drawn = [mine] * self._ranks
         if self._group is not None:
-            dist.all_gather_object(generators, mine, group=self._group)
+            dist.all_gather_object(drawn, mine, group=self._group)
+        generators = dict(drawn)
         state = {
             "config": self._config.as_dict(),
             "config_fingerprint": self._config.fingerprint,
             "loader": self._loader.state_dict(),
-            "random": generators,
+            "random": [generators[share] for share in range(self._shares)],
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
             **(more or {}),
         }
@@ -141,10 +147,10 @@ class RunState:
     def _restore_generators(self, point: Checkpoint) -> None:
         saved = point.state["random"]
         generators = saved if isinstance(saved, list) else [saved]  # version 1 knew one process
-        if len(generators) == self._ranks:
-            random_state.restore(generators[self._rank], self._device)
+        if len(generators) == self._shares:
+            random_state.restore(generators[self._share], self._device)
         else:
-            place = self._config.seed + (point.step * _STEP_PRIME + self._rank + 1) % (1 << 31)
+            place = self._config.seed + (point.step * _STEP_PRIME + self._share + 1) % (1 << 31)
             random_state.seed_everything(place)
 
     def _tidy(self, point: Checkpoint) -> None:
