@@ -12,7 +12,7 @@ import torch
 import datapipe
 from datapipe import events
 from datapipe.errors import CheckpointError, ConfigError, TrainError
-from datapipe.train import latest_checkpoint, load_checkpoint, train
+from datapipe.train import GPT, latest_checkpoint, load_checkpoint, train
 from datapipe.train.digests import batch_digest
 
 
@@ -20,10 +20,11 @@ from datapipe.train.digests import batch_digest
 def run(tmp_path, make_config, make_loader):
     """Train a small model; `changes` go to the config."""
 
-    def run(loader=None, out=tmp_path / "run", *, model=None, resume="auto", until=None, on_step=None, **changes):
+    def run(loader=None, out=tmp_path / "run", *, model=None, evaluation=None, resume="auto", until=None, on_step=None,
+            **changes):  # fmt: skip
         return train(
             make_config(**changes), make_loader() if loader is None else loader, out=out, model=model,
-            resume=resume, until=until, on_step=on_step,
+            evaluation=evaluation, resume=resume, until=until, on_step=on_step,
         )  # fmt: skip
 
     return run
@@ -213,6 +214,29 @@ def test_it_runs_outside_the_main_thread(run):
     thread.start()
     thread.join()
     assert results[0].step == 2
+
+
+def test_labels_are_smoothed_while_training_and_not_while_evaluating(tmp_path, run, make_loader, make_model):
+    """The loss that is learnt from is torch's smoothed one; the evaluation's is the plain one of the same weights."""
+    batch = make_loader().batch(0, 0)
+    plain = run(out=tmp_path / "plain", steps=1, evaluation=[batch])
+    smooth = run(out=tmp_path / "smooth", steps=1, evaluation=[batch], label_smoothing=0.2)
+    assert smooth.losses[0] > plain.losses[0] > 0
+    model = smooth.model.eval()
+    assert smooth.best_loss == pytest.approx(model.loss(batch).item(), rel=1e-6)
+    model.label_smoothing = 0.2
+    assert model.loss(batch).item() == pytest.approx(smooth.best_loss, rel=1e-6), "only while training"
+    assert model.train().loss(batch).item() > smooth.best_loss
+    with pytest.raises(ConfigError, match="label_smoothing=0.2 with a Spoilt"):
+        run(model=Spoilt(make_model(), 1.0), label_smoothing=0.2)
+
+
+def test_a_model_may_be_made_by_the_run(tmp_path, run, make_shape):
+    """A function is called once the seed is set: the weights are those of the built-in model of that seed."""
+    built_in = run(out=tmp_path / "a", steps=2, seed=3)
+    torch.manual_seed(99)
+    made = run(out=tmp_path / "b", steps=2, seed=3, model=lambda: GPT(make_shape()))
+    assert weights(made) == weights(built_in)
 
 
 class Spoilt(torch.nn.Module):
