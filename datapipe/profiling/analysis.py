@@ -14,6 +14,7 @@ from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
 from datapipe.profiling.lock_waits import LockWait, loop_waits
 from datapipe.profiling.measures import measure
+from datapipe.profiling.phases import phases
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
 from datapipe.profiling.queues import queue_strips
 from datapipe.profiling.stages import stage_rows
@@ -119,6 +120,7 @@ def summarise(run: RawRun) -> Summary:
             share=run.ns_per_span * len(spans) / (run.wall * recorded) if run.wall else 0.0, threads=run.threads,
         ),
         queues=queue_strips(work, ledger, batches),
+        phases=phases(on_host, stages, ledger, run.began),
         unmeasured=_unmeasured(run, ledger, split, bool(mask.any())),
         environment=dict(run.environment), notes=dict(run.notes), rank=run.rank,
         io=beside.io, memory_use=beside.memory_use, lock=beside.lock, cpu=beside.cpu, overhead=beside.overhead,

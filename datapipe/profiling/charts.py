@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from datapipe.profiling.phases import Phase
     from datapipe.profiling.summary import Part, StepSeries
 
 BINS: Final = 240
@@ -53,7 +54,8 @@ class StepChart:
         areas: (part, SVG path).
         ticks: (y, label) of the time axis.
         x_ticks: (percent, label) of the step axis.
-        marks: x of epoch starts.
+        marks: (x, "epoch", "evaluate" or "checkpoint").
+        told: what the marks are, a line for each kind there is.
         lines: (y, label) for median and 95th percentile.
         clipped: columns higher than the box.
         columns: per column: first step, last step, total ms, ms per part; for the read-out.
@@ -62,7 +64,8 @@ class StepChart:
     areas: list[tuple[str, str]]
     ticks: list[tuple[float, str]]
     x_ticks: list[tuple[float, str]]
-    marks: list[float]
+    marks: list[tuple[float, str]]
+    told: list[tuple[str, str]]
     lines: list[tuple[float, str, str]]
     clipped: int
     columns: list[list[object]]
@@ -70,8 +73,8 @@ class StepChart:
     per_column: int
 
 
-def step_chart(series: StepSeries, step: Part) -> StepChart | None:
-    """The chart of a run's steps; None for fewer than two."""
+def step_chart(series: StepSeries, step: Part, phases: Sequence[Phase] = ()) -> StepChart | None:
+    """The chart of a run's steps, with its evaluations and checkpoints; None for fewer than two steps."""
     import numpy as np
 
     n = len(series.number)
@@ -105,13 +108,29 @@ def step_chart(series: StepSeries, step: Part) -> StepChart | None:
         areas=areas,
         ticks=[(round(HEIGHT - t / top * HEIGHT, 1), f"{t:g}") for t in ticks],
         x_ticks=[(round(i / n * 100, 2), f"{series.number[i]:,}") for i in whole_ticks if i / n <= 0.96],
-        marks=[round(i / n * WIDTH, 1) for i in np.flatnonzero(kinds == 2).tolist()],
+        marks=[
+            *((round(i / n * WIDTH, 1), "epoch") for i in np.flatnonzero(kinds == 2).tolist()),
+            *((round(min(1.0, phase.step / max(1, series.count)) * WIDTH, 1), phase.name) for phase in phases),
+        ],
+        told=_told(kinds.tolist(), phases),
         lines=lines,
         clipped=int((totals > top).sum()),
         columns=columns,
         names=names,
         per_column=per * series.every,
     )
+
+
+def _told(kinds: Sequence[int], phases: Sequence[Phase]) -> list[tuple[str, str]]:
+    """(kind of mark, what it is) for a legend."""
+    from datapipe.profiling.verdict import ms
+
+    told = [("epoch", "a new epoch")] if 2 in kinds else []
+    for name, said in (("evaluate", "evaluation"), ("checkpoint", "checkpoint")):
+        mine = [phase.ns for phase in phases if phase.name == name]
+        if mine:
+            told.append((name, f"{said}, {ms(sum(mine) / len(mine))} on average"))
+    return told
 
 
 PERCENTILES: Final = (50, 90, 95, 99, 100)

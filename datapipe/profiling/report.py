@@ -57,7 +57,7 @@ def report_html(summary: Summary) -> str:
     classes = class_names([*names, *SOURCES])
     style = (_TEMPLATES / "report.css").read_text("utf-8") + palette_css(classes)
     script = (_TEMPLATES / "report.js").read_text("utf-8")
-    chart = step_chart(summary.series, summary.step) if summary.step is not None else None
+    chart = step_chart(summary.series, summary.step, summary.phases) if summary.step is not None else None
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

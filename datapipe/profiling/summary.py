@@ -17,6 +17,7 @@ from datapipe.profiling.lock_probe import LockDelay  # noqa: TC001  (as below)
 from datapipe.profiling.lock_waits import LockWait  # noqa: TC001  (as below)
 from datapipe.profiling.memory_use import MemoryUse  # noqa: TC001  (as below)
 from datapipe.profiling.overhead import Overhead  # noqa: TC001  (as below)
+from datapipe.profiling.phases import Phase  # noqa: TC001  (as below)
 from datapipe.profiling.queues import QueueStrip  # noqa: TC001  (pydantic resolves the fields when a file is read)
 from datapipe.profiling.ranks import Rank, Ranks  # noqa: TC001  (as above)
 from datapipe.profiling.stages import StageRow  # noqa: TC001  (as above)
@@ -152,6 +153,7 @@ class Summary:
         rank: which process of a job this was, None for one that was alone.
         ranks: the job's ranks side by side, in a merged profile.
         advice: what to change, best first; None where there was too little to replay.
+        phases: evaluations and checkpoints, in order of time.
         differential: the same script run with and without its loader; None where that was not asked for.
     """
 
@@ -193,6 +195,7 @@ class Summary:
     ranks: Ranks | None = None
     advice: Advice | None = None
     differential: Differential | None = None
+    phases: tuple[Phase, ...] = ()
 
     def part(self, name: str) -> Part | None:
         """The part of the steady step by that name."""
