@@ -23,10 +23,15 @@ _BACK: Final = "\x1b8"
 
 
 def live_line(stream: TextIO) -> BottomLine | PlainLines | None:
-    """What fits the stream: the last row of a terminal, plain lines elsewhere; None for another rank than the first."""
+    """What fits the stream: the last row of a terminal, plain lines elsewhere; None for another rank than the first.
+
+    In a job of several ranks the line says whose figures it has.
+    """
     if os.environ.get("RANK", "0") != "0":
         return None
-    return BottomLine(stream) if _terminal(stream) else PlainLines()
+    size = os.environ.get("WORLD_SIZE", "1") if "RANK" in os.environ else "1"
+    whose = "" if size == "1" else f"rank 0 of {size} · "
+    return BottomLine(stream, whose=whose) if _terminal(stream) else PlainLines(whose=whose)
 
 
 def _terminal(stream: TextIO) -> bool:
@@ -37,8 +42,9 @@ def _terminal(stream: TextIO) -> bool:
 class BottomLine:
     """The newest figures on the last row of a terminal, outside the rows that scroll."""
 
-    def __init__(self, stream: TextIO, *, size: Callable[[], os.terminal_size] | None = None) -> None:
+    def __init__(self, stream: TextIO, *, size: Callable[[], os.terminal_size] | None = None, whose: str = "") -> None:
         self._stream = stream
+        self._whose = whose
         self._size = size if size is not None else lambda: os.get_terminal_size(stream.fileno())
         self._rows = 0
 
@@ -52,7 +58,7 @@ class BottomLine:
             # A row of room first (IND keeps the column): the script may be on the last. Margins move the cursor.
             text = f"\x1bD\x1b[1A{_SAVE}\x1b[1;{rows - 1}r{_BACK}"
             self._rows = rows
-        said = console.printable(figures)[: max(0, columns - 1)]
+        said = console.printable(f"{self._whose}{figures}")[: max(0, columns - 1)]
         self._write(f"{text}{_SAVE}\x1b[{rows};1H\x1b[2K\x1b[2m{said}\x1b[22m{_BACK}")
 
     def close(self) -> None:
@@ -70,7 +76,8 @@ class BottomLine:
 class PlainLines:
     """A line every so often, where nothing can be drawn over: a log, a pipe."""
 
-    def __init__(self, *, every: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, every: float = 30.0, clock: Callable[[], float] = time.monotonic, whose: str = "") -> None:
+        self._whose = whose
         self._every = every
         self._clock = clock
         self._said = clock()
@@ -80,4 +87,4 @@ class PlainLines:
         now = self._clock()
         if now - self._said >= self._every:
             self._said = now
-            console.say(f"profile: {figures}")
+            console.say(f"profile: {self._whose}{figures}")

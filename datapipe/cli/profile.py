@@ -123,7 +123,8 @@ def _live(*, quiet: bool, prometheus: int | None, tensorboard: Path | None) -> l
     if prometheus is not None:
         from datapipe.integrations.prometheus import Prometheus
 
-        sinks.append(Prometheus(prometheus + (rank.local_rank if rank is not None and prometheus else 0)))
+        port = prometheus + (rank.local_rank if rank is not None and prometheus else 0)
+        sinks.append(Prometheus(port, rank=None if rank is None else rank.rank))
     if tensorboard is not None:
         from datapipe.integrations.tensorboard import TensorBoard
 

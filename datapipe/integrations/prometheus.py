@@ -1,8 +1,8 @@
 """A run's live figures for Prometheus: a page of metrics over HTTP, at the newest figures whenever it is asked for.
 
 What enters: `LiveFigures`. What leaves: gauges and one counter in base units (seconds, bytes, ratios).
-Invariant: low cardinality: the one label, `stage`, is a stage that everybody names alike, or "own"; scraping reads
-figures that are there already and costs the run nothing.
+Invariant: low cardinality: `stage` is a stage that everybody names alike, or "own"; `rank` is there where the process
+is one of a job's; scraping reads figures that are there already and costs the run nothing.
 
 Names follow Prometheus' "Metric and label naming". Needs `prometheus-client`, which is imported when this is used.
 """
@@ -27,6 +27,7 @@ class Prometheus:
     Args:
         port: where to listen; 0: any free one, which `port` then tells.
         address: the interface; this machine alone by default, as the page has no password.
+        rank: which process of a job this is, a label of every metric; None: it is alone.
 
     Raises:
         ConfigError: prometheus-client is not installed, or the port cannot be had.
@@ -38,7 +39,7 @@ class Prometheus:
         ...     steps = sum(1 for batch in prof.steps([1, 2, 3]))
     """
 
-    def __init__(self, port: int = 9464, address: str = "127.0.0.1") -> None:
+    def __init__(self, port: int = 9464, address: str = "127.0.0.1", *, rank: int | None = None) -> None:
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ImportError as error:
@@ -46,6 +47,7 @@ class Prometheus:
                 "prometheus-client is not installed", fix="pip install 'datapipe-toolkit[live]', or leave it out"
             ) from error
         self._newest: LiveFigures | None = None
+        self._labels = {} if rank is None else {"rank": str(rank)}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         try:
@@ -69,20 +71,29 @@ class Prometheus:
         figures = self._newest
         if figures is None:
             return
-        yield CounterMetricFamily("datapipe_steps", "Steps ended.", figures.steps)
-        yield GaugeMetricFamily("datapipe_step_seconds", "Mean length of the newest steps.", figures.step_seconds)
-        yield GaugeMetricFamily(
+        names, values = list(self._labels), list(self._labels.values())
+
+        def gauge(name: str, told: str, value: float) -> Any:
+            family = GaugeMetricFamily(name, told, labels=names)
+            family.add_metric(values, value)
+            return family
+
+        steps = CounterMetricFamily("datapipe_steps", "Steps ended.", labels=names)
+        steps.add_metric(values, figures.steps)
+        yield steps
+        yield gauge("datapipe_step_seconds", "Mean length of the newest steps.", figures.step_seconds)
+        yield gauge(
             "datapipe_step_stall_ratio", "Share of the newest steps that waits for data or copies it.", figures.stall
         )
-        bound = GaugeMetricFamily("datapipe_step_bound_by", "1 for what bounds the newest steps.", labels=["stage"])
+        bound = GaugeMetricFamily(
+            "datapipe_step_bound_by", "1 for what bounds the newest steps.", labels=[*names, "stage"]
+        )
         if figures.bottleneck is not None:
             named = figures.bottleneck if figures.bottleneck in (*STAGES, "loader", "other") else "own"
-            bound.add_metric([named], 1)
+            bound.add_metric([*values, named], 1)
         yield bound
         if figures.resident_bytes is not None:
-            yield GaugeMetricFamily(
-                "datapipe_resident_memory_bytes", "Resident size of the process.", figures.resident_bytes
-            )
+            yield gauge("datapipe_resident_memory_bytes", "Resident size of the process.", figures.resident_bytes)
 
     def describe(self) -> Iterator[Any]:
         """Nothing: the registry need not ask for metrics to know their names."""

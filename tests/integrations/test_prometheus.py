@@ -78,3 +78,42 @@ def test_a_port_in_use_and_a_missing_library_are_said(served, monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigError, match="not installed"):
         Prometheus(0)
+
+
+def test_a_rank_of_a_job_says_which_it_is(monkeypatch):
+    """Under torchrun every series has its rank, and the port follows the local rank."""
+    import socket
+
+    from datapipe.cli.profile import _live
+    from datapipe.integrations.prometheus import Prometheus
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    (sink,) = _live(quiet=False, prometheus=free - 1, tensorboard=None)
+    try:
+        assert isinstance(sink, Prometheus)
+        assert sink.port == free
+        sink(figures("decode"))
+        found = scrape(sink)
+        assert {sample.labels["rank"] for family in found.values() for sample in family.samples} == {"5"}
+        assert found["datapipe_step_bound_by"].samples[0].labels == {"rank": "5", "stage": "decode"}
+    finally:
+        sink.close()
+
+
+def test_the_first_ranks_line_says_whose_it_is(monkeypatch, capsys):
+    """A job's log tells rank 0's figures from a single process's."""
+    import io
+
+    from datapipe.cli.live_line import PlainLines, live_line
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    line = live_line(io.StringIO())
+    assert isinstance(line, PlainLines)
+    line._every = 0.0
+    line(figures("decode"))
+    assert "rank 0 of 4 · step 7" in capsys.readouterr().err
