@@ -28,6 +28,7 @@ from datapipe.cli import (
     recipe,
     sample,
     selftest,
+    shrink,
     trace,
     train,
     tune,
@@ -94,6 +95,7 @@ app.command("selftest")(_guarded(selftest.selftest))
 app.command("what-if")(_guarded(what_if.what_if))
 app.command("tune")(_guarded(tune.tune))
 app.command("sample")(_guarded(sample.sample))
+app.command("shrink")(_guarded(shrink.shrink))
 traces = typer.Typer(
     help="Traces of profiled runs.\n\nExample: datapipe trace merge runs/a torch.json -o both.json.gz --json",
     no_args_is_help=True,

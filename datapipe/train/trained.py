@@ -8,11 +8,13 @@ unpickled.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import CheckpointError, ConfigError
 from datapipe.train.checkpoint import load_checkpoint
+from datapipe.train.checkpoint_files import faults, readable_as_usual, sync_file, sync_folder
 from datapipe.train.model import GPT, GPTConfig
 
 if TYPE_CHECKING:
@@ -74,3 +76,28 @@ def _from_file(path: Path) -> tuple[GPT, int]:
     except RuntimeError as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())[:400]}", expected=f"{shape}", fix=fix) from error
     return model.eval(), step
+
+
+def save_gpt(model: GPT, path: str | os.PathLike[str], *, step: int) -> Path:
+    """Write a GPT as an exported file, which `trained_gpt` reads; one that is there is replaced at once or not at all.
+
+    Raises:
+        NoSpaceError: no room; what was there still is. CheckpointError: it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    target = Path(path)
+    temporary = target.with_name(f".tmp-{target.name}")
+    told = {"format": "pt", "step": str(step), "model": json.dumps(asdict(model.config))}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with faults(f"{target}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(tensors, temporary, metadata=told)
+            readable_as_usual(temporary, target.parent)
+            sync_file(temporary)
+            temporary.replace(target)
+            sync_folder(target.absolute().parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return target
