@@ -63,6 +63,7 @@ class Costs:
         serial: stages that hold the interpreter lock, and for which share of their time: it was found taken while they
             ran (`lock_holders`) or, where nothing asked for it, two threads together get no more CPU time than one.
         unsure: stages that compute, for a tenth of the run or more, and neither shows.
+        unseen: ns of CPU time that the process used outside all spans; 0 where nothing counted it.
         switch: ns after which a thread that holds the lock gives it to another, where some stage holds it; else 0.
     """
 
@@ -114,6 +115,7 @@ class Costs:
         loops = np.flatnonzero((spans["thread"] == consumer) & (self._locked_out > 0))
         self._loops = loops[np.argsort(spans["end"][loops], kind="stable")]
         self._contended = _contention(spans[computing], cores)
+        self.unseen = max(0.0, _process_cpu(run) - float(spans["cpu"][host].sum()))
 
     def of(self, index: int) -> Segment:
         """A loader's span as work."""
@@ -154,6 +156,12 @@ class Costs:
 
         times, lost = self._contended
         return float(np.interp(end, times, lost) - np.interp(start, times, lost)) if len(times) else 0.0
+
+
+def _process_cpu(run: RawRun) -> float:
+    """Ns of CPU time of the run's process, without the profile's own threads; 0 where nothing counted it."""
+    told = [] if run.watched is None else [one.cpu for one in run.watched.counters if one.cpu is not None]
+    return float(told[-1] - told[0] - run.background_cpu) if len(told) > 1 else 0.0
 
 
 def _contention(spans: npt.NDArray[np.void], cores: float) -> tuple[Floats, Floats]:

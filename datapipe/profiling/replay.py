@@ -135,7 +135,7 @@ class _Replay:
         take = self._work.takes[self._taken]
         self._taken += 1
         self._loop = "compute"
-        late = self._work.wake if self._t > self._asked and take.job >= 0 else 0.0
+        late = 0.0 if take.job < 0 else self._work.wake if self._t > self._asked else self._work.ready
         self._begin(_LOOP, (_idle(late), *take.work) if late else take.work)
 
     def _dispatch(self) -> None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from datapipe.profiling.analysis import RawRun
     from datapipe.profiling.costs import Segment
+    from datapipe.profiling.jobs import Job
     from datapipe.profiling.recording import Profile
-    from datapipe.profiling.workload import Job
 
 _CACHE_BYTES_PER_NS: Final = 2.0
 """Read speed supposed of a cache that the run never hit: 2 GB/s, a page cache's copy on one slow core."""

@@ -13,9 +13,10 @@ from datapipe.errors import ProfileError
 from datapipe.events import HIT, MISS
 from datapipe.profiling.changes import Change
 from datapipe.profiling.costs import Segment
+from datapipe.profiling.jobs import Job
 from datapipe.profiling.replay import replay
 from datapipe.profiling.what_if import changes_for, predict, predict_all, what_if
-from datapipe.profiling.workload import Job, Take, Workload, workload_of
+from datapipe.profiling.workload import Take, Workload, workload_of
 
 
 def simulated(pipeline, seed, spread, n=200):
