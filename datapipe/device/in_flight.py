@@ -8,7 +8,6 @@ iterator that is abandoned midway, a loader that is deleted. So memory is used a
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, final
 
@@ -47,5 +46,7 @@ class InFlight:
         # The last one to know of these buffers: their memory must not be freed under a copy. At interpreter exit, or in
         # a forked child, the device may be gone already, and the copies with it.
         if self._held:
-            with contextlib.suppress(Exception):
+            try:  # noqa: SIM105  (at exit the interpreter has set contextlib to None)
                 self._engine.finish()
+            except Exception:  # noqa: S110  (nobody is there to be told)
+                pass

@@ -21,8 +21,11 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FIRST_BYTES: Final = 4 << 20
 PIECE_BYTES: Final = 64 << 20
-"""Of a piece, unless the bound is smaller or a buffer larger. A power of two: torch rounds up to one."""
+"""Of the first piece, and of the largest: each is as large as all before it together, so that a small loader locks
+little and a large one soon has all it needs. Less where the bound leaves less, more where one buffer is larger. Powers
+of two: torch rounds up to one."""
 ALIGN: Final = 512
 """Parts begin at multiples of it: what torch's own allocators align to, on host and device."""
 
@@ -98,9 +101,9 @@ class PinnedRing:
     def _grow(self, size: int) -> bool:
         """Another piece that holds `size` bytes, if the bound leaves room for it."""
         room = self._most - self.nbytes
-        wanted = max(PIECE_BYTES, 1 << (size - 1).bit_length())
+        wanted = max(FIRST_BYTES, 1 << (size - 1).bit_length(), min(PIECE_BYTES, _power_of_two(self.nbytes)))
         if wanted > room:
-            wanted = 1 << room.bit_length() - 1 if room > 0 else 0
+            wanted = _power_of_two(room)
         if wanted < size:
             return False
         piece = self._allocate(wanted)
@@ -111,3 +114,8 @@ class PinnedRing:
         self._free.append([(0, wanted)])
         self.nbytes += wanted
         return True
+
+
+def _power_of_two(number: int) -> int:
+    """The largest one that is not above it."""
+    return 1 << number.bit_length() - 1 if number > 0 else 0

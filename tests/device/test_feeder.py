@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -314,3 +316,23 @@ def test_dropping_the_last_who_knows_of_a_buffer_waits_for_its_copy(late_engine)
     assert engine.finishes == 0
     del feeder
     assert engine.finishes == 1
+
+
+def test_a_device_that_is_gone_at_exit_is_no_news(late_engine, monkeypatch):
+    """The interpreter sets module names to None, and the driver may have ended: nothing is printed."""
+    import datapipe.device.in_flight as module
+
+    engine = late_engine(lazy=True)
+
+    def gone():
+        raise RuntimeError("driver shutting down")
+
+    monkeypatch.setattr(engine, "finish", gone)
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)  # what a finalizer raises goes there
+    feeder = Feeder(Meter(), engine)
+    next(feeder)
+    for name in [name for name in vars(module) if not name.startswith("__")]:
+        monkeypatch.setattr(module, name, None)
+    del feeder
+    assert told == []

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from datapipe.device import BufferPool
 from datapipe.device.pool import plain_memory
-from datapipe.device.ring import ALIGN, PIECE_BYTES, PinnedRing
+from datapipe.device.ring import ALIGN, FIRST_BYTES, PIECE_BYTES, PinnedRing
 
 MOST = 1 << 16
 
@@ -74,9 +74,9 @@ def test_pieces_are_few_large_and_powers_of_two():
     asked = []
     ring = PinnedRing(asked.append, most_bytes=5 * PIECE_BYTES)
     assert ring.take(10) is None  # nothing could be had
-    assert asked == [PIECE_BYTES]
+    assert asked == [FIRST_BYTES]
     assert ring.take(10) is None
-    assert asked == [PIECE_BYTES]  # nor is it asked for again
+    assert asked == [FIRST_BYTES]  # nor is it asked for again
     asked.clear()
 
     def allocate(nbytes):
@@ -90,6 +90,22 @@ def test_pieces_are_few_large_and_powers_of_two():
     assert asked == [2 * ALIGN, ALIGN]
     assert ring.take(1) is None
     assert PinnedRing(allocate, most_bytes=0).take(1) is None
+
+
+def test_a_small_loader_locks_little_and_a_large_one_soon_enough():
+    """Pieces double up to the largest; a buffer beyond that gets one of its own."""
+    asked = []
+
+    def allocate(nbytes):
+        asked.append(nbytes)
+        return memoryview(np.empty(nbytes, np.uint8).data)  # no page of it is touched
+
+    ring = PinnedRing(allocate, most_bytes=8 * PIECE_BYTES)
+    parts = [ring.take(FIRST_BYTES // 2) for _ in range(2 * 2 * PIECE_BYTES // FIRST_BYTES + 2)]
+    assert None not in parts
+    assert asked == [FIRST_BYTES, *(FIRST_BYTES << n for n in range(5)), PIECE_BYTES]
+    assert ring.take(PIECE_BYTES + 1) is not None
+    assert asked[-1] == 2 * PIECE_BYTES
 
 
 def test_a_pool_over_a_ring_makes_room_from_idle_sizes_before_it_turns_to_plain_memory():
