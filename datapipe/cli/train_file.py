@@ -1,6 +1,7 @@
 """A training run as a YAML file: which data, how batches are made, which model, how it is trained.
 
     dataset: corpus/                     or {url: …, columns: […], filters: …, storage_options: …, cache: …}
+                                         or {mix: {web: web/, code: {url: …}}, weights: {web: 0.7, code: 0.3}}
     loader: {batch_size: 32, seed: 0}    arguments of DataLoader; pack: {seq_len: 512}; transform: "module:callable"
     evaluation: {dataset: corpus-valid/, loader: {…}}
     model: {layers: 4, width: 128}       the built-in GPT; or {call: "module:callable", arguments: {…}, loss: …}
@@ -42,7 +43,7 @@ class TrainFile:
     """A run as it was written down.
 
     Attributes:
-        dataset: arguments of `open_dataset`. loader: of `DataLoader`.
+        dataset: arguments of `open_dataset`, or of `mix` with such under `mix`. loader: of `DataLoader`.
         evaluation: None, or the same two for the loader that is evaluated on.
         model: keys of GPTConfig (what the dataset knows may be left out), or of `ModelSource`.
         train: options of TrainConfig. out: the run's folder, or None. tensorboard: write scalars to OUT/tensorboard.
@@ -129,8 +130,9 @@ def read_train_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
         if evaluation is None
         else (
             check.dataset("evaluation.dataset", evaluation["dataset"]),
-            # In the order of the file, and all of it: the mean is over every target.
-            {**loader, "shuffle": False, "tail": "partial"}
+            # In the order of the file; how its last batch is cut is the parts' to say.
+            {name: value for name, value in loader.items() if name != "tail"}
+            | {"shuffle": False}
             | check.loader("evaluation.loader", evaluation.get("loader", {}), whole=False),
         ),
         model=model,
@@ -175,6 +177,12 @@ class _Checker:
         from datapipe.dataset import open_dataset
 
         told = {"url": value} if isinstance(value, str) else self.mapping(section, value)
+        if "mix" in told:
+            from datapipe.loader import mix
+
+            self.keys(section, told, ("mix", *(name for name in _arguments(mix) if name != "sources")))
+            sources = self.mapping(f"{section}.mix", told["mix"])
+            return told | {"mix": {name: self.dataset(f"{section}.mix.{name}", each) for name, each in sources.items()}}
         self.keys(section, told, _arguments(open_dataset))
         if not isinstance(told.get("url"), str) or not told["url"]:
             raise RecipeError(f"{self.at(section)}: {section} without a place", expected="a folder or URL, or {url: …}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datapipe.cli.train_file import TrainFile
     from datapipe.dataset import Dataset
     from datapipe.loader import DataLoader
+    from datapipe.loader.mixture import Mixture
     from datapipe.train import GPTConfig, TrainConfig
     from datapipe.train.model_source import ModelSource
 
@@ -47,13 +48,10 @@ def open_parts(told: TrainFile) -> TrainParts:
     Raises:
         RecipeError: an option is wrong; the message has its line. What `open_dataset` raises passes through.
     """
-    from datapipe.cli.dataset import named
-    from datapipe.dataset import open_dataset
     from datapipe.train import TrainConfig
     from datapipe.train.model_source import ModelSource
 
-    with named(told.dataset["url"]):
-        dataset = open_dataset(**_opened(told.dataset))
+    dataset = _dataset(told, told.dataset)
     own = "call" in told.model
     try:
         model = ModelSource(**told.model) if own else None
@@ -63,7 +61,11 @@ def open_parts(told: TrainFile) -> TrainParts:
     try:
         config = TrainConfig(model=shape, **told.train)
         layout = config.layout
-        placed = {"rank": layout.data_rank(), "world_size": layout.data_size(), "device": _loader_device(config)}
+        placed: dict[str, Any] = {
+            "rank": layout.data_rank(),
+            "world_size": layout.data_size(),
+            "device": _loader_device(config),
+        }
     except ConfigError as error:
         raise told.located(error, "train") from None
     except TypeError as error:
@@ -71,9 +73,12 @@ def open_parts(told: TrainFile) -> TrainParts:
     loader = _loader(told, "loader", dataset, told.loader, placed)
     if told.evaluation is None:
         return TrainParts(config=config, loader=loader, evaluation=None, model=model)
-    with named(told.evaluation[0]["url"]):
-        held_out = open_dataset(**_opened(told.evaluation[0]))
-    evaluation = _loader(told, "evaluation.loader", held_out, told.evaluation[1], placed)
+    held_out = _dataset(told, told.evaluation[0])
+    # Every row counts. Of several processes some may have none of the last batch, and not every model takes an empty
+    # one: those that heed `mask` get it padded.
+    heeds = not own or (model is not None and model.loss is not None)
+    options = {"tail": "pad" if heeds and placed["world_size"] > 1 else "partial", **told.evaluation[1]}
+    evaluation = _loader(told, "evaluation.loader", held_out, options, placed)
     return TrainParts(config=config, loader=loader, evaluation=evaluation, model=model)
 
 
@@ -89,7 +94,7 @@ def _loader_device(config: TrainConfig) -> str | None:
     return f"{device.type}:{int(local)}" if several and local is not None else str(device)
 
 
-def gpt_shape(told: Mapping[str, Any], dataset: Dataset, loader: Mapping[str, Any]) -> GPTConfig:
+def gpt_shape(told: Mapping[str, Any], dataset: Dataset | Mixture, loader: Mapping[str, Any]) -> GPTConfig:
     """The built-in GPT; its vocabulary and row length are the dataset's where the file says nothing.
 
     Raises:
@@ -98,9 +103,8 @@ def gpt_shape(told: Mapping[str, Any], dataset: Dataset, loader: Mapping[str, An
     from datapipe.train import GPTConfig
 
     found = dict(told)
-    manifest = dataset.manifest
-    if "vocab_size" not in found and manifest is not None and manifest.vocabulary is not None:
-        found["vocab_size"] = manifest.vocabulary.size
+    if "vocab_size" not in found:
+        found["vocab_size"] = _vocabulary(dataset)
     if "seq_len" not in found:
         found["seq_len"] = _row_length(dataset, loader)
     missing = [name for name in ("vocab_size", "seq_len") if found.get(name) is None]
@@ -113,7 +117,7 @@ def gpt_shape(told: Mapping[str, Any], dataset: Dataset, loader: Mapping[str, An
     return GPTConfig(**found)
 
 
-def _row_length(dataset: Dataset, loader: Mapping[str, Any]) -> int | None:
+def _row_length(dataset: Dataset | Mixture, loader: Mapping[str, Any]) -> int | None:
     pack = loader.get("pack")
     if isinstance(pack, dict) and "seq_len" in pack:
         return int(pack["seq_len"])
@@ -121,6 +125,29 @@ def _row_length(dataset: Dataset, loader: Mapping[str, Any]) -> int | None:
         return None
     size = getattr(dataset.schema.field("tokens").type, "list_size", -1)
     return int(size) if size > 0 else None
+
+
+def _dataset(told: TrainFile, arguments: Mapping[str, Any]) -> Dataset | Mixture:
+    from datapipe.cli.dataset import named
+    from datapipe.dataset import open_dataset
+    from datapipe.loader import mix
+
+    if "mix" not in arguments:
+        with named(arguments["url"]):
+            return open_dataset(**_opened(arguments))
+    sources = {name: _dataset(told, each) for name, each in arguments["mix"].items()}
+    try:
+        return mix(sources, **{name: value for name, value in arguments.items() if name != "mix"})
+    except ConfigError as error:
+        raise told.located(error, "dataset") from None
+
+
+def _vocabulary(dataset: Dataset | Mixture) -> int | None:
+    """The number of tokens, where every source says the same."""
+    sources = list(getattr(dataset, "sources", [dataset]))
+    manifests = [getattr(source, "manifest", None) for source in sources]
+    sizes = {None if each is None or each.vocabulary is None else each.vocabulary.size for each in manifests}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _opened(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +160,7 @@ def _opened(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _loader(
-    told: TrainFile, section: str, dataset: Dataset, options: Mapping[str, Any], placed: Mapping[str, Any]
+    told: TrainFile, section: str, dataset: Dataset | Mixture, options: Mapping[str, Any], placed: Mapping[str, Any]
 ) -> DataLoader:
     from datapipe.loader import Bucket, DataLoader, Pack
     from datapipe.train.model_source import load_callable

@@ -73,7 +73,8 @@ def train(
         model: an nn.Module with `loss_sum(batch)` (`datapipe.train.Supervised` gives any module one), or what makes it,
             called after the generators were seeded; None: the GPT of `config.model`. It is moved to the device.
         evaluation: a loader whose every batch is evaluated on each `config.eval_every` steps and after the last; the
-            checkpoint of the lowest loss is kept. Let it give all rows: `tail="partial"`.
+            checkpoint of the lowest loss is kept. Let it give all rows: `tail="partial"`; on several processes "pad",
+            with a model that heeds `mask`, as some may have none of the last rows.
         resume: "auto": from the newest checkpoint, if there is one; "must": there has to be one; "fallback": from the
             newest that is not damaged; "fresh": begin anew, and delete the checkpoints that are there.
         until: stop once this many steps of the whole run are done, with a checkpoint; the schedule stays that of

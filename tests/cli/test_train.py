@@ -1,6 +1,7 @@
 """`datapipe train`: from a file to a trained model, for packed tokens and for a table."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +44,20 @@ train:
   precision: fp32
 out: run
 """
+IMAGES = """
+dataset: pictures
+loader: {batch_size: 8, seed: 0, num_threads: 1, dtypes: stored}
+model: {call: "nets_of_the_test:conv", loss: cross_entropy, inputs: image, targets: label, scale: 0.00392156862745098}
+train: {steps: 12, optimizer: adam, lr: 1e-2, device: cpu, precision: fp32}
+out: run
+"""
 NETS = """
 import torch
+def conv():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Flatten(),
+        torch.nn.Linear(64, 2),
+    )
 def mlp(inputs, classes):
     return torch.nn.Sequential(torch.nn.Linear(inputs, 8), torch.nn.ReLU(), torch.nn.Linear(8, classes))
 def keep(batch):
@@ -115,6 +128,54 @@ def test_a_table_and_a_module_of_ones_own(run):
     assert facts["loss"] < 0.3
     assert facts["best_loss"] < 0.3
     assert facts["parameters"] == 2 * 8 + 8 + 8 * 2 + 2
+
+
+def test_images_go_on_with_their_running_statistics_and_dropout(run, here):
+    """Bytes [B, 3, H, W] through a convolution; stopped in between, the losses are those of one run."""
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 2, 40)
+    image = np.clip(rng.normal(80 + 90 * label[:, None, None, None], 40, (40, 3, 6, 6)), 0, 255).astype(np.uint8)
+    (here / "pictures").mkdir()
+    table = pa.table({"image": pa.FixedShapeTensorArray.from_numpy_ndarray(image), "label": label})
+    pq.write_table(table, here / "pictures" / "a.parquet", row_group_size=16)
+    whole, _ = run(IMAGES, out="whole")
+    run(IMAGES, out="parts", until=5)
+    run(IMAGES, out="parts")
+    told = [[json.loads(line)["loss"] for line in (here / out / "metrics.jsonl").open()] for out in ("whole", "parts")]
+    assert told[0] == told[1]
+    assert whole["loss"] < 0.3
+
+
+def test_several_datasets_in_proportion(run, here):
+    """`mix` in place of a place: the checkpoint's loader state knows of it, and so do its errors."""
+    mixed = "dataset: {mix: {a: tokens, b: {url: held-out}}, weights: {a: 3, b: 1}}"
+    text = GPT.format(more="").replace("dataset: tokens", mixed)
+    facts, _ = run(text, until=2)
+    assert load_checkpoint(facts["checkpoint"]).state["loader"]["settings"]["mix"]
+    with pytest.raises(RecipeError, match=r"run.yaml:2: weights name 'c'"):
+        run(text, "dataset.weights.c=1", out="other")
+    with pytest.raises(RecipeError, match=r"'dataset.mix.b.ulr'"):
+        run(text.replace("url", "ulr"), out="other")
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does(here, run):
+    """Under torchrun, each with half of every batch; the first one alone says the result."""
+    import subprocess
+    import sys
+
+    one, _ = run(GPT.format(more=""), out="one")
+    (here / "run.yaml").write_text(GPT.format(more="").replace("batch_size: 4", "batch_size: 2"))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "datapipe",
+         "train", "run.yaml", "--out", "two", "--json"],
+        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[:1500]
+    two = json.loads(done.stdout)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    assert two["best_loss"] == pytest.approx(one["best_loss"], rel=1e-4)
+    assert two["targets"] == one["targets"]
 
 
 def test_stopped_anywhere_and_gone_on_it_is_the_same_run(run, here):

@@ -33,13 +33,13 @@ def write(tmp_path):
 
 
 def test_it_says_what_is_opened_and_made(write):
-    """`3e-3` is a number; the evaluation reads in order, all of it, but for what it says itself."""
+    """`3e-3` is a number; the evaluation reads in order, but for what it says itself."""
     told = read_train_file(write(GOOD))
     assert told.dataset == {"url": "corpus"}
     assert told.train == {"steps": 10, "lr": 3e-3, "optimizer_options": {"eps": 1e-6}}
     assert told.evaluation == (
         {"url": "held-out", "columns": ["tokens"]},
-        {"batch_size": 2, "seed": 3, "shuffle": False, "tail": "partial"},
+        {"batch_size": 2, "seed": 3, "shuffle": False},
     )
     assert (told.out, told.tensorboard, told.model) == ("runs/a", False, {"layers": 1})
 
