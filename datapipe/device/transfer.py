@@ -113,6 +113,10 @@ def make_engine(target: Any, pin_memory: bool | Literal["auto"] = "auto") -> Cop
         from datapipe.device.waiting import WaitingEngine
 
         return WaitingEngine(target)
+    import torch
+
     from datapipe.device.streams import StreamEngine
 
+    if target.index is None:  # the one that is current now, also when another is later
+        target = torch.device(target.type, torch.get_device_module(target).current_device())
     return StreamEngine(target, pin=pin_memory is not False)

@@ -84,3 +84,13 @@ def test_without_torch_a_device_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ConfigError, match="torch is not installed"):
         check_device("cpu")
+
+
+def test_a_device_without_a_number_is_the_current_one_for_good(monkeypatch):
+    """A process that later chooses another device still gets this loader's batches where they were asked for."""
+    made = []
+    monkeypatch.setattr(torch, "get_device_module", lambda device: type("M", (), {"current_device": lambda: 2}))
+    monkeypatch.setattr("datapipe.device.streams.StreamEngine", lambda device, *, pin: made.append((device, pin)))
+    make_engine(torch.device("cuda"))
+    make_engine(torch.device("xpu:1"), False)
+    assert made == [(torch.device("cuda", 2), True), (torch.device("xpu", 1), False)]
