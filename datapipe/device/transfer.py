@@ -54,7 +54,7 @@ def feed(
     if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 0:
         raise ConfigError(f"ahead={ahead!r}", expected="a whole number from 0")
     if target.type == "cpu":
-        return iter(batches)
+        return _cast(batches, widen) if widen else iter(batches)
     from datapipe.device.feeder import Feeder
 
     engine = make_engine(target, pin_memory)
@@ -62,6 +62,13 @@ def feed(
     return Feeder(
         iter(batches), engine, widen=widen, pool=pool, ahead=ahead, ahead_bytes=ahead_bytes, first_item=first_item
     )
+
+
+def _cast(batches: Iterable[Any], widen: Mapping[str, Any]) -> Iterator[Any]:
+    from datapipe.device.nested import replaced
+
+    for batch in batches:
+        yield replaced(batch, lambda tensor, name: tensor.to(widen.get(name, tensor.dtype)))
 
 
 def pinned_pool(engine: CopyEngine, *, most_bytes: int) -> BufferPool:

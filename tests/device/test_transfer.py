@@ -17,6 +17,8 @@ torch = pytest.importorskip("torch")
 def test_a_cpu_is_fed_by_passing_through():
     batches = [{"x": torch.tensor([1])}]
     assert next(feed(batches, "cpu")) is batches[0]
+    (wide,) = feed([{"x": torch.tensor([1], dtype=torch.uint16), "y": 2}], "cpu", widen={"x": torch.float32})
+    assert (wide["x"].dtype, wide["x"].tolist(), wide["y"]) == (torch.float32, [1], 2)
 
 
 @pytest.mark.parametrize("device", ["no such device", "meta", object()])
