@@ -68,7 +68,7 @@ def _cast(batches: Iterable[Any], widen: Mapping[str, Any]) -> Iterator[Any]:
     from datapipe.device.nested import replaced
 
     for batch in batches:
-        yield replaced(batch, lambda tensor, name: tensor.to(widen.get(name, tensor.dtype)))
+        yield replaced(batch, lambda tensor, name: tensor.to(widen.get(name or "", tensor.dtype)))
 
 
 def pinned_pool(engine: CopyEngine, *, most_bytes: int) -> BufferPool:
