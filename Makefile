@@ -47,6 +47,8 @@ bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios
 	$(BIN)/python benchmarks/loaders/images.py
 	$(BIN)/python benchmarks/loaders/steady.py
 	$(BIN)/python benchmarks/tables.py --rows 200000
+	$(BIN)/python benchmarks/train/overlap.py
+	$(BIN)/python benchmarks/gpu/run.py
 
 clean:          ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis datapipe-demo
