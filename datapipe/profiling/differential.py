@@ -106,7 +106,7 @@ def differential(
 
     Args:
         runs: summaries by kind ("as-is", "cached", "synthetic", "loader").
-        failed: by kind, why a run of it came to nothing.
+        failed: by kind, why a run of it came to nothing; those of that kind that did not are compared.
         rounds: runs of each kind that were begun.
         steps: after which each was ended.
         skip: first steps of each run to leave out.
@@ -127,15 +127,25 @@ def differential(
         headspace=None if own is None or floor is None or not own.mean else 1 - floor / own.mean,
         loader=None if loader is None else loader.mean,
         ledger_floor=ledger_floor, agrees=agrees, tolerance=tolerance, sentence=sentence,
-        lines=(*lines, *(f"{one.label}: not measured, {one.failed}." for one in variants if one.failed)),
+        lines=(*lines, *_missing(variants, failed)),
     )  # fmt: skip
+
+
+def _missing(variants: Sequence[Variant], failed: Mapping[str, str]) -> list[str]:
+    """A line for each kind whose runs, or some of them, came to nothing."""
+    lines = [f"{one.label}: not measured, {one.failed}." for one in variants if one.failed]
+    return lines + [
+        f"{one.label}: one of its runs is missing, {failed[one.name]}."
+        for one in variants
+        if one.name in failed and not one.failed
+    ]
 
 
 def _variant(name: str, runs: Sequence[Summary], failed: str, skip: int) -> Variant:
     import numpy as np
 
     found = [run for run in runs if len(_compared(run, skip))]
-    if failed or not found:
+    if not found:
         return Variant(name=name, label=_LABEL[name], failed=failed or f"it had no more than {skip} steps")
     kept = [_compared(run, skip) for run in found]
     means = [float(np.mean(np.array(run.series.total_ns)[at])) for run, at in zip(found, kept, strict=True)]

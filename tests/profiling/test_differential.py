@@ -69,6 +69,15 @@ def test_a_kind_that_failed_is_named_and_nothing_rests_on_it(runs):
     assert found.variant("cached") is None
 
 
+def test_what_is_left_of_a_kind_is_compared(runs):
+    """One run of two failed: the other counts, and the missing one is told."""
+    made = runs()
+    made["loader"] = made["loader"][:1]
+    found = compare(made, {"loader": "it ended with code 1"})
+    assert found.loader == pytest.approx(10e6, rel=1e-3)
+    assert "loader alone: one of its runs is missing, it ended with code 1." in found.lines
+
+
 def test_a_first_batch_unlike_the_others_is_said(runs):
     """One batch repeated at twice the compute is no floor."""
     found = compare(runs(synthetic={"forward": 7.0}))
