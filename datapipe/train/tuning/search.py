@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import CheckpointError, ConfigError, DatapipeError, NoSpaceError, TrainError, in_words
-from datapipe.train.checkpoint_files import faults, only_run_in
-from datapipe.train.tuning.journal import open_journal
+from datapipe.train.checkpoint_files import only_run_in
 from datapipe.train.tuning.space import contains, draw
 from datapipe.train.tuning.trial_run import Contender, check_contender, read_progress, run_rung, seconds_of_rung
 from datapipe.train.tuning.trials import TrialRow, TuneResult, rank, rows_of
@@ -74,7 +73,7 @@ def tune(
     """
     folder = Path(out)
     plan = options.plan(steps)
-    with only_run_in(folder), _quiet(), faults(f"search {folder}"):
+    with only_run_in(folder), _quiet():
         study = _open(folder, options, plan, first)
         plan = _plan_of(study, folder, options, plan, about)
         return _Search(folder, options, plan, contend, study).go(on_trial)
@@ -96,6 +95,8 @@ def _quiet() -> Iterator[None]:
 def _open(folder: Path, options: TuneOptions, plan: Plan, first: Mapping[str, Any] | None) -> Study:
     """The study in the folder, new or gone on with."""
     import optuna
+
+    from datapipe.train.tuning.journal import open_journal
 
     factors = plan.factors
     pruner: optuna.pruners.BasePruner

@@ -1,6 +1,7 @@
 """The search: what ended is not run again, what was cut short is taken up, what cannot go on is told."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -10,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
-from datapipe.errors import ConfigError, LoaderError, TrainError
+from datapipe.errors import ConfigError, LoaderError, NoSpaceError, TrainError
 from datapipe.train.tuning import Choice, Contender, Range, TuneOptions, search, trial_run, tune
 from datapipe.train.tuning.trial_run import Progress, Rung
 
@@ -194,6 +196,40 @@ def test_folders_that_hold_something_else(tmp_path, contend):
     with pytest.raises(TrainError, match=r"search\.journal") as caught:
         tune(OPTIONS, contend, out=tmp_path, steps=STEPS)
     assert "another folder" in caught.value.fix
+
+
+def test_a_full_disk_ends_the_search_and_room_lets_it_go_on(tmp_path, contend, monkeypatch):
+    """Whatever is being written: NoSpaceError, no trial is lost, and the outcome is that of a search with room."""
+    whole = tune(OPTIONS, contend, out=tmp_path / "whole", steps=STEPS)
+    room = [0]
+
+    def full(self, logs, real=JournalFileBackend.append_logs):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, logs)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    refused = 0
+    for _ in range(40):
+        room[0] = 7
+        try:
+            found = tune(OPTIONS, contend, out=tmp_path / "full", steps=STEPS)
+            break
+        except NoSpaceError:
+            refused += 1
+    assert refused > 3
+    ends = {(row.number, row.end, row.curve) for row in found.rows}
+    assert ends == {(row.number, row.end, row.curve) for row in whole.rows}
+
+    @contextlib.contextmanager
+    def broken(_values):
+        raise OSError("the loader's own")
+        yield
+
+    room[0] = 99
+    with pytest.raises(OSError, match="the loader's own"):
+        tune(OPTIONS, broken, out=tmp_path / "loader", steps=STEPS)
 
 
 def test_rows_held_out_decide(tmp_path, contend, make_loader, monkeypatch):
