@@ -82,8 +82,8 @@ def summarise(run: RawRun) -> Summary:
     work = Precedence(spans[mask], stages)
     batches = match_batches(spans, stages, ledger)
     split = split_waits(ledger, work, batches)
-    locked, holder = loop_waits(run, ledger, mask)
-    path = critical_path(ledger, work, batches, split, locked, holder)
+    locked = loop_waits(run, ledger, mask)
+    path = critical_path(ledger, work, batches, split, locked)
 
     steady = ledger.steady
     total = ledger.ns.sum(axis=1)
@@ -92,7 +92,9 @@ def summarise(run: RawRun) -> Summary:
     parts = tuple(_part(n, ledger.ns[:, c], steady, step) for c, n in enumerate(ledger.names)) if count else ()
     waits = tuple(_part(n, split.ns[:, c], steady, step) for c, n in enumerate(split.names)) if count else ()
     lock_waits = tuple(
-        LockWait(stage=holder, part=name, mean=float(ns[steady].mean())) for name, ns in locked.items() if count
+        LockWait(stage=locked.holder, part=name, mean=float(ns[steady].mean()))
+        for name, ns in locked.ns.items()
+        if count
     )
     device = _device_parts(run, ledger, step)
     hidden = float(ledger.hidden[steady].mean()) if count else 0.0

@@ -111,7 +111,7 @@ class Costs:
         holding = inside & np.isin(spans["stage"], [self._number[name] for name in held])
         holding &= spans["thread"] != consumer
         waiting = host & (inside | (spans["thread"] == consumer))
-        self._locked_out = locked_out(run, holding, waiting) if holding.any() else np.zeros(len(spans))
+        self._locked_out = locked_out(run, holding, waiting)[0] if holding.any() else np.zeros(len(spans))
         loops = np.flatnonzero((spans["thread"] == consumer) & (self._locked_out > 0))
         self._loops = loops[np.argsort(spans["end"][loops], kind="stable")]
         self._contended = _contention(spans[computing], cores)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Final, final
 
+from datapipe.profiling.lock_waits import LoopWaits
 from datapipe.profiling.waits import QUEUE, UNSEEN, WaitSplit
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def critical_path(
     work: Precedence,
     batches: npt.NDArray[np.int64],
     split: WaitSplit,
-    locked: Mapping[str, npt.NDArray[np.int64]] | None = None,
-    holder: str = "",
+    locked: LoopWaits | None = None,
 ) -> Mapping[str, int]:
     """Walk the steady part of the run back; ns per stage or part, largest first.
 
@@ -49,8 +49,8 @@ def critical_path(
         work: the loader's spans and their edges.
         batches: int64[w], the batch each wait was for (-1: not known).
         split: what each wait was for; short waits, and those of a closed loader, are charged by it.
-        locked: part of the step → int64[n], ns of it that waited for the interpreter's lock.
-        holder: the stage that held it: it is charged for those.
+        locked: what parts of the step waited for the interpreter's lock: where the stage that held it was through with
+            its work, the walk goes on there; where it was made to let go, it is charged for the wait.
     """
     import numpy as np
 
@@ -58,8 +58,7 @@ def critical_path(
     steady = np.flatnonzero(ledger.steady)
     for epoch in np.unique(ledger.epoch[steady]).tolist():
         steps = steady[ledger.epoch[steady] == epoch]
-        walk = _Walk(ledger, work, batches, split, int(steps[0]))
-        walk.locked, walk.holder = {name: ns.tolist() for name, ns in (locked or {}).items()}, holder
+        walk = _Walk(ledger, work, batches, split, int(steps[0]), locked or LoopWaits())
         walk.run(int(steps[-1]))
         for name, ns in walk.charged.items():
             charged[name] = charged.get(name, 0) + ns
@@ -71,7 +70,13 @@ class _Walk:
     """The state of one walk: the time reached, and what has been charged."""
 
     def __init__(
-        self, ledger: Ledger, work: Precedence, batches: npt.NDArray[np.int64], split: WaitSplit, first: int
+        self,
+        ledger: Ledger,
+        work: Precedence,
+        batches: npt.NDArray[np.int64],
+        split: WaitSplit,
+        first: int,
+        locked: LoopWaits,
     ) -> None:
         import numpy as np
 
@@ -97,8 +102,10 @@ class _Walk:
         self._freed = [a if t - a < _READY_NS else t for a, t in zip(asked, taken, strict=True)]
         self.t = self._end[0]
         self.charged: dict[str, int] = {}
-        self.locked: dict[str, list[int]] = {}
-        self.holder = ""
+        self._holder = locked.holder
+        self._locked = {name: ns.tolist() for name, ns in locked.ns.items()}
+        self._let_go = locked.let_go
+        self._holding = {end: i for i, end in enumerate(work.end) if work.stage[i] == locked.holder}
 
     def run(self, last: int) -> None:
         """Walk from the end of step `last` to the start of the first step."""
@@ -106,6 +113,12 @@ class _Walk:
         step = last
         while step >= self._first and self.t > self._floor:
             if self.t > self._taken[step]:
+                part, through = self._let_go.get(step, ("", -1))
+                i = self._holding.get(through, -1) if self._taken[step] < through < self.t else -1
+                if i >= 0:  # it could go on as the holder of the lock was through
+                    self._charge(part, through)
+                    step = self._through_loader(i, step + 1)
+                    continue
                 self._compute(step)
             step = self._arrival(step)
 
@@ -121,8 +134,8 @@ class _Walk:
         self.t = min(self.t, self._end[step])
         for name, ns in zip(self._names, self._ns[step], strict=True):
             if name != "wait" and ns > 0:
-                lock = self.locked[name][step] if name in self.locked else 0
-                self._charge(self.holder, self.t - lock)
+                lock = self._locked[name][step] if name in self._locked else 0
+                self._charge(self._holder, self.t - lock)
                 self._charge(name, self.t - (ns - lock))
         for name, ns in zip(self._stages, self._later_waits[step], strict=True):
             self._charge(name, max(self.t - ns, self._taken[step]))

@@ -13,7 +13,7 @@ for longer than they were asleep.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE
@@ -39,6 +39,8 @@ SWITCH: Final = 5e6
 """Ns; Python's own switch interval, where a run does not say."""
 _HANDED_OVER: Final = 300_000
 """Ns within which who waited for the lock goes on after it was let go."""
+_WAITED: Final = 100_000
+"""Ns; a shorter wait is a hand-over."""
 _TOLD: Final = 3
 """Spans that show how long a stage sleeps without the lock held; with fewer, half of what it could be is taken."""
 
@@ -53,8 +55,24 @@ class LockWait:
     mean: float
 
 
-def loop_waits(run: RawRun, ledger: Ledger, loader: Bools) -> tuple[Mapping[str, Ints], str]:
-    """What the parts of the loop waited for the lock, part → int64[steps] ns, and the stage that held it most ("").
+@final
+@dataclass(frozen=True, kw_only=True)
+class LoopWaits:
+    """What a loop waited for the lock.
+
+    Attributes:
+        ns: part → int64[steps], ns.
+        holder: the stage that held it most; "": none did.
+        let_go: step → the part, and when (ns) the holder was through and let it go on; the last of each step.
+    """
+
+    ns: Mapping[str, Ints] = field(default_factory=dict)
+    holder: str = ""
+    let_go: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+
+
+def loop_waits(run: RawRun, ledger: Ledger, loader: Bools) -> LoopWaits:
+    """What the parts of the loop waited for the lock.
 
     Args:
         run: the spans, and the probes of the lock.
@@ -68,19 +86,21 @@ def loop_waits(run: RawRun, ledger: Ledger, loader: Bools) -> tuple[Mapping[str,
     numbers = [run.stages.index(name) for name in held]
     holding = loader & np.isin(spans["stage"], numbers) & (spans["thread"] != ledger.thread)
     if not holding.any():
-        return {}, ""
+        return LoopWaits()
     mine = (spans["thread"] == ledger.thread) & ~loader & (spans["flags"] & DEVICE == 0)
-    ns = locked_out(run, holding, mine)
+    ns, through = locked_out(run, holding, mine)
     steps = np.searchsorted(ledger.start, spans["start"], side="right") - 1
-    found = {}
+    found: dict[str, Ints] = {}
+    let_go: dict[int, tuple[str, int]] = {}
     for place, name in enumerate(ledger.names):
         of_part = np.flatnonzero(mine & (ns > 0) & (steps >= 0) & (spans["stage"] == _number(run, name)))
         if name == "wait" or not len(of_part):
             continue
         lost = np.bincount(steps[of_part], ns[of_part], minlength=len(ledger.start))
+        let_go |= {int(steps[i]): (name, int(through[i])) for i in of_part if through[i]}
         found[name] = np.minimum(np.rint(lost).astype(np.int64), np.maximum(ledger.ns[:, place], 0))
     ran = np.bincount(spans["stage"][holding], (spans["end"] - spans["start"])[holding], minlength=len(run.stages))
-    return found, run.stages[int(ran.argmax())]
+    return LoopWaits(ns=found, holder=run.stages[int(ran.argmax())], let_go=let_go)
 
 
 def computing(run: RawRun, loader: Bools) -> list[str]:
@@ -97,8 +117,10 @@ def computing(run: RawRun, loader: Bools) -> list[str]:
     return found
 
 
-def locked_out(run: RawRun, holding: Bools, waiting: Bools) -> Floats:
-    """Ns that each span waited for the lock as it ended, float64[spans].
+def locked_out(run: RawRun, holding: Bools, waiting: Bools) -> tuple[Floats, Ints]:
+    """Ns that each span waited for the lock as it ended, float64[spans]; when its holder was through, int64[spans].
+
+    The second is 0 where the span did not wait, or the holder was made to let go.
 
     Args:
         run: the spans, and the switch interval.
@@ -108,7 +130,7 @@ def locked_out(run: RawRun, holding: Bools, waiting: Bools) -> Floats:
     import numpy as np
 
     spans = run.spans
-    ns = np.zeros(len(spans))
+    ns, through = np.zeros(len(spans)), np.zeros(len(spans), dtype=np.int64)
     since, until = union(spans["start"][holding].astype(np.int64), spans["end"][holding].astype(np.int64))
     for number in np.unique(spans["stage"][waiting]).tolist():
         name = run.stages[number]
@@ -119,7 +141,9 @@ def locked_out(run: RawRun, holding: Bools, waiting: Bools) -> Floats:
         if name in ("step", "wait", "epoch", "queue") or not whole or off.sum() < (1 - COMPUTES) * whole:
             continue
         ns[index] = _waited(start, end, off, since, until, switch_of(run))
-    return ns
+        last = until[np.maximum(np.searchsorted(since, end, side="left") - 1, 0)]
+        through[index] = np.where((ns[index] >= _WAITED) & (last <= end), last, 0)
+    return ns, through
 
 
 def switch_of(run: RawRun) -> float:

@@ -63,9 +63,10 @@ def test_what_a_span_waited_follows_from_its_end(spans, end, waited):
         spans.add("forward", (30 + 3 * i) * MS, (32 + 3 * i) * MS)
     run = spans.run()
     holding = run.spans["thread"] == 1
-    found = locked_out(run, holding, ~holding)
+    found, through = locked_out(run, holding, ~holding)
     mine = np.flatnonzero(run.spans["end"] == round(end * MS))
     assert found[mine[run.spans["start"][mine] == 0]] == pytest.approx([waited * MS])
+    assert through.any() == (end == 10.1)
     assert (found <= run.spans["end"] - run.spans["start"]).all()
 
 
@@ -74,4 +75,29 @@ def test_work_on_a_core_waits_for_no_lock(spans):
     spans.add("transform", 0, 10 * MS, thread=1, cpu=10 * MS).add("forward", 0, 7 * MS, cpu=6 * MS)
     run = spans.run()
     holding = run.spans["thread"] == 1
-    assert not locked_out(run, holding, ~holding).any()
+    assert not locked_out(run, holding, ~holding)[0].any()
+
+
+def test_who_waits_until_the_holder_is_through_waits_for_its_work(spans):
+    """The device sleeps 5 ms of the transform's 9, and the loop goes on as it ends: all of the path is the transform's.
+
+    Charging the wait alone would leave the larger part of the step to a device that could be twice as slow.
+    """
+    for i in range(40):
+        t = 9 * i * MS
+        spans.add("transform", t + MS // 10, t + 9 * MS, item=i + 1, thread=1, cpu=9 * MS)
+        spans.add("wait", t + MS // 10, t + MS // 5, item=i, cause=i)
+        spans.add("forward", t + MS // 5, t + 9 * MS + MS // 10)
+        spans.add("step", t + MS // 10, t + 9 * MS + MS // 10, item=i)
+    for i in range(4):  # after the loader's last: how long the device sleeps by itself
+        t = (9 * 40 + 6 * i) * MS + MS // 10
+        spans.add("wait", t, t + MS // 10, item=40 + i).add("forward", t + MS // 10, t + 5 * MS)
+        spans.add("step", t, t + 5 * MS, item=40 + i)
+    probes = tuple(((9 * i + 3) * MS, 5 * MS) for i in range(40))
+    run = spans.run(
+        watched=Watched(
+            counters=(), lock=lock_delay([5 * MS] * 40, enabled=True, switch=5e6), limit=None, probes=probes
+        )
+    )
+    path = summarise(run).path_ns
+    assert path["transform"] > 0.9 * sum(path.values())

@@ -119,7 +119,7 @@ def _beside(grades: Grades, bench: Bench, folder: Path, *, quick: bool) -> None:
 
 def _write(grades: Grades, count: int, output: Path | None) -> dict[str, Any]:
     """The grades as one object, in the file too."""
-    from datapipe.cli.selftest.grading import grade, noise_floor, worst
+    from datapipe.cli.selftest.grading import delay_error, grade, noise_floor, worst
 
     kept = grades.outcomes
     gates = grade(kept, grades.overhead, grades.ranks, grades.leaks)
@@ -128,7 +128,7 @@ def _write(grades: Grades, count: int, output: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ok": all(gate.passed for gate in gates) and len(kept) >= count, "cases": count, "graded": len(kept),
         "cpus": os.cpu_count(), "late_ns": {"median": late[len(late) // 2], "worst": late[-1]},
-        "busy": late[len(late) // 2] > _QUIET_NS, "noise": noise_floor(kept),
+        "busy": late[len(late) // 2] > _QUIET_NS, "noise": noise_floor(kept), "delay_error": delay_error(kept),
         "quiet": sum(outcome.quiet for outcome in kept),
         "gates": [_gate(gate) for gate in gates], "gates_when_quiet": [_gate(gate) for gate in quiet if gate.count],
         "worst": [{"case": name, **asdict(asked)} for name, asked in worst(kept)], **grades.as_dict(),
@@ -155,6 +155,8 @@ def _show(grades: Grades, found: dict[str, Any]) -> None:
         if quiet is not None and 0 < found["quiet"] < found["graded"]:
             line += f"; when quiet {quiet['value']:.2%}, n={quiet['count']}"
         console.show(line)
+    if found["delay_error"] is not None:
+        console.show(f"Delays are charged {found['delay_error']:.1%} off what they add (median)")
     if found["noise"]:
         noise = found["noise"]
         console.show(

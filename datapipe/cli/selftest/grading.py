@@ -48,7 +48,7 @@ class Outcome:
         kind: the verdict's. named: top of the critical path.
         gains: stage → ns per step saved by making it faster, as executed.
         remainder: of the ledger, as a share of the wall.
-        delay: (ns per step that the fault adds, as executed; ns per step charged to its stage), or None.
+        delay: (ns per step that a part of the fault adds, as executed; ns per step charged to its stage), or None.
         asked: changes predicted and executed.
         again_ns: mean steady step of the same pipe, run once more: what differs is the noise of the truth.
         others: cores that other programs used meanwhile; None where the system does not say.
@@ -158,6 +158,14 @@ def noise_floor(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return {"median": _median(noise), "p95": _quantile(noise, 0.95)} if noise else {}
 
 
+def delay_error(outcomes: Sequence[Outcome]) -> float | None:
+    """Median of |charged ÷ added - 1| over the delays: what the gate's millisecond may hide."""
+    found = [
+        abs(charged / true - 1) for true, charged in (o.delay for o in outcomes if o.delay is not None) if true > 0
+    ]
+    return _median(found) if found else None
+
+
 def worst(outcomes: Sequence[Outcome], count: int = 10) -> list[tuple[str, Asked]]:
     """The changes that were predicted worst, (case, change), worst first."""
     asked = [(outcome.name, each) for outcome in outcomes for each in outcome.asked]
@@ -165,7 +173,7 @@ def worst(outcomes: Sequence[Outcome], count: int = 10) -> list[tuple[str, Asked
 
 
 def recovered(true: float, charged: float) -> bool:
-    """Whether the charge is within 5% or 1 ms of the delay that the fault adds (ns)."""
+    """Whether the charge is within 5% or 1 ms of the delay that was added (ns)."""
     return abs(charged - true) <= max(0.05 * true, 1e6)
 
 

@@ -38,9 +38,6 @@ def outcome_of(bench: Bench, case: Case, again: Callable[[], bool]) -> Outcome:
     wanted: dict[str, Pipe] = {"": case.pipe}
     wanted |= {f"bump {stage}": pipe for stage, _, pipe in bumps}
     wanted |= {f"fix {place}": pipe for place, (_, pipe) in enumerate(case.fixes)}
-    if case.delayed not in (None, "forward"):
-        assert case.delayed is not None
-        wanted["clean"] = case.pipe.faster(case.delayed, float("inf"))
     wanted["again"] = case.pipe
     runs: dict[str, Run] = {}
     others: list[float] = []
@@ -85,14 +82,18 @@ def _asked(case: Case, changes: list[tuple[str, Change]], runs: dict[str, Run]) 
 
 
 def _delay(case: Case, runs: dict[str, Run]) -> tuple[float, float] | None:
-    """Ns per step that the fault adds, as executed, and that are charged to its stage."""
+    """Ns per step that a part of the fault's time adds, as executed, and that are charged to its stage.
+
+    The part is what the bump takes away: without the whole fault another stage would be the bottleneck, and the step
+    would differ by that one's time too.
+    """
     base = runs[""]
     if case.delayed == "forward":  # on the loop's thread it adds what it takes
         return base.device_ns, base.spent("forward")
     if case.delayed is None:
         return None
-    clean = runs["clean"]
-    return base.step_ns - clean.step_ns, base.spent(case.delayed) - clean.spent(case.delayed)
+    less = runs[f"bump {case.delayed}"]
+    return base.step_ns - less.step_ns, base.spent(case.delayed) - less.spent(case.delayed)
 
 
 def _measured(bench: Bench, case: Case, change: Change) -> Change:

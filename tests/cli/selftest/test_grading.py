@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datapipe.cli.selftest.grading import Asked, Outcome, grade, noise_floor, recovered, worst
+from datapipe.cli.selftest.grading import Asked, Outcome, delay_error, grade, noise_floor, recovered, worst
 
 MS = 1e6
 
@@ -114,3 +114,10 @@ def test_the_noise_of_the_truth_is_what_the_same_pipe_differs_by():
 def test_the_worst_come_first():
     cases = [outcome(name=str(i), asked=(asked(error), asked())) for i, error in enumerate((0.1, -0.3, 0.2))]
     assert [name for name, _ in worst(cases, 2)] == ["1", "2"]
+
+
+def test_the_error_of_delays_is_relative():
+    """What the gate lets pass for being under a millisecond still shows."""
+    found = delay_error([outcome(delay=(1 * MS, 1.5 * MS)), outcome(delay=(2 * MS, 2.2 * MS)), outcome(delay=None)])
+    assert found == pytest.approx(0.3)
+    assert delay_error([outcome(delay=None)]) is None
