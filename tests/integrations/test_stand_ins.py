@@ -131,3 +131,18 @@ def test_containers_are_the_steps_own_and_arrays_are_shared():
 def test_a_kind_that_does_not_exist_is_wrong_usage():
     with datapipe.profile() as prof, pytest.raises(ConfigError, match="synthetic"), torch_hooks(prof, stand_in="fake"):
         pass
+
+
+def test_a_loop_that_records_itself_is_fed_and_ended_too():
+    """Where somebody else records the waits, batches come from memory and the end after as many as were asked for."""
+    with datapipe.profile() as prof:
+        from datapipe.integrations.loops import Loops
+
+        loops = Loops(prof, without_gradients=lambda: False, most=7)
+        plan = StandIns("cached", steps=8, loops=loops)
+        iterator = plan.iterate(Counted(100), lambda: iter(range(100)), owned=True)
+        got = [next(iterator) for _ in range(8)]
+        with pytest.raises(StepsDone):
+            next(iterator)
+    assert got == [0, 1] * 4
+    assert prof.summary().series.count == 0
