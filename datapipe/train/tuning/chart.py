@@ -113,8 +113,9 @@ class Panel:
         ]
         for at, text in ticks:
             x = _LEFT + (at - left) / (right - left) * inner
+            anchor = "end" if not self.names and at >= right else "middle"
             parts.append(
-                f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{html.escape(text)}</text>'
+                f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="{anchor}">{html.escape(text)}</text>'
             )
         parts.append(
             f'<text x="{_LEFT + inner / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(self.x_label)}</text>'
