@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,7 +39,8 @@ def memory(
 
     told = read_train_file(config, parse_overrides(set_ or []))
     with console.output_aside(aside=True):
-        parts = open_parts(told, rank=0, world_size=1)
+        train = {name: value for name, value in told.train.items() if name != "layout"}  # one process, all of the model
+        parts = open_parts(replace(told, train=train, evaluation=None))
         try:
             found = _report(parts, rows, measure=measure)
         finally:
