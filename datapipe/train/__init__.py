@@ -8,6 +8,8 @@ Supervised              any other module: inputs and targets by column, a loss b
 evaluate                the exact mean loss over all that a loader gives
 load_checkpoint         a checkpoint, checked, as tensors and plain JSON
 latest_checkpoint       the newest one of a run
+export_model            a checkpoint's weights as one safetensors file
+memory_report           where a step's memory goes, estimated and measured
 sample, Draw            text from a model, and how its tokens are drawn
 next_batch_digests      which batches a loader would give next, as checksums
 """
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from datapipe.train.config import TrainConfig
     from datapipe.train.digests import next_batch_digests
     from datapipe.train.evaluation import Evaluation, evaluate
+    from datapipe.train.export import export_model
     from datapipe.train.layout import Layout
     from datapipe.train.loop import train
+    from datapipe.train.memory_report import MemoryReport, memory_report
     from datapipe.train.model import GPT, GPTConfig
     from datapipe.train.result import StepRecord, TrainResult
     from datapipe.train.sampling import Draw, sample
@@ -36,13 +40,16 @@ _HOME: Final = {
     "Draw": "sampling",
     "GPTConfig": "model",
     "Layout": "layout",
+    "MemoryReport": "memory_report",
     "StepRecord": "result",
     "Supervised": "supervised",
     "TrainConfig": "config",
     "TrainResult": "result",
     "evaluate": "evaluation",
+    "export_model": "export",
     "latest_checkpoint": "checkpoint",
     "load_checkpoint": "checkpoint",
+    "memory_report": "memory_report",
     "next_batch_digests": "digests",
     "sample": "sampling",
     "train": "loop",
@@ -55,13 +62,16 @@ __all__ = [
     "Evaluation",
     "GPTConfig",
     "Layout",
+    "MemoryReport",
     "StepRecord",
     "Supervised",
     "TrainConfig",
     "TrainResult",
     "evaluate",
+    "export_model",
     "latest_checkpoint",
     "load_checkpoint",
+    "memory_report",
     "next_batch_digests",
     "sample",
     "train",
