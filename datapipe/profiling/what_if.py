@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from datapipe.errors import ProfileError
 from datapipe.events import HIT, MISS
 from datapipe.profiling.changes import COMPUTE, DECODING, MOVING, STORAGE, Change, Prediction
+from datapipe.profiling.larger_blocks import larger_blocks
 from datapipe.profiling.replay import replay
 from datapipe.profiling.uncertainty import half_width, tried
 from datapipe.profiling.workload import Workload, workload_of
@@ -236,6 +237,7 @@ def _row_groups(work: Workload, factor: float) -> tuple[Workload, str]:
 
     fetches = [s for job in work.jobs for s in job.work if s.stage == "fetch" and s.hit != HIT]
     _known(bool(fetches), "fetch", work)
+    fetches = [s for s in fetches if s.nbytes] or fetches  # a look at a file that reads nothing is no request
     size = np.array([s.nbytes for s in fetches], dtype=float)
     idle = np.array([s.idle for s in fetches])
     told = len(size) > 2 and size.std() > 0.2 * size.mean()
@@ -248,7 +250,10 @@ def _row_groups(work: Workload, factor: float) -> tuple[Workload, str]:
     def again(s: Segment) -> Segment:
         return s if s.hit == HIT else dataclasses.replace(s, idle=max(0.0, s.idle - saved))
 
-    return _each(work, {"fetch"}, again), doubt
+    per_batch = any(s.stage == "fetch" for job in work.jobs if not job.block for s in job.work)
+    if per_batch or factor < 2 or factor != round(factor):
+        return _each(work, {"fetch"}, again), doubt
+    return larger_blocks(work, round(factor), saved_once=fixed), doubt
 
 
 def _each(work: Workload, stages: set[str], to: Callable[[Segment], Segment]) -> Workload:

@@ -28,7 +28,7 @@ FULL: Final = 105
 """Seven of each fault: about 9 minutes on a quiet machine, and up to 25 where runs have to be repeated."""
 QUICK: Final = 15
 """One of each: under a minute on a quiet machine."""
-_QUICK_STEPS: Final = 0.6
+_QUICK_STEPS: Final = 0.5
 _QUIET_NS: Final = 300_000
 """A machine that wakes threads later than this is busy with other things: its runs differ by more than the gates."""
 
