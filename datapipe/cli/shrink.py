@@ -25,7 +25,7 @@ _BATCHES = 16
 def shrink(
     config: Annotated[str, typer.Argument(help="The YAML file that `datapipe train` was given.")],
     method: Annotated[
-        list[str] | None, typer.Option(help="lora, distil, magnitude, structured or int8; again for more; else all.")
+        list[str] | None, typer.Option(help="continued, lora, distil, magnitude, structured, int8; else all.")
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="The trained run or an exported file; else the file's `out`.")

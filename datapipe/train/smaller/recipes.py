@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datapipe.train.config import TrainConfig
     from datapipe.train.model import GPT
 
-METHODS: Final = ("lora", "distil", "magnitude", "structured", "int8")
+METHODS: Final = ("continued", "lora", "distil", "magnitude", "structured", "int8")
 
 
 @final
@@ -44,7 +44,8 @@ class Recipe:
     Attributes:
         methods: of METHODS, each once.
         steps: of training that follow each method but int8: fine-tuning (lora), learning from the teacher (distil),
-            recovery (magnitude, structured).
+            recovery (magnitude, structured). "continued" is the original trained as much longer: what the others'
+            losses are to be compared with where the original had not converged.
         lr: their highest learning rate; None: the run's for distil and lora, and what the run's schedule ended at for
             the others: the model has converged, and is to be mended, not moved.
         share: of weights (magnitude) or feed-forward channels (structured) that go.
@@ -119,6 +120,12 @@ class _Work:
         self.out = out
         self.step = step
         self.begin = loader.state_dict()
+
+    def continued(self) -> Variant:
+        """The original, trained on."""
+        found = copy.deepcopy(self.model).requires_grad_()
+        self._train("continued", 1, found, self._last_rate())
+        return self._exported("continued", found.eval(), lambda: copy.deepcopy(found))
 
     def lora(self) -> Variant:
         """Adapters, trained and merged."""
