@@ -114,12 +114,15 @@ class ParquetFetched:
             # The bytes are at hand: buffered ahead, Arrow would ask for them on threads of its own, at no gain (text
             # takes half as long again), and such a thread that comes back to an interpreter that exits aborts it.
             file = pq.ParquetFile(
-                pa.PythonFile(self._file, mode="r"), metadata=self._meta, page_checksum_verification=True,
-                pre_buffer=False,
+                self._file.opened(), metadata=self._meta, page_checksum_verification=True, pre_buffer=False,
             )  # fmt: skip
             # By number: by name, "a.b" would be the column of that name and the field b of a struct a.
             table = file.reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
-            table = table.select(self._columns).combine_chunks()
+            # As a rule there is nothing to do, and each call lets go of the interpreter's lock, and waits for it then.
+            if table.column_names != self._columns:
+                table = table.select(self._columns)
+            if any(column.num_chunks != 1 for column in table.itercolumns()):
+                table = table.combine_chunks()
         decoded(table.nbytes)
         if watched is not None:
             watched.end()

@@ -14,7 +14,8 @@ import pyarrow.types as pt
 
 from datapipe.loader.columns import Column, ColumnPlan, Kind
 from datapipe.loader.lists import ListBlock
-from datapipe.loader.texts import TextBlock, address_of, aligned
+from datapipe.loader.rows import address_of
+from datapipe.loader.texts import TextBlock, aligned
 from datapipe.loader.values import flat_values, plain
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from datapipe.errors import LoaderError
 from datapipe.loader.column_types import Reading
-from datapipe.loader.rows import ScatteredRows
-from datapipe.loader.texts import address_of, aligned
+from datapipe.loader.rows import ScatteredRows, address_of
+from datapipe.loader.texts import aligned
 from datapipe.loader.values import flat_values, plain
 
 if TYPE_CHECKING:

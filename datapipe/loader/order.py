@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-_PIECE: Final = 1 << 13
+_PIECE: Final = 1 << 14
 """Rows of a window whose places are computed together and remembered, as the next batches ask for their neighbours."""
 
 

@@ -5,7 +5,7 @@ matrices, the columns of a batch. Invariant: the same values as column by column
 
 A shuffled batch of a table of 40 columns of 4 bytes reads 40 scattered cache lines a row when columns lie apart, and
 three when they lie together. Measured on 2 cores, rows from 250 MB, ns a row: gathered column by column 194; row by
-row 35, and 32 to bring a row group into this order once, and 9 to cast a batch, which stays row by row: the columns
+row 25, and 30 to bring a row group into this order once, and 9 to cast a batch, which stays row by row: the columns
 delivered are views of it with a stride, unless contiguous ones are asked for (for a device that copies them), which
 takes 17 to 35.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import numpy as np
 
 from datapipe.device import BufferPool
-from datapipe.loader.rows import ScatteredRows
+from datapipe.loader.rows import ScatteredRows, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +32,9 @@ _ALIGN: Final = 8
 """Rows begin at multiples of the widest item."""
 _STEP_BYTES: Final = 256 << 10
 """Rows are taken apart in steps of this size: what was just gathered is still in the L2 cache."""
-_IDLE_BYTES: Final = 64 << 20
-"""Memory of row groups let go that is kept for those to come. Fresh memory costs a page fault for every 4 kB: with it,
-half of all time in the kernel."""
+_IDLE_BYTES: Final = 96 << 20
+"""Memory of row groups let go that is kept for those to come: several lanes leave a window at once. Fresh memory has
+to be cleared first: of filling a matrix, half the time."""
 
 
 @final
@@ -88,7 +88,7 @@ class RowLayout:
 
     def fill(self, values: Sequence[npt.NDArray[Any]], rows: int) -> Bytes:
         """Bring columns together: uint8[rows, nbytes]; `values` in the order of `names`, each flat."""
-        matrix = self._memory.empty((rows, self.nbytes), np.uint8)
+        matrix = self._memory_of(rows)
         # Column by column over all rows: by parts that fit the cache it was slower, by a third and more (measured).
         for (at, width, dtype), each in zip(self._places, values, strict=True):
             target = matrix[:, at : at + width * dtype.itemsize].view(dtype)
@@ -97,6 +97,12 @@ class RowLayout:
             else:
                 target[...] = each.reshape(-1, width)
         return matrix
+
+    def _memory_of(self, rows: int) -> Bytes:
+        """Memory that begins a whole number of rows from any other's: rows of all matrices are gathered as of one."""
+        memory = self._memory.empty(((rows + 1) * self.nbytes,), np.uint8)
+        first = -address_of(memory) % self.nbytes
+        return memory[first : first + rows * self.nbytes].reshape(rows, self.nbytes)
 
     def rows(self, addresses: npt.NDArray[np.int64], slot: Any, row: Any) -> ScatteredRows:
         """Rows at given places of given matrices (see `ScatteredRows`)."""
@@ -111,9 +117,10 @@ class RowLayout:
             for run, turned in zip(self._runs, across, strict=True)
         ]
         step = max(1, _STEP_BYTES // self.nbytes)
+        memory = self._memory.empty((min(step, rows) * self.nbytes // _ALIGN,), np.uint64)
         for start in range(0, rows, step):
-            part = found.take(first + start, min(last, first + start + step)).view(np.uint8)
-            stop = start + len(part)
+            stop = min(rows, start + step)
+            part = found.take(first + start, first + stop, memory).view(np.uint8).reshape(-1, self.nbytes)
             for run, turned, out in zip(self._runs, across, outs, strict=True):
                 values = part[:, run.offset : run.end].view(run.source)
                 if turned:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from datapipe.errors import LoaderError
-from datapipe.loader.rows import ScatteredRows, Span
+from datapipe.loader.rows import ScatteredRows, Span, address_of
 from datapipe.loader.values import plain
 
 if TYPE_CHECKING:
@@ -165,11 +165,6 @@ def _inline(blocks: Sequence[TextBlock], slot: Ints, begin: Ints, length: Ints) 
             index
         ]
     return out.view(np.int32)
-
-
-def address_of(values: npt.NDArray[Any]) -> int:
-    """Where an array's first value lies."""
-    return int(values.__array_interface__["data"][0])
 
 
 def aligned(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -14,6 +14,7 @@ from datapipe import open_dataset
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.errors import IntegrityError
 from datapipe.storage import open_store
+from datapipe.storage.local import LocalStore
 from datapipe.storage.remote import RemoteStore
 
 N = 300
@@ -120,7 +121,8 @@ def test_parquet_is_decoded_without_another_thread_coming_into_python(tmp_path, 
     """Arrow takes the fetched bytes on the thread that decodes: one of its own might outlive the interpreter."""
     columns = {f"c{i}": np.arange(5000) for i in range(4)}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    data, threads, read = open_dataset(tmp_path), set(), ByteRanges.read
+    monkeypatch.setattr(LocalStore, "gap", 0)
+    data, threads, read = open_dataset(tmp_path, columns=["c0", "c3"]), set(), ByteRanges.read
 
     def noted(self, n=-1):
         threads.add(threading.get_ident())
@@ -129,6 +131,22 @@ def test_parquet_is_decoded_without_another_thread_coming_into_python(tmp_path, 
     monkeypatch.setattr(ByteRanges, "read", noted)
     assert data.fetch(0).decode().num_rows == 5000
     assert threads == {threading.get_ident()}
+    whole = open_dataset(tmp_path).fetch(0)
+    threads.clear()
+    assert whole.decode().equals(pa.table(columns))
+    assert not threads, "of one part nothing is asked of the interpreter"
+
+
+def test_a_part_that_ends_too_soon_is_an_error(tmp_path):
+    """Where the bytes at hand are fewer than the footer says, Arrow is told so, and reads nothing past them."""
+    pq.write_table(pa.table({"a": np.arange(5000)}), tmp_path / "a.parquet")
+    whole = (tmp_path / "a.parquet").read_bytes()
+    meta = pq.read_metadata(tmp_path / "a.parquet")
+    for end in (5, 100, 20_000):
+        part = ByteRanges(len(whole), [(4, memoryview(whole)[4:end])]).opened()
+        with pytest.raises((OSError, pa.ArrowException)):
+            pq.ParquetFile(part, metadata=meta).read_row_group(0)
+    assert pq.ParquetFile(ByteRanges(len(whole), [(4, memoryview(whole)[4:])]).opened(), metadata=meta).read().num_rows
 
 
 def test_the_gap_decides_what_is_read_past(far, monkeypatch):

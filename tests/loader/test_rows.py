@@ -52,6 +52,24 @@ def test_small_steps_and_rows_one_at_a_time_give_the_same(monkeypatch, limit):
     assert usual[0].tolist() == blocks[2][2].tolist()
 
 
+@pytest.mark.parametrize("limit", [1 << 18, 64])
+@pytest.mark.parametrize("out_dtype", ["i4", "i8"])
+def test_rows_of_blocks_that_lie_whole_rows_apart(monkeypatch, limit, out_dtype):
+    """They are taken from one view that does not overlap, in steps or straight into the batch."""
+    monkeypatch.setattr(rows_module, "_STEP_BYTES", limit)
+    memory = np.arange(40 * 5, dtype=np.int32).reshape(40, 5)
+    blocks = [memory[20:33], memory[3:9], memory[36:]]
+    rng = np.random.default_rng(0)
+    slot = rng.integers(0, 3, 50)
+    row = rng.integers(0, np.array([13, 6, 4])[slot])
+    found = gather(blocks, slot, row, 5, out_dtype, first=7, last=41)
+    assert np.array_equal(found, memory[np.array([20, 3, 36])[slot] + row][7:41])
+    sparse = np.zeros((50, 10), out_dtype)[:, ::2]
+    address = np.array([block.__array_interface__["data"][0] for block in blocks])
+    ScatteredRows(address, slot, row, memory.dtype, 5).copy_to(sparse, 0, 50)
+    assert np.array_equal(sparse[7:41], found)
+
+
 def test_a_shape_of_more_dimensions_is_filled_in_order():
     block = np.arange(2 * 3 * 4, dtype=np.float32)
     out = np.zeros((2, 3, 4), np.float32)
