@@ -127,7 +127,11 @@ class Layout:
         number = (_whole("RANK") or 0) if rank is None else rank
         total = math.prod(sizes.values())
         if not 0 <= number < total:
-            raise ConfigError(f"rank {number} of {total} processes", expected=f"0 to {total - 1}")
+            raise ConfigError(
+                f"rank {number} of {total} processes",
+                expected=f"0 to {total - 1}",
+                fix="RANK and WORLD_SIZE as torchrun sets them, or neither",
+            )
         found = {}
         for axis in reversed(AXES):
             number, found[axis] = divmod(number, sizes[axis])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BACKENDS: Final = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
 """With an accelerator the group talks on the CPU as well: checkpoints and barriers wait for no stream."""
+_TRANSPORT: Final = ("gloo/", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 _LAST_WORDS: Final = "datapipe/last_words"
 _PATIENCE: Final = dt.timedelta(seconds=2)
 """For the words of a rank that failed: it writes them before it closes its connections."""
@@ -228,17 +229,24 @@ def _last_words(rank: int) -> Iterator[None]:
     """Leave this rank's error for the others; where this rank failed because another did, say what that one said."""
     try:
         yield
-    except dist.DistError as error:
-        raise _lost(error) from error
-    except RuntimeError as error:
-        # Gloo's own: a peer that closed its connection, or did not answer in time.
-        if not any(word in str(error) for word in ("gloo", "Connection", "connection", "Timed out", "NCCL", "Broken")):
-            _leave_words(rank, error)
-            raise
-        raise _lost(error) from error
+    except Exception as error:
+        if _of_another(error):
+            raise _lost(error) from error
+        _leave_words(rank, error)
+        raise
     except BaseException as error:
         _leave_words(rank, error)
         raise
+
+
+def _of_another(error: BaseException) -> bool:
+    """Whether an error only says that another rank is gone: gloo and NCCL have no one class for it, but say who talks.
+
+    Also where something of ours has wrapped it, as a checkpoint does.
+    """
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, (RuntimeError, DatapipeError)) and any(word in str(error) for word in _TRANSPORT)
 
 
 def _leave_words(rank: int, error: BaseException) -> None:
