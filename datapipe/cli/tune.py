@@ -204,6 +204,9 @@ def _table(result: TuneResult) -> list[str]:
 
 def _advice(facts: Mapping[str, Any]) -> list[str]:
     if facts["best_config"] is None:
+        reasons = [row["why"] for row in facts["trials"] if row["why"]]
+        if reasons:
+            return [f"no trial reached its first rung; the last one: {reasons[-1]}"]
         return ["no trial reached its first rung: a larger --budget, or a smaller first_rung"]
     return [f"best: datapipe train {facts['best_config']}"]
 
