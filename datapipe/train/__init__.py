@@ -10,7 +10,10 @@ load_checkpoint         a checkpoint, checked, as tensors and plain JSON
 latest_checkpoint       the newest one of a run
 export_model            a checkpoint's weights as one safetensors file
 memory_report           where a step's memory goes, estimated and measured
+trained_gpt             the GPT of a run or of an exported file
 sample, Draw            text from a model, and how its tokens are drawn
+datapipe.train.tuning   the search for a run's options, and the learning-rate range test
+datapipe.train.smaller  LoRA, distillation, pruning, int8, and what each costs
 next_batch_digests      which batches a loader would give next, as checksums
 """
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from datapipe.train.result import StepRecord, TrainResult
     from datapipe.train.sampling import Draw, sample
     from datapipe.train.supervised import Supervised
+    from datapipe.train.trained import trained_gpt
 
 _HOME: Final = {
     "GPT": "model",
@@ -53,6 +57,7 @@ _HOME: Final = {
     "next_batch_digests": "digests",
     "sample": "sampling",
     "train": "loop",
+    "trained_gpt": "trained",
 }
 
 __all__ = [
@@ -75,6 +80,7 @@ __all__ = [
     "next_batch_digests",
     "sample",
     "train",
+    "trained_gpt",
 ]
 
 

@@ -39,7 +39,7 @@ def test_golden_distributions(told, expected):
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.floats(-50, 50), min_size=1, max_size=12),
     st.floats(0.0, 4.0),
