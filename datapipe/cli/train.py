@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +53,14 @@ def train(
     folder = out or told.out
     if not folder:
         raise ConfigError("no folder for the run", expected="`out` in the file, or --out", fix="--out runs/a")
+    for name in ("eval_every", "patience"):
+        if told.train.get(name) and told.evaluation is None:
+            error = ConfigError(
+                f"{name}={told.train[name]!r}, and nothing to evaluate on",
+                expected="a dataset of rows that are not trained on",
+                fix="evaluation: {dataset: …}",
+            )
+            raise told.located(error, "train")
     # What a model or a transform of the user's prints is no result.
     with console.output_aside(aside=True):
         parts = open_parts(told)
@@ -112,7 +121,7 @@ def _board(folder: str, *, board: bool) -> Iterator[Callable[[StepRecord], None]
 def result_facts(result: TrainResult) -> dict[str, Any]:
     """Where a run came to, as JSON values."""
     tenth = max(1, len(result.losses) // 10)
-    last = result.losses[-tenth:]
+    last = [loss for loss in result.losses[-tenth:] if math.isfinite(loss)]  # an update left out may have had none
     return {
         "step": result.step, "resumed_from": result.resumed_from, "stopped": result.stopped,
         "loss": sum(last) / len(last) if last else None, "targets": result.tokens, "seconds": result.seconds,

@@ -221,6 +221,11 @@ def test_the_line_of_a_wrong_value_is_told(run):
         run(GPT.format(more="clip: 0"))
 
 
+def test_evaluations_need_a_dataset(run):
+    with pytest.raises(RecipeError, match=r"run.yaml:5: eval_every=4, and nothing to evaluate on"):
+        run(GPT.format(more="").replace("evaluation: {dataset: held-out}\n", ""))
+
+
 def test_without_a_folder_it_asks_for_one(run):
     with pytest.raises(ConfigError, match="no folder"):
         run(GPT.format(more="").replace("out: run", ""))
