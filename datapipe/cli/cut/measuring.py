@@ -61,7 +61,7 @@ def measure(
         threads: of the loader.
         seed: of its order.
     """
-    from datapipe.steps import Keys, bind, run_steps
+    from datapipe.steps import Keys, run_steps
 
     names = tuple(step.name for step in sample.movable)
     table, prepare, first_writing = sample.table, sample.cost, 0.0
@@ -76,7 +76,7 @@ def measure(
             began = time.process_time()
             made = run_steps(table, [step], keys).table
             ahead = (time.process_time() - began) / table.num_rows
-            new = bind(step.name, step.options)
+            new = replace(step, step=step.spec.build(step.options))
             run_steps(table.slice(0, batch_size), [new], keys)
             online = _in_batches(table, new, keys, batch_size)
             first_seen.append(max(0.0, online - _in_batches(table, new, keys, batch_size)))

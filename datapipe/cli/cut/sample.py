@@ -5,7 +5,8 @@ whole corpus has. Invariant: nothing outside the folder given is written; the st
 runs them.
 
 A step can move into the loader where it takes row by row and never drops one: a batch that lost a row would leave some
-rank a step short. `pack` is the loader's own (`datapipe.Pack`) and is left out on both sides.
+rank a step short. A step of the user's own, which may drop rows or not, can where it dropped none of the sample's; the
+loader refuses the batch where it does. `pack` is the loader's own (`datapipe.Pack`) and is left out on both sides.
 """
 
 from __future__ import annotations
@@ -53,8 +54,15 @@ class Sample:
 
 
 def first_movable(steps: Sequence[RecipeStep]) -> int:
-    """The place after the last step that must run ahead: a global one, or one that may drop rows."""
-    must = [place for place, step in enumerate(steps) if step.spec.kind != "map" or step.spec.reasons]
+    """The place after the last step that must run ahead: a global one, or one that may drop rows.
+
+    Of a step of the user's own (its name has a colon) the sample tells.
+    """
+    must = [
+        place
+        for place, step in enumerate(steps)
+        if step.spec.kind != "map" or (step.spec.reasons and ":" not in step.name)
+    ]
     return must[-1] + 1 if must else 0
 
 
@@ -73,11 +81,7 @@ def take_sample(inputs: Sequence[str], recipe: Recipe, folder: Path, *, rows: in
     steps = recipe.steps[:-1] if packed else recipe.steps
     first = first_movable(steps)
     if first == len(steps):
-        raise ConfigError(
-            f"no step of the recipe {recipe.name!r} can move into the loader",
-            expected="steps at its end that take row by row and drop none: pii, augment_text, tokenize, one's own",
-            fix=f"{steps[-1].name!r} has to see the corpus, or drops rows" if steps else "give it steps",
-        )
+        raise _nothing_moves(recipe, steps)
     plan = plan_run(inputs, folder / "nothing", recipe)
     documents = estimate_size(plan).documents
     written, reading = _read(plan, folder, rows)
@@ -99,14 +103,41 @@ def take_sample(inputs: Sequence[str], recipe: Recipe, folder: Path, *, rows: in
     (few, less), (many, more) = costs[0], costs[-1]
     told = sum(step.cpu_seconds for step in found.steps) / many
     each = max(told, (more - less) / (many - few) if many > few else more / many) + reading
+    movable = [bound(step, dataset) for step in steps[first:]]
+    moved, table, further = _past_drops(table, movable, recipe.seed)
+    if moved == len(movable):
+        raise _nothing_moves(recipe, steps)
     return Sample(
         table=table,
-        movable=tuple(bound(step, dataset) for step in steps[first:]),
-        fixed=tuple(step.name for step in base.steps),
-        cost=each * many / table.num_rows,
+        movable=tuple(movable[moved:]),
+        fixed=tuple(step.name for step in steps[: first + moved]),
+        cost=(each * many + further) / table.num_rows,
         rows=max(table.num_rows, round(documents * table.num_rows / many)),
         packed=packed,
     )
+
+
+def _nothing_moves(recipe: Recipe, steps: Sequence[RecipeStep]) -> ConfigError:
+    return ConfigError(
+        f"no step of the recipe {recipe.name!r} can move into the loader",
+        expected="steps at its end that take row by row and drop none: pii, augment_text, tokenize, one's own",
+        fix=f"{steps[-1].name!r} has to see the corpus, or drops rows" if steps else "give it steps",
+    )
+
+
+def _past_drops(table: pa.Table, steps: Sequence[BoundStep], seed: int) -> tuple[int, pa.Table, float]:
+    """How many of the steps end with the last that drops rows of the sample, the rows after it, and its CPU seconds."""
+    from datapipe.steps import Keys, run_steps
+
+    found, spent, now = (0, table, 0.0), 0.0, table
+    for place, step in enumerate(steps, 1):
+        began = time.process_time()
+        made = run_steps(now, [step], Keys(seed=seed)).table
+        spent += time.process_time() - began
+        if made.num_rows < now.num_rows:
+            found = (place, made, spent)
+        now = made
+    return found
 
 
 def _read(plan: Plan, folder: Path, rows: int) -> tuple[int, float]:
@@ -156,10 +187,11 @@ def _preprocessed(folder: Path, recipe: Recipe, part: int) -> Any:
 
 def bound(step: RecipeStep, dataset: Any) -> BoundStep:
     """The step as the loader would run it; a tokenizer that the recipe trains is the sample's."""
-    from datapipe.steps import bind
+    from datapipe.steps import BoundStep
 
     options = step.options
     held = None if dataset.manifest is None else dataset.manifest.vocabulary
     if step.name == "tokenize" and not options.tokenizer and held is not None:
         options = replace(options, tokenizer=str(Path(dataset.url) / held.path))
-    return bind(step.name, options)
+    # By its spec, not by its name: a step of the user's own is named from the recipe's folder.
+    return BoundStep(spec=step.spec.resolved(options), options=options, step=step.spec.build(options))

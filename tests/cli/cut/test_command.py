@@ -54,3 +54,25 @@ def test_a_recipe_whose_last_step_drops_rows_has_no_cut(corpus, tmp_path):
     recipe = load_recipe({"name": "r", "steps": ["decode", "unicode"]})
     with pytest.raises(ConfigError, match="unicode"):
         take_sample([str(corpus / "in")], recipe, tmp_path, rows=100)
+
+
+OWN = """
+import pyarrow as pa
+import pyarrow.compute as pc
+
+def short(table: pa.Table, keys):
+    return pc.less(pc.utf8_length(table["text"]), 345)
+
+def loud(table: pa.Table, keys):
+    return table.set_column(table.column_names.index("text"), "text", pc.utf8_upper(table["text"]))
+"""
+
+
+def test_a_step_of_ones_own_moves_if_it_dropped_nothing(corpus, tmp_path):
+    """Of two, the one that drops rows of the sample stays ahead; the other can move."""
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "r.yaml").write_text("name: r\nsteps: [decode, own.py:short, own.py:loud]\n")
+    sample = take_sample([str(corpus / "in")], load_recipe(tmp_path / "r.yaml"), tmp_path, rows=100)
+    assert len(sample.fixed) == 2
+    assert [step.name.rpartition(":")[2] for step in sample.movable] == ["loud"]
+    assert 0 < sample.table.num_rows < 100
