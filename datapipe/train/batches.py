@@ -54,7 +54,7 @@ class Batches:
     """
 
     def __init__(self, loader: ResumableLoader, device: torch.device, phases: Phases) -> None:
-        self._loader = loader
+        self.loader = loader
         self._device = device
         self._phases = phases
         self._iterator: Iterator[Any] | None = None
@@ -66,7 +66,7 @@ class Batches:
     @property
     def epoch(self) -> int:
         """The epoch of the last batch: as the loader counts, else passes begun here, from 0."""
-        epoch = getattr(self._loader, "epoch", None)
+        epoch = getattr(self.loader, "epoch", None)
         return epoch if isinstance(epoch, int) else max(0, self._passes - 1)
 
     def begin_step(self, item: int, now: int) -> None:
@@ -88,7 +88,7 @@ class Batches:
                 # Making the iterator starts the loader's threads: part of the wait for the epoch's first batch.
                 with self._phases("wait"):
                     if self._iterator is None:
-                        self._iterator = iter(self._loader)
+                        self._iterator = iter(self.loader)
                     batch = next(self._iterator)
             except StopIteration:
                 self._end_epoch()
@@ -117,7 +117,7 @@ class Batches:
 
     def skip(self, batches: int) -> None:
         """Pass over the next batches, over the end of an epoch where it comes; a loader that cannot makes them."""
-        pass_over = getattr(self._loader, "skip", None)
+        pass_over = getattr(self.loader, "skip", None)
         if not callable(pass_over):
             for _ in range(batches):
                 self.next()
@@ -132,7 +132,7 @@ class Batches:
         if iterator is None:
             return
         close = getattr(iterator, "close", None)
-        if callable(close) and iterator is not cast("Any", self._loader):
+        if callable(close) and iterator is not cast("Any", self.loader):
             close()
         self._phases.write("epoch", self._passes - 1, self._epoch_began, time.perf_counter_ns())
 

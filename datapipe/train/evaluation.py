@@ -15,6 +15,7 @@ import torch
 
 from datapipe.errors import TrainError
 from datapipe.train.batches import moved, needs_moving
+from datapipe.train.micro_batch import in_pieces
 from datapipe.train.precision import autocast
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def evaluate(
     precision: Precision = "fp32",
     loss_of: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
     reduce: Callable[[Tensor], Tensor] | None = None,
+    rows: int | None = None,
 ) -> Evaluation:
     """The loss of a model on all that a loader gives.
 
@@ -59,6 +61,7 @@ def evaluate(
         loader: one epoch of it. On several ranks, this rank's share.
         loss_of: a batch → its summed loss and targets, in place of the model's own in this precision.
         reduce: sums a float64 [3] over the ranks; None: there is one.
+        rows: at once; None: whole batches.
 
     Raises:
         TrainError: there is no target. What the loader raises passes through.
@@ -76,12 +79,14 @@ def evaluate(
         with torch.random.fork_rng(accelerators, device_type=_kind(device)), torch.no_grad():
             for batch in iterator:
                 here = moved(batch, device) if needs_moving(batch, device) else batch
-                if loss_of is not None:
-                    loss, targets = loss_of(here)
-                else:
-                    with autocast(device, precision):
-                        loss, targets = learner.loss_sum(here)
-                sums += torch.stack([loss.double(), targets.double(), torch.ones_like(loss).double()])
+                sums[2] += 1
+                for piece in in_pieces(here, rows):
+                    if loss_of is not None:
+                        loss, targets = loss_of(piece)
+                    else:
+                        with autocast(device, precision):
+                            loss, targets = learner.loss_sum(piece)
+                    sums[:2] += torch.stack([loss.double(), targets.double()])
     finally:
         model.train(training)
         close = getattr(iterator, "close", None)

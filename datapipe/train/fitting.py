@@ -15,9 +15,8 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import torch
-import torch.distributed as dist
 
-from datapipe.errors import ConfigError, TrainError
+from datapipe.errors import TrainError
 from datapipe.train import random_state
 from datapipe.train.micro_batch import fewest_pieces, rows_of
 from datapipe.train.out_of_memory import give_back, is_out_of_memory
@@ -42,19 +41,9 @@ class Fitting:
     Attributes:
         rows: at once, now; None: whole batches, or not yet known.
         shrunk: times that memory ran out in the midst of the run.
-
-    Raises:
-        ConfigError: "auto" with several processes: one that ran out of memory would leave the others waiting for it in
-            the midst of a collective.
     """
 
     def __init__(self, told: int | str | None, model: nn.Module, device: torch.device) -> None:
-        if told == "auto" and dist.is_initialized() and dist.get_world_size() > 1:
-            raise ConfigError(
-                f'micro_batch="auto" over {dist.get_world_size()} processes',
-                expected="a number, the same for all",
-                fix="what `datapipe memory` says that one device takes, or a run of a few steps on one",
-            )
         self._auto = told == "auto"
         self._model = model
         self._device = device

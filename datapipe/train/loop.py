@@ -215,7 +215,9 @@ class _Run:
                     better = False
                     if watch.due(self.step):
                         with self.phases("evaluate"):
-                            found, better = watch.evaluate(self.step, self.strategy)
+                            # Several ranks go through each batch as often as the others: in one piece.
+                            rows = self.stepper.fitting.rows if self.strategy.ranks.world == 1 else None
+                            found, better = watch.evaluate(self.step, self.strategy, rows=rows)
                         record = replace(record, eval_loss=found)
                     if saver.due(self.step):
                         with self.phases("checkpoint"):

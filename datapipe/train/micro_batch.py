@@ -26,19 +26,22 @@ def rows_of(batch: Any) -> int:
     return 0 if found is None else found
 
 
-def in_pieces(batch: Any, rows: int | None) -> list[Any]:
+def in_pieces(batch: Any, rows: int | None, *, least: int = 1) -> list[Any]:
     """The batch as pieces of at most `rows` rows, of lengths that differ by 1 at most; None: as it is.
 
     Tensors and lists as long as the batch are cut, without a copy; scalars and what is no sequence goes with every
     piece.
 
+    Args:
+        least: pieces, of which some may then be without a row: ranks that share layers take as many as one another.
+
     Raises:
         TrainError: a tensor or list is of another length, so that nobody can tell which rows it belongs to.
     """
     total = rows_of(batch)
-    if rows is None or total <= rows:
+    count = 1 if rows is None else max(math.ceil(total / rows), least)
+    if count == 1:
         return [batch]
-    count = math.ceil(total / rows)
     borders = [total * place // count for place in range(count + 1)]
     return [_cut(batch, slice(*pair), total, "the batch") for pair in itertools.pairwise(borders)]
 

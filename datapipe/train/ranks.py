@@ -100,11 +100,18 @@ class Ranks:
             ConfigError: ranks of one replica would read different batches, as the loader's own `rank` and `world_size`
                 say; or the ranks would have to cut their batches alike, and cannot know how.
         """
-        if self.mesh is not None and config.micro_batch is not None:
+        if self.mesh is not None and config.micro_batch == "auto":
             raise ConfigError(
-                f"micro_batch={config.micro_batch!r} for {self.world} processes",
-                expected="None: each would cut its batches by its own rows and memory, and wait for the others",
-                fix="a smaller batch_size and a larger accumulate",
+                f'micro_batch="auto" for {self.world} processes',
+                expected="a number: one that ran out of memory would leave the others waiting for it",
+                fix="the rows that `datapipe memory` finds room for on one of the devices",
+            )
+        counts = isinstance(getattr(loader, "batch_size", None), int)
+        if self.mesh is not None and config.micro_batch is not None and not counts:
+            raise ConfigError(
+                f"micro_batch={config.micro_batch!r} for {self.world} processes and a {type(loader).__name__}",
+                expected="a loader with a batch_size, so that all cut a short batch into as many pieces as one another",
+                fix="datapipe.DataLoader, or a smaller batch_size and a larger accumulate",
             )
         told = getattr(loader, "rank", None), getattr(loader, "world_size", None)
         if all(type(number) is int for number in told) and told != (self.data_rank, self.data_size):

@@ -12,15 +12,18 @@ the model changes before `update`.
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
 import torch
 
+from datapipe.errors import TrainError
 from datapipe.train.fitting import Fitting
 from datapipe.train.memory_estimate import optimizer_bytes
 from datapipe.train.micro_batch import in_pieces, rows_of
+from datapipe.train.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +95,10 @@ class Step:
         self.device = strategy.device
         self.asked_to_stop = asked_to_stop
         self.fitting = Fitting(config.micro_batch, strategy.model, strategy.device)
+        # An epoch's last batch may be shorter on one rank than on another (tail="partial").
+        told, rows = self.fitting.rows, getattr(batches.loader, "batch_size", None)
+        several = strategy.ranks.world > 1 and told is not None and isinstance(rows, int)
+        self._pieces = math.ceil(cast("int", rows) / cast("int", told)) if several else 1
         self._taken: list[Any] = []  # the step's batches, where it may have to begin anew
 
     def gradient(self, step: int) -> Gradient:
@@ -119,7 +126,7 @@ class Step:
         for place in range(self.config.accumulate):
             batch = self._batch(place)
             rows += rows_of(batch)
-            pieces = in_pieces(batch, fitting.rows)
+            pieces = in_pieces(batch, fitting.rows, least=self._pieces)
             for number, piece in enumerate(pieces):
                 last = place + 1 == self.config.accumulate and number + 1 == len(pieces)
                 loss, targets = self.strategy.learn(piece, phases, last=last)
@@ -157,7 +164,11 @@ class Step:
         self.fitting.find(batch, attempt, reserve=reserve)
 
     def update(self, gradient: Gradient, rate: float) -> None:
-        """Clip and apply the gradient at this learning rate."""
+        """Clip and apply the gradient at this learning rate.
+
+        Raises:
+            TrainError: memory ran out in it.
+        """
         clip = self.config.clip
         with self.phases("optimizer"):
             share = 1.0 if clip is None else min(1.0, clip / (gradient.norm + 1e-6))
@@ -165,9 +176,21 @@ class Step:
                 grad.mul_(share / gradient.targets * self.strategy.unit)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimizer.step()
+            self._apply()
             self.optimizer.zero_grad(set_to_none=True)
         self.strategy.scaler.update(overflowed=False)
+
+    def _apply(self) -> None:
+        try:
+            self.optimizer.step()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainError(
+                f"out of memory in the optimizer's update ({str(error).splitlines()[0][:200]})",
+                expected="room for its state; some weights have been changed, so the step cannot be done again",
+                fix="go on from the newest checkpoint with a smaller micro_batch, or an optimizer that keeps less",
+            ) from error
 
     def drop(self, gradient: Gradient) -> None:
         """Forget the gradient: the weights and the optimizer stay as they are."""

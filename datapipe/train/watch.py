@@ -131,12 +131,17 @@ class Watch:
         every = self._config.eval_every
         return self._evaluation is not None and (step == self._config.steps or (every > 0 and step % every == 0))
 
-    def evaluate(self, step: int, strategy: Strategy) -> tuple[float, bool]:
-        """Evaluate after a step, on all ranks: the mean loss, and whether it is the lowest so far."""
+    def evaluate(self, step: int, strategy: Strategy, *, rows: int | None = None) -> tuple[float, bool]:
+        """Evaluate after a step, on all ranks: the mean loss, and whether it is the lowest so far.
+
+        Args:
+            rows: at once, where a training step's micro-batch is no whole batch; None: whole batches.
+        """
         assert self._evaluation is not None
         found = evaluate(
-            strategy.model, self._evaluation, device=strategy.device, loss_of=strategy.evaluate, reduce=strategy.totals
-        )
+            strategy.model, self._evaluation, device=strategy.device, loss_of=strategy.evaluate,
+            reduce=strategy.totals, rows=rows,
+        )  # fmt: skip
         return found.loss, self.best.seen(step, found.loss)
 
     @property

@@ -29,7 +29,7 @@ def go(out, data, layout, until, dies_at):
     place = Layout(**layout)
     config = TrainConfig(
         steps=STEPS, model=GPTConfig(vocab_size=97, seq_len=32, layers=2, heads=2, width=16), device="cpu",
-        precision="fp32", warmup=2, lr=1e-2, seed=5, layout=place, checkpoint_every=2,
+        precision="fp32", warmup=2, lr=1e-2, seed=5, layout=place, checkpoint_every=2, micro_batch=3,
     )  # fmt: skip
     ranks = place.data_size()
 

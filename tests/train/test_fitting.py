@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datapipe.errors import ConfigError, TrainError
-from datapipe.train import GPT, load_checkpoint, train
+from datapipe.train import GPT, evaluate, load_checkpoint, train
 from datapipe.train.digests import batch_digest
 from datapipe.train.fitting import Fitting
 from datapipe.train.out_of_memory import is_out_of_memory
@@ -143,6 +143,29 @@ def test_one_row_that_does_not_fit_ends_the_run(run):
         run("x", "auto", most=0)
     with pytest.raises(TrainError, match="step 2: one row does not fit"):
         run("y", "auto", most=0, after=2 + 2)
+
+
+def test_an_evaluation_takes_no_more_rows_at_once_than_a_step(tmp_path, make_config, make_loader, make_model):
+    """In a run, and the mean is that of whole batches."""
+    model = Full(make_model(), 2)
+    told = make_config(steps=1, micro_batch="auto")
+    train(told, make_loader(rows=7), out=tmp_path / "run", model=model, evaluation=make_loader(batches=2, rows=7))
+    assert model.seen[-8:] == [1, 2, 2, 2, 1, 2, 2, 2]
+    whole, cut = (evaluate(model.inner, make_loader(batches=2, rows=7), device=CPU, rows=rows) for rows in (None, 2))
+    assert cut.loss == pytest.approx(whole.loss)
+    assert (cut.targets, cut.batches) == (whole.targets, whole.batches)
+
+
+def test_memory_that_runs_out_in_the_update_ends_the_run(run, monkeypatch):
+    """Some weights have changed by then: nothing is tried again, and the message says what to do."""
+
+    def full(self, closure=None):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(TrainError, match="out of memory in the optimizer's update") as fault:
+        run("x", 3)
+    assert "newest checkpoint" in fault.value.fix
 
 
 def test_other_errors_pass_through(make_model):

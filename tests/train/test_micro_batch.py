@@ -61,6 +61,15 @@ def test_whole_batches_pass_as_they_are():
     assert fewest_pieces(0, lambda rows: True) == 0
 
 
+@given(total=st.integers(0, 9), rows=st.integers(1, 5), least=st.integers(1, 6))
+def test_ranks_with_fewer_rows_take_as_many_pieces(total, rows, least):
+    """Some of them empty; every row is in one."""
+    pieces = in_pieces({"x": torch.arange(total)}, rows, least=least)
+    assert len(pieces) == max(math.ceil(total / rows), least)
+    assert torch.cat([piece["x"] for piece in pieces]).tolist() == list(range(total))
+    assert max(len(piece["x"]) for piece in pieces) <= rows
+
+
 def test_what_belongs_to_no_row_is_refused():
     with pytest.raises(TrainError, match="borders is of length 3 in a batch of 4 rows"):
         in_pieces({"x": torch.zeros(4), "borders": torch.zeros(3)}, 2)
