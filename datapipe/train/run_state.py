@@ -18,6 +18,7 @@ from datapipe.errors import CheckpointError
 from datapipe.train import checkpoint, random_state
 from datapipe.train.checkpoint_loading import load_model, load_optimizer, on_first
 from datapipe.train.checkpoint_saver import Saver
+from datapipe.train.config import FREE
 from datapipe.train.model_state import model_state, optimizer_state
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class RunState:
         if told:
             raise CheckpointError(
                 f"{point.path} is of another run: {'; '.join(told)}",
-                expected="the same configuration, but for steps, device, checkpoint_every and keep",
+                expected=f"the same configuration, but for {', '.join(sorted(FREE))}",
                 fix='the values it was saved with, another folder, or resume="fresh"',
             )
         load_model(point, self._model)

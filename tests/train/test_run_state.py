@@ -1,6 +1,7 @@
 """A whole run's checkpoints: what fails is raised in the run, what is there is whole, what moves goes on."""
 
 import os
+import pickle
 import signal
 
 import pytest
@@ -74,6 +75,21 @@ def test_without_an_evaluation_the_best_is_the_lowest_loss_since_the_one_before(
     kept = checkpoints(tmp_path / "run")
     assert [path.name for path in kept] == [f"step-{best:08d}", "step-00000009"]
     assert load_checkpoint(kept[0]).state["score"] == pytest.approx(means[best])
+
+
+def test_nothing_is_unpickled_and_nothing_that_is_written_is_a_pickle(tmp_path, run, monkeypatch):
+    """A run saves, stops and goes on where every way to load a pickle raises; its files are safetensors and JSON."""
+    run(steps=3)
+
+    def refused(*args, **kwargs):
+        raise AssertionError("a pickle was loaded")
+
+    for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler")):
+        monkeypatch.setattr(module, name, refused)
+    assert run(steps=6).resumed_from == 3
+    for path in (tmp_path / "run/checkpoints").rglob("*"):
+        assert path.is_dir() or path.suffix in {".safetensors", ".json"}
+        assert path.is_dir() or path.read_bytes()[:1] != b"\x80"
 
 
 def test_a_parameter_that_is_trained_no_more_is_refused(tmp_path, run, make_config, make_loader, make_model):
