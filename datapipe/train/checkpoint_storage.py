@@ -102,7 +102,8 @@ class SafetensorsWriter(StorageWriter):
         """Write this rank's tensors, a file a part, synced.
 
         Raises:
-            NoSpaceError, CheckpointError: they cannot be written, or there is something that is no tensor.
+            NoSpaceError, CheckpointError: they cannot be written, there is something that is no tensor, or the folder
+                is not the first rank's.
         """
         from safetensors.torch import save_file
 
@@ -118,6 +119,12 @@ class SafetensorsWriter(StorageWriter):
             value = planner.resolve_data(item)
             assert isinstance(value, torch.Tensor)
             parts.setdefault(part, {})[name] = _dense(value)
+        if parts and not self._folder.is_dir():
+            raise CheckpointError(
+                f"rank {self._rank} finds no {self._folder}, which the first rank has made",
+                expected="a folder for the run that every rank sees",
+                fix="a shared file system for it",
+            )
         records: dict[str, dict[str, Any]] = {}
         with faults(f"checkpoint {self._folder}"):
             for part, tensors in parts.items():

@@ -125,6 +125,15 @@ def test_what_is_no_tensor_never_reaches_a_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_a_rank_does_not_see_is_named(tmp_path, monkeypatch):
+    """As on two machines whose disks are their own: the first rank's folder is made elsewhere."""
+    monkeypatch.setattr(checkpoint_storage.SafetensorsWriter, "prepare_global_plan", lambda self, plans: plans)
+    to = saver(tmp_path, lag=0)
+    with pytest.raises(CheckpointError, match="rank 0 finds no .*tmp-step-00000001") as fault:
+        to.save(1, weights(1), {})
+    assert "shared file system" in fault.value.fix
+
+
 def test_every_dtype_and_shape_comes_back(tmp_path):
     """Scalars, empty tensors, views and transposes, half precisions, whole numbers."""
     base = torch.arange(24.0)
