@@ -30,7 +30,9 @@ def test_each_block_and_each_batch_leave_their_spans(memory, monkeypatch, prefet
     with events.recording(events.Recorder()) as recorder:
         list(loader)
         list(loader)
-    found = spans_of(recorder)
+    # The third epoch may have been begun ahead by now: its spans have numbers from 12 (blocks) and 30 (batches) on.
+    ends = dict.fromkeys(("fetch", "decode"), 12)
+    found = {name: spans[spans["item"] < ends.get(name, 30)] for name, spans in spans_of(recorder).items()}
     assert sorted(found["fetch"]["item"].tolist()) == list(range(12))
     assert sorted(found["decode"]["item"].tolist()) == list(range(12))
     for stage in ("gather", "transform", "collate"):
