@@ -1,7 +1,7 @@
 """What a pipeline's stages hold; `test_strategy` trains with them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -14,6 +14,7 @@ def make(layers):
     return GPT(GPTConfig(vocab_size=5, seq_len=4, layers=layers, heads=1, width=2, hidden=2))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7), st.integers(1, 7))
 def test_stages_share_the_layers_out(layers, stages):
     """Layers in order, one more on some than on others, named as in the whole model; the embedding is on both ends."""

@@ -1,7 +1,7 @@
 """The learning rate as a function of the step."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
@@ -17,6 +17,7 @@ def test_it_rises_straight_and_falls_along_half_a_cosine():
     assert rates[3:] == sorted(rates[3:], reverse=True)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 50), st.integers(1, 200), st.floats(0, 1))
 def test_it_stays_between_nothing_and_the_peak(step, warmup, steps, floor):
     """Whatever the step and the shape, even a warm-up longer than the run: 0 < rate ≤ peak, but for a floor of 0."""

@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.train.spikes import Sentinel
@@ -93,6 +93,7 @@ def test_a_constant_loss_with_rounding_is_none():
         assert sentinel.judge(gradient(2.0 + (step % 7 == 0) * 1e-9)) is None
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.floats(0, 100, width=32), min_size=30, max_size=90), st.integers(0, 29))
 def test_a_run_that_goes_on_judges_alike(losses, cut):
     """Through JSON, at any step."""
