@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.events import DEVICE
@@ -25,6 +25,7 @@ def test_a_phase_inside_a_phase_takes_its_time_from_the_outer_one(spans):
     }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_every_row_sums_to_its_step(new_spans, data):
     """Whatever phases a step holds, nested or overlapping or sticking out of it, its parts sum to its wall."""
@@ -127,6 +128,7 @@ def test_lost_last_steps_are_in_the_remainder(spans):
     assert ledger.remainder == 40 - 10  # the wait is known by its name
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_step_that_is_lost_shows(new_spans, data):
     """Of a run without a gap, taking away steps leaves just their time as remainder; taking none leaves none."""

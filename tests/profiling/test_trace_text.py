@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.profiling.trace_text import chosen, fields, joined, lines, microseconds, milliseconds, numbers, where
@@ -11,6 +11,7 @@ from datapipe.profiling.trace_text import chosen, fields, joined, lines, microse
 TIMES = st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(TIMES)
 def test_times_are_exact(ns):
     """Read back as JSON they are the floats that a division gives, whatever the sign."""
@@ -19,6 +20,7 @@ def test_times_are_exact(ns):
     assert json.loads(f"[{lines(milliseconds(values))}]") == [n / 1e6 for n in ns]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 99)), min_size=1, max_size=20))
 def test_what_is_not_there_leaves_no_comma(rows):
     """Objects of any of two members, or none, read back."""

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.cli.cut.choosing import Measured, Terms, best, crossing, price
@@ -56,6 +56,7 @@ def test_from_some_epochs_on_preparing_more_pays():
     assert crossing(ahead, online) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.floats(0.001, 10)] * 3), min_size=1, max_size=6), st.floats(0, 50))
 def test_no_fitting_cut_takes_clearly_less_time_than_the_best(shapes, epochs):
     """Whatever the cuts: the best is within 2% of the least time, and fits."""
