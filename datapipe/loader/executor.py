@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
 _CLAIMED: Final = 32
 """Cheap batches that the consumer makes between two looks at the lock: some ms, in which no block is let go."""
+_SHARED_NS: Final = 500_000
+"""How long the consumer makes batches before it lets threads at work have the interpreter's lock. Making strings holds
+it throughout, and a thread that asks for it, as it does several times a row group, is heard after the switch interval
+of 5 ms. Measured beside a consumer that makes strings: a thread decodes 135 row groups per second of its CPU time, 210
+with this, and 3% fewer strings are made. One sleep takes 65 µs: the thread has to wake up before the lock is taken."""
 
 
 @final
@@ -74,6 +79,7 @@ class ThreadedSource(BatchSource):
         )  # fmt: skip
         self._claim: Live | None = None
         self._claim_from = self._claim_at = self._claim_to = 0
+        self._shared = self._idle = 0
         self._times: list[int] = []
         ends_at_exit(self)
         with self._shop.lock:
@@ -139,6 +145,9 @@ class ThreadedSource(BatchSource):
         shop.delivered += 1
         if at + 1 == self._claim_to or took > shop.cheap_ns:
             self._give_back(live)
+        if left - self._shared > _SHARED_NS and self._idle < self._crew.wanted:
+            time.sleep(0)
+            self._shared = meter.left = time.perf_counter_ns()
         self._count(left)
         return batch
 
@@ -317,7 +326,9 @@ class ThreadedSource(BatchSource):
                     break
                 if recorder is not None and blocked < 0:
                     blocked = shop.waits_for_room()
+                self._idle += 1
                 shop.for_threads.wait()
+                self._idle -= 1
             else:
                 self._crew.left(place)
                 return None, 0

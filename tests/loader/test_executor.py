@@ -14,6 +14,7 @@ import pytest
 
 from datapipe.errors import ClosedError, IntegrityError
 from datapipe.loader import DataLoader
+from datapipe.loader import executor as executor_module
 from datapipe.loader import workshop as workshop_module
 from datapipe.storage.cancelling import result_of
 
@@ -222,6 +223,36 @@ def test_close_gives_up_remote_reads(memory):
     consumer.join(10)
     assert len(met) == 1
     assert all(future.cancelled() for future in asked)
+
+
+def test_a_consumer_that_makes_batches_lets_threads_have_the_lock(memory, monkeypatch):
+    """While a thread is at work the consumer sleeps between batches now and then; a thread that waits needs nothing."""
+    monkeypatch.setattr(workshop_module, "CHEAP_NS", 1 << 60)
+    monkeypatch.setattr(executor_module, "_SHARED_NS", 0)
+    slept = []
+    monkeypatch.setattr(executor_module.time, "sleep", slept.append)
+    dataset = memory([100] * 3)
+    began, go_on, fetch = threading.Event(), threading.Event(), dataset.fetch
+
+    def slow(block):
+        if block == 2 and threading.current_thread() in loader_threads():
+            began.set()
+            go_on.wait(20)
+        return fetch(block)
+
+    dataset.fetch = slow
+    loader = DataLoader(
+        dataset, 10, lanes=1, window=1, shuffle=False, num_threads=1, prefetch=2, collate="numpy", memory_budget="1 MB"
+    )
+    iterator = iter(loader)
+    next(iterator)
+    assert began.wait(20)
+    slept.clear()
+    for _ in range(15):
+        next(iterator)
+    assert slept.count(0) >= 10
+    go_on.set()
+    loader.close()
 
 
 def test_an_abandoned_iterator_is_collected_and_its_threads_end(memory):
