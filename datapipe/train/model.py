@@ -98,8 +98,9 @@ class Attention(nn.Module):
         With `past`, of P tokens before these, a mask [1, 1, T, P + T] has to be given.
         """
         rows, length, width = x.shape
-        # -1: under tensor parallelism only this rank's share of the heads.
-        q, k, v = self.qkv(x).view(rows, length, -1, 3, width // self.heads).permute(3, 0, 2, 1, 4)
+        fused, head = self.qkv(x), width // self.heads
+        # Under tensor parallelism these are this rank's share of the heads.
+        q, k, v = fused.view(rows, length, fused.shape[-1] // (3 * head), 3, head).permute(3, 0, 2, 1, 4)
         q, k = rotate(q, rotation), rotate(k, rotation)
         if past is not None:
             k, v = past.extended(k, v)
@@ -121,7 +122,8 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, width] → [B, T, width]."""
-        gate, value = self.up(x).unflatten(-1, (-1, 2, self.group)).unbind(-2)
+        fused = self.up(x)
+        gate, value = fused.unflatten(-1, (fused.shape[-1] // (2 * self.group), 2, self.group)).unbind(-2)
         projected: Tensor = self.out((F.silu(gate) * value).flatten(-2))
         return projected
 

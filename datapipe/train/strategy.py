@@ -128,6 +128,7 @@ class Strategy:
             self._replicate()
         else:
             self._sums_late = sizes["data"] > 1
+        self._weights = list(self.model.named_parameters())  # asked for several times a step
         if sizes["pipeline"] > 1:
             from datapipe.train.pipeline import Pipeline
 
@@ -222,11 +223,15 @@ class Strategy:
         """
         if self.pipeline is not None:
             self.pipeline.finish()
-        weights = [(name, weight) for name, weight in self.model.named_parameters() if weight.grad is not None]
+        weights = [(name, weight) for name, weight in self._weights if weight.grad is not None]
         if self._sums_late:
             sum_over(self.ranks.group("data"), [local_part(cast("Tensor", weight.grad)) for _, weight in weights])
         sizes = self.ranks.sizes
         alike = sizes["tensor"] * sizes["pipeline"]
+        if self.ranks.world == 1:
+            norm = nn.utils.get_total_norm([cast("Tensor", weight.grad) for _, weight in weights])
+            loss_sum, seen, whole = torch.stack([loss.double(), targets.double(), norm.double()]).tolist()
+            return Measured(loss_sum=loss_sum, targets=seen, rows=rows, stop=stop, norm_of_sum=whole * self.unit)
         told = torch.tensor([rows / alike, float(stop)], dtype=torch.float64, device=self.device)
         if sizes["shard"] == alike == 1:
             # Every rank has the whole gradient: its norm as torch takes it, and nothing to add up.
@@ -236,6 +241,7 @@ class Strategy:
             holders = self.ranks.world // sizes["pipeline"]
             copies = self.pipeline.copies if self.pipeline is not None else lambda _: 1
             square = square_of_norm([(cast("Tensor", w.grad), holders * copies(name)) for name, w in weights])
+            square = square.to(self.device)  # of no gradient at all it is on the CPU
             norm = torch.zeros_like(square)
         sums = torch.stack([loss.double() / sizes["tensor"], targets.double() / sizes["tensor"], square.double()])
         sums = self.ranks.summed(torch.cat([sums, told]))
@@ -252,7 +258,7 @@ class Strategy:
 
     def gradients(self) -> list[Tensor]:
         """This rank's gradients, to be scaled in place."""
-        return [local_part(weight.grad) for weight in self.model.parameters() if weight.grad is not None]
+        return [local_part(weight.grad) for _, weight in self._weights if weight.grad is not None]
 
     def _scale_for(self, targets: Tensor) -> float:
         if not self.scaler.begun:

@@ -63,6 +63,16 @@ def test_a_run_goes_on_with_its_scale(run):
     assert mine == theirs
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["fp16", "tf32", "bf16"])
+def test_a_gpu_learns_what_a_cpu_does(cuda, run, precision):
+    """In each of its fast precisions, with recomputation: float32's curve to that precision."""
+    fast = run(precision, precision=precision, device="cuda", recompute=True)
+    slow = run("cpu", precision="fp32", device="cpu")
+    assert fast.losses == pytest.approx(slow.losses, rel=2e-2)
+    assert fast.device.startswith("cuda")
+
+
 def test_a_loss_that_is_no_number_is_no_matter_of_scale(run):
     """It ends the run at once, as in float32."""
     with pytest.raises(TrainError, match="loss"):

@@ -149,3 +149,13 @@ def test_packing_changes_no_documents_loss_on_cuda(cuda, make_model, make_loader
     torch.testing.assert_close(model.loss(batch).cpu(), expected, rtol=1e-4, atol=1e-4)
     with torch.autocast("cuda", dtype=torch.bfloat16):
         torch.testing.assert_close(model.loss(batch).cpu(), expected, rtol=2e-2, atol=2e-2)
+
+
+def test_a_batch_without_a_row_teaches_nothing(make_model):
+    """What tail="partial" may leave a rank: no loss, no target, gradients of zero, and no error."""
+    model = make_model()
+    none = torch.empty(0, 24, dtype=torch.int64)
+    total, count = model.loss_sum({"tokens": none, "segment_ids": none})
+    total.backward()
+    assert (total.item(), count.item()) == (0.0, 0)
+    assert all(not weight.grad.any() for weight in model.parameters())
