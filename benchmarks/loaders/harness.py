@@ -31,6 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+from in_a_row import EPOCHS, in_a_row
+from process_use import bytes_read, memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -113,48 +117,22 @@ def quality(ids: np.ndarray) -> dict[str, float]:
 
 
 def run(epoch: Epoch) -> dict[str, float]:
-    """Time one epoch: seconds, and to the first batch."""
+    """Time an epoch, or some in a row: seconds for each, and to the first batch."""
     gc.collect()
     began = time.perf_counter()
     batches, first = 0, 0.0
-    for _batch in epoch():
-        if not batches:
-            first = time.perf_counter() - began
-        batches += 1
-    seconds = time.perf_counter() - began
+    for _ in range(in_a_row()):
+        for _batch in epoch():
+            if not batches:
+                first = time.perf_counter() - began
+            batches += 1
+    seconds = (time.perf_counter() - began) / in_a_row()
     return {"seconds": seconds, "first": first, "batches": batches, "mb": memory(), "read": bytes_read() / 1e6}
-
-
-def memory() -> float:
-    """MB of this process and its children that no file backs."""
-    total = 0
-    for pid in [os.getpid(), *children(os.getpid())]:
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Anonymous:"):
-                    total += int(line.split()[1])
-    return total / 1024
-
-
-def children(pid: int) -> list[int]:
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += [int(each) for each in (task / "children").read_text().split()]
-    return found
-
-
-def bytes_read() -> int:
-    """Bytes this process has had from the disk."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/io").read_text().splitlines():
-            if line.startswith("read_bytes:"):
-                return int(line.split()[1])
-    return 0
 
 
 def serve(workload: Workload, name: str, folder: Path, *, quick: bool, once: bool) -> None:
     """Be one contender: say what the check found, then an epoch for every line that comes."""
+    epochs = os.environ.pop(EPOCHS, "1")
     answers = os.fdopen(os.dup(1), "w")  # what libraries print goes elsewhere
     os.dup2(2, 1)
 
@@ -174,6 +152,7 @@ def serve(workload: Workload, name: str, folder: Path, *, quick: bool, once: boo
             answer({**found, "made": made, "read": (bytes_read() - read) / 1e6})
             return
         answer({**check(workload, corpus, epoch), "made": made})
+        os.environ[EPOCHS] = epochs
         for _line in sys.stdin:
             answer(run(epoch))
     except Exception as error:
@@ -371,6 +350,7 @@ def main(workload: Workload) -> None:
     parser = argparse.ArgumentParser(description=f"{workload.name}: {(__doc__ or '').splitlines()[0]}")
     parser.add_argument("--quick", action="store_true", help="a small corpus, to see that everything runs")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=1, help="in a row, of one loader, in each round")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "datapipe-benchmarks")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="contenders whose name has it")
     parser.add_argument(
@@ -385,9 +365,11 @@ def main(workload: Workload) -> None:
         serve(workload, given.serve, given.folder, quick=given.quick, once=given.once)
         return
     before = machine(workload.versions)
+    os.environ[EPOCHS] = str(given.epochs)
     results = measure(workload, given, lambda text: print(text, file=sys.stderr) if text else None)
     corpus = workload.corpus(given.folder, given.quick)
     text = f"{workload.says(corpus)}; {before}; page cache warm; median of {given.repeats}, taken in turns"
+    text += f"; {given.epochs} epochs in a row each" if given.epochs > 1 else ""
     if given.peer:
         text += f"; {peer_versions(given.peer)}"
     text += ".\nmoved: mean distance from file order, 1 = uniform; near: see `harness.py`, uniform 0.02.\n\n"

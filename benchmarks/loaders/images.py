@@ -24,6 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import Contender, Workload, main
+from in_a_row import Living
 from pictures import DECODERS, SEED, SIDE, Corpus, JpegAt, batch_of, find_decoder, look, make_corpus, sample_of
 
 if TYPE_CHECKING:
@@ -80,19 +81,16 @@ def ours(form: str, **options: Any) -> Callable[[Corpus], Epoch]:
 
         data = open_dataset(str(corpus.folder / form))
         decode = corpus.decode
-        epochs = iter(range(1 << 30))
 
         def to_pixels(batch: dict[str, Any]) -> Any:
             return batch["id"], batch_of(batch["jpeg"], decode)
 
-        def epoch() -> Iterator[Any]:
-            # A loader for each: one that lives on would read ahead for its next epoch while others have their turn.
-            with DataLoader(
-                data, BATCH, seed=next(epochs), tail="partial", transform=to_pixels, collate="numpy", **options
-            ) as loader:
-                yield from loader
-
-        return epoch
+        # Closed after its turn: one that lives on would read ahead for its next epoch while others have theirs.
+        return Living(
+            lambda number: DataLoader(
+                data, BATCH, seed=number, tail="partial", transform=to_pixels, collate="numpy", **options
+            )
+        )
 
     return make
 

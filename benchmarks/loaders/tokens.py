@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import Contender, Workload, main
+from in_a_row import Living
 from scanning import scan_groups
 
 if TYPE_CHECKING:
@@ -124,15 +125,9 @@ def ours(form: str, **options: Any) -> Callable[[Corpus], Epoch]:
         from datapipe import DataLoader, open_dataset
 
         data = open_dataset(str(corpus.folder / form))
-        epochs = iter(range(1 << 30))
-
-        def epoch() -> Iterator[Any]:
-            # A loader for each: one that lives on would read ahead for its next epoch while others have their turn.
-            with DataLoader(data, BATCH, seed=next(epochs), tail="partial", **options) as loader:
-                for batch in loader:
-                    yield batch["tokens"]
-
-        return epoch
+        # Closed after its turn: one that lives on would read ahead for its next epoch while others have theirs.
+        living = Living(lambda number: DataLoader(data, BATCH, seed=number, tail="partial", **options))
+        return lambda: (batch["tokens"] for batch in living())
 
     return make
 

@@ -111,3 +111,27 @@ def test_how_well_an_order_is_shuffled(harness):
     assert abs(uniform["near"] - 0.02) < 0.005
     pools = np.concatenate([np.random.default_rng(k).permutation(2000) + 2000 * k for k in range(10)])
     assert harness.quality(pools)["moved"] < 0.15
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_round_of_epochs_in_a_row_begins_with_nothing_at_hand(monkeypatch):
+    """One loader for the epochs of a round, closed after the last of them; the next round has one of its own."""
+    module, told = importlib.import_module("in_a_row"), []
+
+    class Loader:
+        def __init__(self, number):
+            told.append(f"made {number}")
+
+        def __iter__(self):
+            told.append("epoch")
+            return iter([1, 2])
+
+        def close(self):
+            told.append("closed")
+
+    monkeypatch.setenv(module.EPOCHS, "2")
+    living = module.Living(Loader)
+    for _ in range(4):
+        assert list(living()) == [1, 2]
+    once = ["epoch", "epoch", "closed"]
+    assert told == ["made 0", *once, "made 1", *once]
