@@ -10,7 +10,8 @@ checkpoint of an epoch's end, or of a run that was over, it would begin with the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, final
 
 from lightning.pytorch import LightningDataModule
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from datapipe.loader import DataLoader
+
+_NAMES: Final = {"validate": "val_dataloader", "test": "test_dataloader", "predict": "predict_dataloader"}
 
 
 @final
@@ -41,6 +44,9 @@ class DataModule(LightningDataModule):
         self._makers = {"train": train, "validate": validate, "test": test, "predict": predict}
         self._loaders: dict[str, DataLoader] = {}
         self._state: dict[str, Any] | None = None
+        for kind, name in _NAMES.items():
+            if self._makers[kind] is None:  # as if it were not defined: Lightning warns of a loop without its loader
+                setattr(self, name, MethodType(getattr(LightningDataModule, name), self))
 
     def train_dataloader(self) -> Any:
         """The loader, where the last checkpoint or the last fit left it."""
@@ -51,16 +57,16 @@ class DataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> Any:
-        """The loader; nothing to iterate where no function for it was given. So the next two."""
-        return self._made("validate") if self._makers["validate"] else []
+        """The loader."""
+        return self._made("validate")
 
     def test_dataloader(self) -> Any:
-        """See `val_dataloader`."""
-        return self._made("test") if self._makers["test"] else []
+        """The loader."""
+        return self._made("test")
 
     def predict_dataloader(self) -> Any:
-        """See `val_dataloader`."""
-        return self._made("predict") if self._makers["predict"] else []
+        """The loader."""
+        return self._made("predict")
 
     def state_dict(self) -> dict[str, Any]:
         """What Lightning writes into every checkpoint: plain JSON, the same on every rank."""
