@@ -52,6 +52,13 @@ def first_rows(batch: Any, rows: int) -> Any:
     return batch if total <= rows else _cut(batch, slice(0, rows), total, "the batch")
 
 
+def copied(batch: Any) -> Any:
+    """The batch with tensors of its own."""
+    if isinstance(batch, dict):
+        return {name: copied(value) for name, value in batch.items()}
+    return batch.clone() if isinstance(batch, Tensor) else batch
+
+
 def fewest_pieces(rows: int, fits: Callable[[int], bool]) -> int:
     """The most rows at once that leave the fewest pieces, found in O(log rows) tries.
 

@@ -33,6 +33,7 @@ from datapipe.train.digests import batch_digest
 from datapipe.train.gradients import local_part, square_of_norm, sum_over
 from datapipe.train.layers import compile_layers, compiling, recompute, repeated_layers
 from datapipe.train.loss_scale import LossScale
+from datapipe.train.micro_batch import copied, first_rows, rows_of
 from datapipe.train.precision import autocast, half
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Strategy:
         self.pipeline: Pipeline | None = None
         self._averaged = 1
         self._checked = False
+        self._row: Any = None
         sizes = ranks.sizes
         ranks.alike([value.data for value in (*model.parameters(), *model.buffers())])
         if sizes["pipeline"] > 1:
@@ -191,9 +193,12 @@ class Strategy:
         if self.pipeline is not None:
             with phases("backward"), compiling():  # micro-batches go forward and back in turn
                 return self.pipeline.learn(batch, self._scale_for)
+        batch, real = self._with_rows(batch)
         with self._syncing(last=last):
             with phases("forward"), self._numbers(), compiling():
                 loss, targets = self._wrapped(batch)
+                if not real:
+                    loss, targets = loss * 0, targets * 0
             with phases("backward"), compiling():
                 (loss * self._scale_for(targets) if self.scaler.enabled else loss).backward()
         return loss.detach(), targets
@@ -259,6 +264,20 @@ class Strategy:
     def gradients(self) -> list[Tensor]:
         """This rank's gradients, to be scaled in place."""
         return [local_part(weight.grad) for _, weight in self._weights if weight.grad is not None]
+
+    def _with_rows(self, batch: Any) -> tuple[Any, bool]:
+        """The batch, or where it has no row (an epoch's end leaves some rank none) one row seen before; and which.
+
+        A rank has to take part in what the others do with theirs, and DTensors choose other layouts for what is empty:
+        its share is computed on a row that it knows, and counts nothing.
+        """
+        if self.ranks.world == 1:
+            return batch, True
+        if rows_of(batch):
+            if self._row is None:
+                self._row = copied(first_rows(batch, 1))  # the loader may use its memory again
+            return batch, True
+        return (batch, True) if self._row is None else (self._row, False)
 
     def _scale_for(self, targets: Tensor) -> float:
         if not self.scaler.begun:
