@@ -67,7 +67,7 @@ def test_the_recipe_and_the_step_of_ones_own_run(tmp_path):
     """The YAML block with the function beside it, word for word: it runs, and the function's rows are counted."""
     import datapipe
 
-    (recipe,) = [block for kind, block in BLOCKS if kind == "yaml"]
+    (recipe,) = [block for kind, block in BLOCKS if kind == "yaml" and "steps:\n" in block]
     (function,) = [block for kind, block in BLOCKS if kind == "python" and "def no_drafts" in block]
     (tmp_path / "mine.yaml").write_text(recipe)
     (tmp_path / "my_steps.py").write_text(function)
@@ -118,6 +118,28 @@ def test_the_training_loop_runs(tmp_path, monkeypatch):
     assert len(saved) == len(names["loader"]) > 0
     assert [(s["epoch"], s["position"]) for s in saved[-2:]] == [(0, len(saved) - 1), (1, 0)]
     assert (tmp_path / "runs" / "a" / "report.html").is_file()
+
+
+def test_the_training_file_trains(tmp_path, monkeypatch):
+    """The YAML block, but for its size, on datasets of the names it has."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(tmp_path)
+    (run,) = [block for kind, block in BLOCKS if kind == "yaml" and "model:" in block]
+    (tmp_path / "run.yaml").write_text(run)
+    for name in ("corpus", "corpus-valid"):
+        (tmp_path / name).mkdir()
+        tokens = pa.array(np.arange(64 * 16) % 50, pa.uint16())
+        columns = {"tokens": tokens, "segment_ids": pa.array(np.ones(64 * 16), pa.uint16())}
+        rows = {column: pa.FixedSizeListArray.from_arrays(values, 16) for column, values in columns.items()}
+        pq.write_table(pa.table(rows), tmp_path / name / "a.parquet")
+    small = {"train.steps": 6, "train.eval_every": 2, "model.layers": 1, "model.width": 16, "model.vocab_size": 64}
+    options = [part for name, value in small.items() for part in ("--set", f"{name}={value}")]
+    done = CliRunner().invoke(app, ["train", "run.yaml", *options, "--json"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "runs" / "gpt" / "metrics.jsonl").is_file()
 
 
 def test_the_shaped_loader_runs(tmp_path, monkeypatch):
