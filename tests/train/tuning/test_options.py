@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
@@ -16,6 +16,7 @@ def options(**told):
     return TuneOptions(**{"space": SPACE} | told)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 5), st.integers(2, 4), st.floats(1, 1e5))
 def test_as_many_trials_as_planned_fill_the_budget(trials, rungs, eta, budget):
     """The average trial, which goes on to rung k with a chance of eta**-k, times the trials, is the budget."""

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
@@ -33,6 +33,7 @@ def test_a_space_as_a_file_gives_it():
     assert read_space(plain_space(space)) == space
 
 
+@settings(deadline=None)
 @given(st.floats(1e-9, 1e6), st.floats(1.001, 1e6), st.booleans(), st.floats(0, 1))
 def test_what_is_drawn_lies_inside(low, factor, log, place):
     """Every value that a part draws is contained in it."""
