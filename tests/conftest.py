@@ -5,6 +5,12 @@ from __future__ import annotations
 import gc
 import signal
 
+import hypothesis
+
+# A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
+
 
 def pytest_configure() -> None:
     """A shell's background job ignores Ctrl-C and all that it starts inherits that; the tests send Ctrl-C."""
