@@ -15,7 +15,7 @@ from datapipe.cli.selftest.pipe import Pipe
 if TYPE_CHECKING:
     from datapipe.cli.selftest.pipeline import Bench
 
-_PLAIN: Final = Pipe(steps=200, transform="sleep", transform_ms=1.0, device_ms=8.0)
+_PLAIN: Final = Pipe(steps=170, transform="sleep", transform_ms=1.0, device_ms=8.0)
 _KEPT_KB: Final = 1024
 _INTERVAL: Final = 0.01
 
