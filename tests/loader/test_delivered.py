@@ -10,7 +10,11 @@ import pytest
 from datapipe.errors import ConfigError
 from datapipe.loader import Bucket, DataLoader, Pack
 
-SHAPES = {"rows": {}, "bins": {"pack": Pack(4, columns="ragged")}, "buckets": {"bucket": Bucket(max_tokens=8, column="ragged")}}
+SHAPES = {
+    "rows": {},
+    "bins": {"pack": Pack(4, columns="ragged")},
+    "buckets": {"bucket": Bucket(max_tokens=8, column="ragged")},
+}
 
 
 @pytest.fixture
