@@ -38,7 +38,7 @@ TAKEN_NS: Final = 300_000
 _NAP_NS: Final = 1_000_000
 _EARLY: Final = 40
 _EARLY_INTERVAL: Final = 0.02
-"""Seconds between a run's first probes: a run of one second has 40, enough to say who holds the lock (`lock_holders`)."""
+"""Seconds between a run's first probes: one second has 40, enough to say who holds the lock (`lock_holders`)."""
 CONTENDED: Final = 0.25
 """Share of probes that found the lock taken and waited a switch interval's half, from which it is called contended."""
 _MOST: Final = 20_000

@@ -37,7 +37,8 @@ def simulated(pipeline, seed):
         said = predict(work, Change(kind="faster", stage=stage, factor=1 / 0.7))
         found.append(
             Asked(
-                change=stage, kind="faster", predicted=said.step_ns, low=said.low, high=said.high, true=true, extrapolated=False
+                change=stage, kind="faster", predicted=said.step_ns, low=said.low, high=said.high, true=true,
+                extrapolated=False,
             )
         )  # fmt: skip
     healthy = bool(means[3] > 1.3 * means[:3].max())
