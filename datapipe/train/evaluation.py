@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final
 import torch
 
 from datapipe.errors import TrainError
+from datapipe.train import random_state
 from datapipe.train.batches import moved, needs_moving
 from datapipe.train.micro_batch import in_pieces
 from datapipe.train.precision import autocast
@@ -74,9 +75,9 @@ def evaluate(
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, targets, batches
     iterator = iter(loader)
     model.eval()
-    accelerators = [] if device.type == "cpu" else [device]
+    before = random_state.capture(device)
     try:
-        with torch.random.fork_rng(accelerators, device_type=_kind(device)), torch.no_grad():
+        with torch.no_grad():
             for batch in iterator:
                 here = moved(batch, device) if needs_moving(batch, device) else batch
                 sums[2] += 1
@@ -89,6 +90,7 @@ def evaluate(
                     sums[:2] += torch.stack([loss.double(), targets.double()])
     finally:
         model.train(training)
+        random_state.restore(before, device)
         close = getattr(iterator, "close", None)
         if callable(close):
             close()
@@ -100,10 +102,6 @@ def evaluate(
             fix='tail="partial" for the evaluation\'s loader, or another dataset',
         )
     return Evaluation(loss=total / targets_seen, targets=int(targets_seen), batches=int(batches))
-
-
-def _kind(device: torch.device) -> str:
-    return "cuda" if device.type == "cpu" else device.type
 
 
 @final

@@ -83,7 +83,9 @@ class LossScale:
         """Plain JSON, for the checkpoint; empty where it is not enabled."""
         if not self.enabled:
             return {}
-        return {"scale": self.scale, "_growth_tracker": self._good, "skipped": self.skipped}
+        return {
+            "scale": self.scale, "_growth_tracker": self._good, "skipped": self.skipped, "in_a_row": self._in_a_row
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from such a state; an empty one, of a run that needed none, changes nothing.
@@ -95,13 +97,14 @@ class LossScale:
             return
         try:
             scale, good, skipped = float(state["scale"]), int(state["_growth_tracker"]), int(state["skipped"])
+            in_a_row = int(state.get("in_a_row", 0))  # older checkpoints lack it
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"a loss scale that cannot be read ({error})", fix="resume from an earlier checkpoint"
             ) from error
-        if not 0 < scale < float("inf") or good < 0 or skipped < 0:
+        if not 0 < scale < float("inf") or min(good, skipped, in_a_row) < 0:
             raise CheckpointError(
                 f"a loss scale of {dict(state)}", expected="a finite number above 0 and counts from 0",
                 fix="resume from an earlier checkpoint",
             )  # fmt: skip
-        self.scale, self._good, self.skipped, self.begun = scale, good, skipped, True
+        self.scale, self._good, self.skipped, self._in_a_row, self.begun = scale, good, skipped, in_a_row, True

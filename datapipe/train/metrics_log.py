@@ -6,6 +6,7 @@ and then what follows; a line that a killed process left torn is cut off.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -47,7 +48,10 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        # Closing writes again what a full disk refused a moment ago: its error must not hide ours of then.
+        with faults(f"log {self.path}") if error is None else contextlib.suppress(OSError):
             self._file.close()
 
     def write(self, record: Line) -> None:

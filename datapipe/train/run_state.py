@@ -86,6 +86,8 @@ class RunState:
         Raises:
             NoSpaceError, CheckpointError: as of `Saver.save`.
         """
+        # The thread that writes the one before talks over the group too: two at once would read each other's messages.
+        self.saver.wait()
         mine = (self._share, random_state.capture(self._device))
         drawn = [mine] * self._ranks
         if self._group is not None:

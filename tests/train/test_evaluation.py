@@ -1,17 +1,20 @@
 """Evaluation: an exact mean over all targets, and training that does not notice it."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
 from datapipe.errors import TrainError
-from datapipe.train import Supervised, evaluate
+from datapipe.train import Supervised, evaluate, random_state
 from datapipe.train.evaluation import Best
 
 CPU = torch.device("cpu")
 
 
 class Noisy(torch.nn.Module):
-    """Draws from the generator, and remembers the mode it was called in."""
+    """Draws from the generators, and remembers the mode it was called in."""
 
     def __init__(self):
         super().__init__()
@@ -22,7 +25,7 @@ class Noisy(torch.nn.Module):
     def loss_sum(self, batch):
         self.modes.append((self.training, torch.is_grad_enabled()))
         self.norm(batch["x"].unsqueeze(1))
-        torch.rand(3)
+        torch.rand(3), np.random.rand(), random.random()
         return (batch["x"] * self.weight).sum(), torch.tensor(len(batch["x"]))
 
 
@@ -37,16 +40,16 @@ def test_the_mean_is_over_all_targets_however_uneven(make_model, make_loader):
 
 
 def test_training_does_not_notice():
-    """The mode, the generator, running statistics and gradients are as before, also where the evaluation fails."""
+    """The mode, all generators, running statistics and gradients are as before, also where the evaluation fails."""
     model = Noisy().train()
-    torch.manual_seed(3)
-    expected = torch.rand(2)
-    torch.manual_seed(3)
+    random_state.seed_everything(3)
+    expected = [*torch.rand(2).tolist(), np.random.rand(), random.random()]
+    random_state.seed_everything(3)
     statistics = model.norm.running_mean.clone()
     evaluate(model, [{"x": torch.arange(4.0)}] * 2, device=CPU)
     with pytest.raises(KeyError):
         evaluate(model, [{"y": torch.arange(4.0)}], device=CPU)
-    assert torch.equal(torch.rand(2), expected)
+    assert [*torch.rand(2).tolist(), np.random.rand(), random.random()] == expected
     assert model.modes[:2] == [(False, False)] * 2
     assert model.training
     assert model.weight.grad is None

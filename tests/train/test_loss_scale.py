@@ -38,6 +38,18 @@ def test_a_state_goes_on_exactly(before, after):
         whole.update(overflowed=overflowed)
         resumed.update(overflowed=overflowed)
     assert resumed.state_dict() == whole.state_dict()
+    assert resumed.exhausted == whole.exhausted
+
+
+def test_overflows_in_a_row_are_counted_across_a_stop():
+    """A run that was stopped among them ends at the same step as one that was not."""
+    whole = LossScale(enabled=True)
+    for _ in range(23):
+        whole.update(overflowed=True)
+    resumed = LossScale(enabled=True)
+    resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
+    resumed.update(overflowed=True)
+    assert resumed.exhausted
 
 
 def test_a_sum_over_many_targets_begins_lower():

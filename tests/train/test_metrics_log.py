@@ -1,10 +1,11 @@
 """The log: whole lines, each step once, cut back to where a run resumes."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from datapipe.errors import CheckpointError
+from datapipe.errors import CheckpointError, NoSpaceError
 from datapipe.train import StepRecord
 from datapipe.train.metrics_log import MetricsLog
 
@@ -39,6 +40,15 @@ def test_it_is_cut_back_to_the_resumed_step(tmp_path, tail, kept):
     with MetricsLog(path, steps=kept) as log:
         log.write(record(kept + 1))
     assert steps(path) == list(range(1, kept + 2))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_told_as_one(tmp_path):
+    """Also where the file is closed on the way out, which writes again what found no room."""
+    with pytest.raises(NoSpaceError, match="m.jsonl"), MetricsLog(tmp_path / "m.jsonl", steps=0) as log:
+        log._file.close()
+        log._file = Path("/dev/full").open("wb")
+        log.write(record(1))
 
 
 def test_a_folder_in_its_place_is_said_so(tmp_path):

@@ -3,9 +3,11 @@
 import os
 import pickle
 import signal
+import threading
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from datapipe.errors import CheckpointError, NoSpaceError
 from datapipe.train import checkpoint_storage, latest_checkpoint, load_checkpoint, train
@@ -64,6 +66,32 @@ def test_a_signal_while_one_is_being_written_ends_with_both(tmp_path, run, make_
     assert stopped.stopped == "SIGTERM"
     assert [load_checkpoint(path).step for path in checkpoints(tmp_path / "run")] == [3, 4]
     assert weights(run()) == weights(run("whole"))
+
+
+def test_the_group_is_the_threads_until_the_one_before_is_written(tmp_path, run, monkeypatch):
+    """Ranks that exchange their generators while it still talks would read each other's messages: it is waited for."""
+    gate, seen = threading.Event(), []
+    real, sync = dist.all_gather_object, checkpoint_storage.sync_file
+
+    def late(path):
+        if "00000003" in str(path):
+            assert gate.wait(60)
+        sync(path)
+
+    def gather(*args, **told):
+        seen.append(sorted(path.name for path in (tmp_path / "run/checkpoints").glob("step-*")))
+        return real(*args, **told)
+
+    monkeypatch.setattr(checkpoint_storage, "sync_file", late)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        threading.Timer(0.3, gate.set).start()
+        run(steps=6, checkpoint_lag=9)
+    finally:
+        gate.set()
+        dist.destroy_process_group()
+    assert seen == [[], ["step-00000003"]]
 
 
 def test_without_an_evaluation_the_best_is_the_lowest_loss_since_the_one_before(tmp_path, run):
