@@ -156,7 +156,7 @@ def sealed(body: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> Checkpoint:
-    from datapipe.train.checkpoint_storage import checked_index, index_of_files
+    from datapipe.train.checkpoint_index import check_names, checked_index, index_of_files
 
     try:
         body = json.loads((path / STATE).read_text(encoding="utf-8"))
@@ -166,17 +166,23 @@ def _read(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: {STATE} cannot be read ({error.strerror})", expected="a whole checkpoint", fix=_ELSE
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: {STATE} is damaged ({error!r})", expected="what was saved", fix=_ELSE
         ) from error
-    if version not in {1, VERSION}:
+    if version not in (1, VERSION):
         raise CheckpointError(
             f"{path}: version {version!r}", expected=f"version {VERSION}",
             fix="resume with the datapipe version that saved it",
         )  # fmt: skip
     if checksum != _checksum(body):
         raise CheckpointError(f"{path}: {STATE} is damaged", expected=f"checksum {checksum}", fix=_ELSE)
+    try:
+        check_names(files)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {STATE} has {error}", expected="files of its folder", fix=_ELSE) from error
+    if type(step) is not int or step < 0:
+        raise CheckpointError(f"{path}: {STATE} has step {step!r}", expected="a whole number from 0", fix=_ELSE)
     for name, record in files.items():
         try:
             got = file_record(path / name)
@@ -189,7 +195,7 @@ def _read(path: Path) -> Checkpoint:
     try:
         index = body["tensors"] if version == VERSION else index_of_files(path, _WHOLE)
         body["tensors"] = checked_index(index, files)
-        return Checkpoint(path=path, step=int(step), state=body)
+        return Checkpoint(path=path, step=step, state=body)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: {STATE} is damaged ({error})", expected="an index of its tensors", fix=_ELSE
@@ -199,10 +205,10 @@ def _read(path: Path) -> Checkpoint:
 def _score(path: Path) -> float | None:
     """Of an unread step folder, if it says one."""
     try:
-        score = json.loads((path / STATE).read_text(encoding="utf-8"))["score"]
-    except (OSError, ValueError, KeyError, TypeError):
+        score = float(json.loads((path / STATE).read_text(encoding="utf-8"))["score"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
-    return float(score) if isinstance(score, (int, float)) and math.isfinite(score) else None
+    return score if math.isfinite(score) else None
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ and dtypes are compared before a number is changed.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,12 +18,13 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from datapipe.errors import CheckpointError, DatapipeError
-from datapipe.train.checkpoint_storage import DTYPES, SafetensorsReader
+from datapipe.train.checkpoint_index import DTYPES
+from datapipe.train.checkpoint_storage import SafetensorsReader
 from datapipe.train.model import GPT, group_rows
 from datapipe.train.model_state import empty_optimizer_state, model_state, put_optimizer_state, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -42,10 +44,12 @@ def load_model(point: Checkpoint, model: nn.Module) -> None:
     faults = [f"no {name}" for name in into if name not in saved]
     # Of a pipeline, a rank has a part of the model.
     faults += [] if dist.is_initialized() else [f"{name} is unknown" for name in saved if name not in into]
+    there = {name: (saved[name]["dtype"], tuple(saved[name]["shape"])) for name in into if name in saved}
+    here = {name: (str(value.dtype).removeprefix("torch."), tuple(value.shape)) for name, value in into.items()}
     faults += [
-        f"{name} {tuple(saved[name]['shape'])}, here {tuple(value.shape)}"
-        for name, value in into.items()
-        if name in saved and saved[name]["shape"] != list(value.shape)
+        f"{name} {told[0]} {told[1]}, here {here[name][0]} {here[name][1]}"
+        for name, told in there.items()
+        if told != here[name]
     ]
     if faults:
         raise CheckpointError(
@@ -76,6 +80,21 @@ def load_optimizer(point: Checkpoint, model: nn.Module, optimizer: torch.optim.O
     _fill(point, room)
     _group_rows(point, model, room)
     put_optimizer_state(model, optimizer, room)
+
+
+@contextlib.contextmanager
+def as_saved(point: Checkpoint) -> Iterator[None]:
+    """While what a checkpoint says beside its tensors is read: what is not there, or no such thing, is its fault."""
+    try:
+        yield
+    except DatapipeError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(
+            f"{point.path}: its state is none of a run ({error!r})",
+            expected="what a run saves",
+            fix='resume="fallback" to go on from the checkpoint before',
+        ) from error
 
 
 def on_first(group: dist.ProcessGroup | None, work: Callable[[], T]) -> T:

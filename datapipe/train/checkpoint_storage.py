@@ -13,9 +13,7 @@ reads what any wrote.
 
 from __future__ import annotations
 
-import math
-import re
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch.distributed.checkpoint.metadata import (
@@ -31,6 +29,7 @@ from torch.futures import Future
 
 from datapipe.errors import CheckpointError
 from datapipe.train.checkpoint_files import faults, file_record, readable_as_usual, sync_file
+from datapipe.train.checkpoint_index import DTYPES
 
 if TYPE_CHECKING:
     import os
@@ -39,16 +38,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
     from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
-
-_FILE: Final = re.compile(r"[a-z]+(-\d{5}-of-\d{5})?\.safetensors")
-DTYPES: Final = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
-        torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-    )
-}  # fmt: skip
-"""What safetensors holds."""
 
 
 def file_name(part: str, rank: int, ranks: int) -> str:
@@ -178,8 +167,10 @@ class SafetensorsReader(StorageReader):
         super().__init__()
         self._folder = folder
         self._index = index
-        self._files = {
-            (name, tuple(offsets)): file for name, entry in index.items() for file, offsets, _ in entry["chunks"]
+        self._chunks = {
+            (name, tuple(offsets)): (file, sizes)
+            for name, entry in index.items()
+            for file, offsets, sizes in entry["chunks"]
         }
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
@@ -219,12 +210,14 @@ class SafetensorsReader(StorageReader):
         wanted: dict[str, list[Any]] = {}
         for item in plan.items:
             index: MetadataIndex = item.storage_index
-            wanted.setdefault(self._files[index.fqn, tuple(index.offset or ())], []).append(item)
+            wanted.setdefault(self._chunks[index.fqn, tuple(index.offset or ())][0], []).append(item)
         with faults(f"checkpoint {self._folder}"):
             for file, items in wanted.items():
                 with safe_open(self._folder / file, framework="pt") as tensors:
                     for item in items:
-                        part = tensors.get_slice(item.storage_index.fqn.partition("/")[2])
+                        at: MetadataIndex = item.storage_index
+                        sizes = self._chunks[at.fqn, tuple(at.offset or ())][1]
+                        part = _told_slice(tensors, file, at.fqn, self._index[at.fqn]["dtype"], sizes)
                         begins = zip(item.storage_offsets, item.lengths, strict=True)
                         value = part[tuple(slice(begin, begin + length) for begin, length in begins)]
                         target = planner.resolve_tensor(item).detach()
@@ -257,56 +250,25 @@ def whole_tensors(folder: Path, index: Mapping[str, Any], part: str) -> dict[str
             with safe_open(folder / file, framework="pt") as tensors:
                 for name, offsets, sizes in chunks:
                     ends = zip(offsets, sizes, strict=True)
-                    found[name][tuple(slice(begin, begin + size) for begin, size in ends)] = tensors.get_tensor(name)
+                    entry = index[f"{part}/{name}"]
+                    value = _told_slice(tensors, file, f"{part}/{name}", entry["dtype"], sizes)[...]
+                    found[name][tuple(slice(begin, begin + size) for begin, size in ends)] = value
     return found
 
 
-def index_of_files(folder: Path, parts: Mapping[str, str]) -> dict[str, Any]:
-    """The index of files that hold whole tensors, from their headers: part → file."""
-    from safetensors import safe_open
+def _told_slice(tensors: Any, file: str, full: str, dtype: str, sizes: list[int]) -> Any:
+    """A tensor of an open file, unread, if it is as the index has it: another would be cast or stretched to fit."""
     from safetensors.torch import _getdtype
 
-    index: dict[str, Any] = {}
-    for part, file in parts.items():
-        with faults(f"checkpoint {folder}"), safe_open(folder / file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (no mapping: it has nothing to iterate over)
-                header = tensors.get_slice(name)
-                shape = list(header.get_shape())
-                dtype = str(_getdtype(header.get_dtype())).removeprefix("torch.")
-                index[f"{part}/{name}"] = {
-                    "dtype": dtype, "shape": shape, "chunks": [[file, [0] * len(shape), shape]],
-                }  # fmt: skip
-    return index
-
-
-def checked_index(index: Any, files: Mapping[str, Any]) -> dict[str, Any]:
-    """The index, if it is one: known dtypes, files of this checkpoint, and chunks that fill each tensor.
-
-    Raises:
-        ValueError: it is not; the text says what is wrong.
-    """
-    if not isinstance(index, dict) or not all(_FILE.fullmatch(name) for name in files):
-        raise ValueError("no index of tensors")
-    room = {name: record["bytes"] for name, record in files.items()}
-    for name, entry in index.items():
-        shape, count = entry["shape"], 0
-        if not re.fullmatch(r"[a-z]+/.+", name) or entry["dtype"] not in DTYPES or not _whole(shape):
-            raise ValueError(f"{name} is a {entry['dtype']} of shape {shape}")
-        for file, offsets, sizes in entry["chunks"]:
-            inside = _whole(offsets) and _whole(sizes) and len(offsets) == len(sizes) == len(shape)
-            if file not in files or not inside or any(o + s > n for o, s, n in zip(offsets, sizes, shape, strict=True)):
-                raise ValueError(f"{name} has a chunk {file} {offsets} {sizes} of {shape}")
-            count += math.prod(sizes)
-            room[file] -= math.prod(sizes) * DTYPES[entry["dtype"]].itemsize
-        if count != math.prod(shape):
-            raise ValueError(f"{name}'s chunks hold {count} of its {math.prod(shape)} numbers")
-    if any(left < 0 for left in room.values()):
-        raise ValueError("its tensors are larger than its files")
-    return dict(index)
-
-
-def _whole(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
+    part = tensors.get_slice(full.partition("/")[2])
+    got = str(_getdtype(part.get_dtype())).removeprefix("torch."), list(part.get_shape())
+    if got != (dtype, sizes):
+        raise CheckpointError(
+            f"{file}: {full} is {got[0]} {got[1]}",
+            expected=f"{dtype} {sizes}, as the index says",
+            fix='resume="fallback" to go on from the checkpoint before',
+        )
+    return part
 
 
 def _dense(value: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from datapipe.errors import ConfigError
 from datapipe.train import random_state
 from datapipe.train.batches import Batches, check_loader
 from datapipe.train.checkpoint_files import only_run_in
+from datapipe.train.checkpoint_loading import as_saved
 from datapipe.train.config import RESUME, TrainConfig
 from datapipe.train.meter import Meter
 from datapipe.train.metrics_log import MetricsLog
@@ -188,9 +189,11 @@ class _Run:
     def resume(self, how: str) -> None:
         """Put model, optimizer, generators and loader where the newest checkpoint says."""
         point = self.state.resume(how)
-        if point is not None:
+        if point is None:
+            return
+        self.step = point.step
+        with as_saved(point):
             check_skips(self.config, point.state["config"], point.step)
-            self.step = point.step
             if "watch" in point.state:
                 self.watch.load(point.state["watch"])
             if "micro_batch" in point.state:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from datapipe.errors import CheckpointError
 from datapipe.train import checkpoint, random_state
-from datapipe.train.checkpoint_loading import load_model, load_optimizer, on_first
+from datapipe.train.checkpoint_loading import as_saved, load_model, load_optimizer, on_first
 from datapipe.train.checkpoint_saver import Saver
 from datapipe.train.config import FREE
 from datapipe.train.model_state import model_state, optimizer_state
@@ -117,7 +117,9 @@ class RunState:
         point = on_first(self._group, lambda: self._found(how))
         if point is None:
             return None
-        told = self._config.differences(point.state["config"])
+        with as_saved(point):
+            told = self._config.differences(point.state["config"])
+            place, scale = point.state["loader"], dict(point.state.get("scaler") or {})
         if told:
             raise CheckpointError(
                 f"{point.path} is of another run: {'; '.join(told)}",
@@ -126,10 +128,11 @@ class RunState:
             )
         load_model(point, self._model)
         load_optimizer(point, self._model, self._optimizer)
-        self._loader.load_state_dict(point.state["loader"])
-        if self._scaler is not None and point.state.get("scaler"):
-            self._scaler.load_state_dict(dict(point.state["scaler"]))
-        self._restore_generators(point)
+        self._loader.load_state_dict(place)
+        if self._scaler is not None and scale:
+            self._scaler.load_state_dict(scale)
+        with as_saved(point):
+            self._restore_generators(point)
         self.saver.newest = point.path
         on_first(self._group, lambda: self._tidy(point))
         return point

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from datapipe.errors import CheckpointError, ConfigError
 from datapipe.train.checkpoint import load_checkpoint
 from datapipe.train.checkpoint_files import faults, readable_as_usual, sync_file, sync_folder
+from datapipe.train.checkpoint_loading import as_saved
 from datapipe.train.model import GPT, GPTConfig
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def trained_gpt(place: str | os.PathLike[str]) -> tuple[GPT, int]:
     if path.is_file():
         return _from_file(path)
     point = load_checkpoint(path)
-    model = _made(point.state["config"].get("model"), path)
+    with as_saved(point):
+        shape = point.state["config"].get("model")
+    model = _made(shape, path)
     point.load_model(model)
     return model.eval(), point.step
 

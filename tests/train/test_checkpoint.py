@@ -144,6 +144,10 @@ HOSTILE = {
     "a shape larger than the file": lambda t: t.update(
         shape=[1 << 40, 1 << 40], chunks=[["model.safetensors", [0, 0], [1 << 40, 1 << 40]]]
     ),
+    "chunks that overlap": lambda t: t.__setitem__(
+        "chunks", [["model.safetensors", [0, 0], [30, 16]]] * 2 + [["model.safetensors", [60, 0], [1, 16]]]
+    ),
+    "nothing, but of a shape that no tensor has": lambda t: t.update(shape=[0, 1 << 100], chunks=[]),
     "an unknown dtype": lambda t: t.__setitem__("dtype", "__class__"),
     "no chunks": lambda t: t.pop("chunks"),
     "a list of something else": lambda t: t.__setitem__("chunks", [["model.safetensors", {}, "x"]]),
@@ -154,12 +158,72 @@ HOSTILE = {
 def test_an_index_that_lies_is_refused_before_anything_is_read(save, spoil):
     """Its checksum is right: somebody wrote it so."""
     path = save()
-    body = json.loads((path / "state.json").read_text())
-    body.pop("checksum")
-    spoil(body["tensors"]["model/embedding.weight"])
-    (path / "state.json").write_text(saved.sealed(body))
+    forged(path, lambda body: spoil(body["tensors"]["model/embedding.weight"]))
     with pytest.raises(CheckpointError, match="step-00000100"):
         load_checkpoint(path)
+
+
+def forged(path, spoil):
+    """A state.json whose checksum is right."""
+    body = json.loads((path / "state.json").read_text())
+    body.pop("checksum")
+    spoil(body)
+    (path / "state.json").write_text(saved.sealed(body))
+
+
+def test_no_file_is_opened_by_a_name_of_another_folder(save, monkeypatch):
+    """Nor read to its end, as /dev/zero would be for ever."""
+    path = save()
+    forged(path, lambda body: body["files"].update({"../../secret": {"bytes": 1, "xxh3_128": "0"}}))
+    monkeypatch.setattr(saved, "file_record", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(CheckpointError, match="secret"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "lie", [{"dtype": "int8"}, {"shape": [16, 61], "chunks": [["model.safetensors", [0, 0], [16, 61]]]}]
+)
+def test_an_index_of_other_tensors_than_the_files_hold_is_refused(save, make_model, lie):
+    """Nothing is cast, and nothing stretched to fit."""
+    path = save()
+    forged(path, lambda body: body["tensors"]["model/embedding.weight"].update(lie))
+    with pytest.raises(CheckpointError, match=r"embedding\.weight is float32"):
+        load_checkpoint(path).model_tensors()
+    with pytest.raises(CheckpointError, match=r"embedding\.weight"):
+        load_checkpoint(path).load_model(make_model())
+
+
+def test_a_model_of_another_dtype_is_refused(save, make_model):
+    """A run that goes on in rounded weights computes something else."""
+    with pytest.raises(CheckpointError, match="float32.*bfloat16"):
+        load_checkpoint(save()).load_model(make_model().bfloat16())
+
+
+FORGED = {
+    "nested too deep": "[" * 100_000,
+    "a version of lists": lambda body: body.update(version=[1]),
+    "a step that is no number of steps": lambda body: body.update(step=float("inf")),
+    "no config": lambda body: body.pop("config"),
+    "no loader": lambda body: body.pop("loader"),
+    "another config": lambda body: body["config"].update(model="x"),
+    "generators beyond their range": lambda body: body["random"][0]["numpy"][1].__setitem__(0, 1 << 70),
+    "generators cut short": lambda body: body["random"][0]["numpy"].__setitem__(1, [1]),
+    "a watch of nothing": lambda body: body.update(watch={}),
+    "windows that are none": lambda body: body["watch"].update(spikes={"losses": 5}),
+}
+
+
+def test_a_run_refuses_a_state_that_is_none_in_words(tmp_path, make_config, make_loader):
+    """Whatever is in it: a CheckpointError that names the checkpoint."""
+    train(make_config(steps=1), make_loader(), out=tmp_path)
+    path = tmp_path / "checkpoints/step-00000001"
+    good = (path / "state.json").read_text()
+    for what, spoil in FORGED.items():
+        (path / "state.json").write_text(spoil if isinstance(spoil, str) else good)
+        if not isinstance(spoil, str):
+            forged(path, spoil)
+        with pytest.raises(CheckpointError, match="step-00000001"):
+            pytest.fail(f"{what} went unseen: {train(make_config(steps=2), make_loader(), out=tmp_path)}")
 
 
 def test_where_there_is_none_it_says_so(tmp_path):

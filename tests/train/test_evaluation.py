@@ -13,6 +13,11 @@ from datapipe.train.evaluation import Best
 CPU = torch.device("cpu")
 
 
+def drawn():
+    """A number of each global generator."""
+    return torch.rand(()).item(), np.random.random(), random.random()  # noqa: NPY002
+
+
 class Noisy(torch.nn.Module):
     """Draws from the generators, and remembers the mode it was called in."""
 
@@ -25,7 +30,7 @@ class Noisy(torch.nn.Module):
     def loss_sum(self, batch):
         self.modes.append((self.training, torch.is_grad_enabled()))
         self.norm(batch["x"].unsqueeze(1))
-        torch.rand(3), np.random.rand(), random.random()
+        drawn()
         return (batch["x"] * self.weight).sum(), torch.tensor(len(batch["x"]))
 
 
@@ -43,13 +48,13 @@ def test_training_does_not_notice():
     """The mode, all generators, running statistics and gradients are as before, also where the evaluation fails."""
     model = Noisy().train()
     random_state.seed_everything(3)
-    expected = [*torch.rand(2).tolist(), np.random.rand(), random.random()]
+    expected = drawn()
     random_state.seed_everything(3)
     statistics = model.norm.running_mean.clone()
     evaluate(model, [{"x": torch.arange(4.0)}] * 2, device=CPU)
     with pytest.raises(KeyError):
         evaluate(model, [{"y": torch.arange(4.0)}], device=CPU)
-    assert [*torch.rand(2).tolist(), np.random.rand(), random.random()] == expected
+    assert drawn() == expected
     assert model.modes[:2] == [(False, False)] * 2
     assert model.training
     assert model.weight.grad is None

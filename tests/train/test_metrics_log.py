@@ -45,9 +45,10 @@ def test_it_is_cut_back_to_the_resumed_step(tmp_path, tail, kept):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_told_as_one(tmp_path):
     """Also where the file is closed on the way out, which writes again what found no room."""
-    with pytest.raises(NoSpaceError, match="m.jsonl"), MetricsLog(tmp_path / "m.jsonl", steps=0) as log:
-        log._file.close()
-        log._file = Path("/dev/full").open("wb")
+    log = MetricsLog(tmp_path / "m.jsonl", steps=0)
+    log._file.close()
+    log._file = Path("/dev/full").open("wb")  # noqa: SIM115  (the log closes it)
+    with pytest.raises(NoSpaceError, match="m.jsonl"), log:
         log.write(record(1))
 
 
