@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final
 
-from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from datapipe.errors import ConfigError, StateError
@@ -49,7 +48,6 @@ class TakesLoader:
         self._train_loader, self._eval_loader = train_loader, eval_loader
         options["train_dataset"] = train_loader.dataset
         super().__init__(*arguments, **options)
-        self.add_callback(_SavesState(train_loader))  # type: ignore[attr-defined]  # the Trainer's
 
     def get_train_dataloader(self) -> Any:
         """The loader as it is."""
@@ -61,6 +59,20 @@ class TakesLoader:
         if mine is not None and (eval_dataset is None or eval_dataset is mine.dataset):
             return mine
         return super().get_eval_dataloader(eval_dataset)  # type: ignore[misc]  # the Trainer's
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # theirs
+        """As the Trainer's; into a checkpoint's folder, the loader's state too.
+
+        This comes before the Trainer removes the checkpoints beyond `save_total_limit`, its `on_save` after: a process
+        killed in between would leave no checkpoint that a run can go on from.
+        """
+        super().save_model(output_dir, _internal_call)  # type: ignore[misc]  # the Trainer's
+        # One process writes it: any rank's state will do.
+        if _internal_call and output_dir is not None and self.args.should_save:  # type: ignore[attr-defined]
+            folder = Path(output_dir)
+            temporary = folder / f".tmp-{STATE}"
+            temporary.write_text(json.dumps(self._train_loader.state_dict()))
+            temporary.replace(folder / STATE)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
         """As the Trainer's; from a checkpoint, the loader goes on where it stood then.
@@ -76,19 +88,6 @@ class TakesLoader:
             self._train_loader.load_state_dict(_saved_state(Path(taken)))
             arguments.ignore_data_skip = True  # else it reads and drops what the loader has passed already
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)  # type: ignore[misc]
-
-
-@final
-class _SavesState(TrainerCallback):
-    def __init__(self, loader: DataLoader) -> None:
-        self._loader = loader
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # theirs
-        """One process writes it: any rank's state will do."""
-        if args.should_save:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if folder.is_dir():  # not so in a search's trial, which has a folder of its own and is not resumed
-                (folder / STATE).write_text(json.dumps(self._loader.state_dict()))
 
 
 def _saved_state(folder: Path) -> dict[str, Any]:

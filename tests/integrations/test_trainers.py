@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,10 +136,10 @@ class TestTransformers:
                 (self.seen if self.training else self.evaluated).append(id.tolist())
                 return {"loss": self.line(id.float()[:, None] / 100).pow(2).mean()}
 
-        def train(resumed=None, data=None, **options):
+        def train(resumed=None, data=None, limit=None, **options):
             arguments = transformers.TrainingArguments(
                 str(tmp_path), num_train_epochs=3, report_to=[], use_cpu=True, save_steps=4, disable_tqdm=True,
-                gradient_accumulation_steps=2, eval_strategy="epoch",
+                gradient_accumulation_steps=2, eval_strategy="epoch", save_total_limit=limit,
             )  # fmt: skip
             model = Model()
             with data or loader(dataset) as fresh, datapipe.DataLoader(dataset, 60, shuffle=False) as held_out:
@@ -157,6 +158,26 @@ class TestTransformers:
             again = train(resumed)
             assert again.seen == whole[2 * step :]
             assert torch.equal(again.line.weight, straight.line.weight) or step == 18
+
+    def test_a_run_killed_as_it_removes_old_checkpoints_goes_on(self, train, whole, tmp_path, monkeypatch):
+        """With save_total_limit=1 the newest is the only one there will be: it has the loader's state by then."""
+        import transformers.trainer
+
+        class Killed(BaseException):
+            pass
+
+        def killed(**_):
+            raise Killed
+
+        straight = train()
+        shutil.rmtree(tmp_path / "checkpoint-4")
+        monkeypatch.setattr(transformers.trainer, "rotate_checkpoints", killed)
+        with pytest.raises(Killed):
+            train(limit=1)
+        monkeypatch.undo()
+        again = train(str(tmp_path / "checkpoint-4"))
+        assert again.seen == whole[8:]
+        assert torch.equal(again.line.weight, straight.line.weight)
 
     def test_what_does_not_fit_is_refused(self, train, dataset, tmp_path):
         """A checkpoint without the loader's state, one of other settings, two sources of data."""
