@@ -37,7 +37,7 @@ def memory(
     from datapipe.cli.train_parts import open_parts
     from datapipe.preprocess import parse_overrides
 
-    told = read_train_file(config, parse_overrides(set_ or []))
+    told = read_train_file(config, parse_overrides(set_ or [], example="train.lr=1e-3"))
     with console.output_aside(aside=True):
         train = {name: value for name, value in told.train.items() if name != "layout"}  # one process, all of the model
         parts = open_parts(replace(told, train=train, evaluation=None))

@@ -57,7 +57,7 @@ def shrink(
     recipe = Recipe(
         methods=tuple(method) if method else METHODS, steps=steps, lr=lr, share=share, layers=layers, rank=rank
     )
-    told = read_train_file(config, parse_overrides(set_ or []))
+    told = read_train_file(config, parse_overrides(set_ or [], example="train.lr=1e-3"))
     place = run or (Path(told.out) if told.out else None)
     if place is None:
         raise ConfigError("no run to begin with", expected="`out` in the file, or --run", fix="--run runs/a")

@@ -26,9 +26,13 @@ def train(
         list[str] | None,
         typer.Option("--set", help="section.option=value; may be given again.", metavar="SECTION.OPTION=VALUE"),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="The run's folder, before the file's `out`.")] = None,
+    out: Annotated[str | None, typer.Option(help="The run's folder, instead of the file's `out`.")] = None,
     resume: Annotated[
-        str, typer.Option(help="auto: from the newest checkpoint if there is one; must, fallback (whole), fresh.")
+        str,
+        typer.Option(
+            help="auto: from the newest checkpoint if there is one; must: there has to be one; "
+            "fallback: from the newest that is whole; fresh: from the first step."
+        ),
     ] = "auto",
     until: Annotated[int | None, typer.Option(help="Stop after this step of the whole run.", min=1)] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
@@ -49,7 +53,7 @@ def train(
 
     if resume not in RESUME:
         raise ConfigError(f"--resume {resume}", expected=", ".join(RESUME))
-    told = read_train_file(config, parse_overrides(set_ or []))
+    told = read_train_file(config, parse_overrides(set_ or [], example="train.lr=1e-3"))
     folder = out or told.out
     if not folder:
         raise ConfigError("no folder for the run", expected="`out` in the file, or --out", fix="--out runs/a")

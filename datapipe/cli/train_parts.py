@@ -74,6 +74,8 @@ def open_parts(told: TrainFile) -> TrainParts:
     if told.evaluation is None:
         return TrainParts(config=config, loader=loader, evaluation=None, model=model)
     held_out = _dataset(told, told.evaluation[0])
+    if not own:
+        _check_vocabularies(told, dataset, held_out)
     # Every row counts. Of several processes some may have none of the last batch, and not every model takes an empty
     # one: those that heed `mask` get it padded.
     heeds = not own or (model is not None and model.loss is not None)
@@ -148,6 +150,30 @@ def _vocabulary(dataset: Dataset | Mixture) -> int | None:
     manifests = [getattr(source, "manifest", None) for source in sources]
     sizes = {None if each is None or each.vocabulary is None else each.vocabulary.size for each in manifests}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def _check_vocabularies(told: TrainFile, dataset: Dataset | Mixture, held_out: Dataset | Mixture) -> None:
+    """A token must mean the same in both: a loss on another vocabulary's tokens is a number without a meaning.
+
+    Raises:
+        RecipeError: both say what their vocabularies are, and they are not the same.
+    """
+    trained, evaluated = _vocabulary_files(dataset), _vocabulary_files(held_out)
+    if trained and evaluated and not evaluated <= trained:
+        error = ConfigError(
+            f"the tokens to evaluate on are of another vocabulary: {', '.join(sorted(evaluated - trained))}",
+            expected=f"that of the dataset to train on: {', '.join(sorted(trained))}",
+            fix="preprocess it by a recipe without the step vocabulary, with"
+            f" --set tokenize.tokenizer=DATASET/{min(trained)}",
+        )
+        raise told.located(error, "evaluation")
+
+
+def _vocabulary_files(dataset: Dataset | Mixture) -> set[str]:
+    """The files of its vocabularies, whose names carry their checksums; none where a source does not say."""
+    manifests = [getattr(source, "manifest", None) for source in getattr(dataset, "sources", [dataset])]
+    told = [None if each is None or each.vocabulary is None else each.vocabulary.path for each in manifests]
+    return set() if None in told else {str(path) for path in told}
 
 
 def _opened(told: Mapping[str, Any]) -> dict[str, Any]:

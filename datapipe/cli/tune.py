@@ -48,7 +48,7 @@ def tune(
     from datapipe.errors import ConfigError
     from datapipe.preprocess import parse_overrides
 
-    told = read_train_file(config, parse_overrides(set_ or []))
+    told = read_train_file(config, parse_overrides(set_ or [], example="train.lr=1e-3"))
     folder = out or (f"{told.out.rstrip('/')}-tune" if told.out else None)
     if not folder:
         raise ConfigError("no folder for the search", expected="`out` in the file, or --out", fix="--out runs/search")
@@ -130,7 +130,7 @@ def _write_best(folder: Path, best: TrialRow, unit: str, plain: Mapping[str, Any
 
     path = folder / "best.yaml"
     amount, loss = best.curve[-1]
-    head = f"# Trial {best.number} of the search in {folder.name}: loss {loss:.4f} after {amount:g} {unit}.\n"
+    head = f"# Trial {best.number} of the search in {folder.name}: loss {loss:.4f} at the rung of {amount:g} {unit}.\n"
     temporary = folder / ".tmp-best.yaml"
     temporary.write_text(head + yaml.safe_dump(dict(plain), sort_keys=False), encoding="utf-8")
     temporary.replace(path)

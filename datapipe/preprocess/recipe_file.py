@@ -64,8 +64,8 @@ def load_recipe(
     return loaded
 
 
-def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
-    """`step.option=value` texts, as the command line gives them, with values read as YAML.
+def parse_overrides(items: Iterable[str], *, example: str = "pack.seq_len=512") -> dict[str, Any]:
+    """`step.option=value` texts, as the command line gives them, with values read as YAML; `example`: for messages.
 
     Raises:
         ConfigError: a text without '=', or the same key twice.
@@ -75,7 +75,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ConfigError(f"--set {item}", expected="step.option=value", fix="for example --set pack.seq_len=512")
+            raise ConfigError(f"--set {item}", expected="name.option=value", fix=f"for example --set {example}")
         if key in found:
             raise ConfigError(f"--set {key} is given twice", fix="remove one of them")
         try:

@@ -114,11 +114,10 @@ class Watch:
             f"step {step}: {finding.spike}"
             + (f", after {often - 1} updates in a row that were left out" * (often > 1)),
             expected="a finite number, and none far above those before",
-            fix=f"go on {f'from {newest.name}, ' if newest is not None else ''}with a lower lr, a longer warmup or"
-            f" clip=1.0; or with {past}, which leaves its batches out",
+            fix=f"go on {f'from {newest.name}, ' if newest is not None else ''}with {past}, which leaves its batches"
+            " out; or begin anew with a lower lr, a longer warmup or a smaller clip",
         )
-        error.add_note(f"the rows of its batches are in {self._log.path}")
-        error.add_note(f"the loader stands at {self._loader.state_dict()}")
+        error.add_note(f"the rows of its batches, and where the loader stood, are in {self._log.path}")
         return error
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import torch
 import typer
 
 from datapipe.cli import train as command
+from datapipe.cli import train_parts
 from datapipe.errors import ConfigError, RecipeError
 from datapipe.train import evaluate, load_checkpoint
 
@@ -224,6 +226,22 @@ def test_the_line_of_a_wrong_value_is_told(run):
 def test_evaluations_need_a_dataset(run):
     with pytest.raises(RecipeError, match=r"run.yaml:5: eval_every=4, and nothing to evaluate on"):
         run(GPT.format(more="").replace("evaluation: {dataset: held-out}\n", ""))
+
+
+def test_evaluation_on_tokens_of_another_vocabulary_is_refused():
+    """Their ids mean other texts: the loss would be a number without a meaning. Who does not say is believed."""
+
+    def dataset(name):
+        entry = None if name is None else SimpleNamespace(path=name)
+        return SimpleNamespace(manifest=SimpleNamespace(vocabulary=entry))
+
+    told = SimpleNamespace(located=lambda error, _: error)
+    for ours, theirs in (("a.json", "a.json"), (None, "b.json"), ("a.json", None)):
+        train_parts._check_vocabularies(told, dataset(ours), dataset(theirs))
+    both = SimpleNamespace(sources=[dataset("a.json"), dataset("b.json")])
+    train_parts._check_vocabularies(told, both, dataset("b.json"))
+    with pytest.raises(ConfigError, match=r"another vocabulary: c\.json"):
+        train_parts._check_vocabularies(told, both, dataset("c.json"))
 
 
 def test_without_a_folder_it_asks_for_one(run):

@@ -35,9 +35,10 @@ def student_of(teacher: GPT, *, layers: int) -> GPT:
     whole = teacher.config.layers
     if not 1 <= layers < whole:
         raise ConfigError(
-            f"a student of {layers} blocks, of a teacher of {whole}", expected=f"1 to {whole - 1}" if whole > 1 else
-            "a teacher of two blocks at least", fix=f"layers={max(1, whole // 2)}",
-        )  # fmt: skip
+            f"a student of {layers} blocks, of a teacher of {whole}",
+            expected=f"1 to {whole - 1}" if whole > 1 else "a teacher of two blocks at least",
+            fix=f"layers={whole // 2}" if whole > 1 else "other methods: `datapipe shrink --method …`",
+        )
     student = GPT(replace(teacher.config, layers=layers))
     weights = teacher.state_dict()
     taken = {f"blocks.{n}.": f"blocks.{n * whole // layers}." for n in range(layers)}
