@@ -121,8 +121,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 1), ("warmup", 0), ("accumulate", 1), ("checkpoint_every", 0),
-                          ("checkpoint_lag", 0), ("keep", 1), ("eval_every", 0), ("spike_window", 20)):  # fmt: skip
+                          ("checkpoint_lag", 0), ("keep", 1), ("eval_every", 0)):  # fmt: skip
             whole(name, getattr(self, name), low)
+        whole("spike_window", self.spike_window, 20, 1 << 20)  # it is in each checkpoint, as text
         rows = self.micro_batch
         if rows is not None and rows != "auto" and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
             raise ConfigError(
