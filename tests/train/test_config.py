@@ -43,7 +43,8 @@ def test_a_run_may_be_extended_and_moved(make_config):
 @pytest.mark.parametrize(
     "wrong",
     [{"label_smoothing": 1.5}, {"label_smoothing": -0.1}, {"eval_every": -1}, {"patience": 0}, {"patience": True},
-     {"on_spike": "ignore"}, {"spike_sigma": 0}, {"spike_window": 3}, {"spike_window": 1 << 70}, {"peak_flops": 0}, {"optimizer": ""},
+     {"on_spike": "ignore"}, {"spike_sigma": 0}, {"spike_window": 3}, {"spike_window": 1 << 70},
+     {"peak_flops": 0}, {"optimizer": ""},
      {"optimizer": 3}, {"schedule": None}, {"optimizer_options": [1]}, {"optimizer_options": {"a": object()}},
      {"schedule_options": {"a": float("nan")}}, {"decay_groups": {"x": "much"}}, {"decay_groups": {1: 0.1}},
      {"skip": {1: 0}}, {"skip": {-1: 2}}, {"skip": 3}, {"skip": {"a": 1}}, {"skip": {True: 1}}],
