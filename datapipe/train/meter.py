@@ -29,21 +29,22 @@ PEAKS: Final = (
 """Part of the device's name → dense 16-bit matrix operations a second, as the vendor's data sheet has them (without
 sparsity, float32 accumulation); the first whose every word is in the name."""
 _TF32: Final = ("B200", "H100", "H200", "GH200", "H20", "A100", "A800", "A40", "A30", "A10", "L40S", "L40", "L4", "RTX")
-"""Where float32 products run as TF32, as the loop lets them: at half the 16-bit rate (the same data sheets)."""
+"""Where float32 products can run as TF32: at half the 16-bit rate (the same data sheets)."""
 
 
 def peak_flops(name: str, precision: str) -> float | None:
     """The operations a second that a device named so can do at most; None: not known.
 
     Args:
-        name: as `torch.cuda.get_device_name` says it. precision: "bf16", "fp16", or "fp32" (TF32).
+        name: as `torch.cuda.get_device_name` says it. precision: "bf16", "fp16" or "tf32"; that
+            of "fp32", which uses no such units, is in no table here.
     """
     words = name.upper().replace("-", " ").split()
     for known, peak in PEAKS:
         if all(word in words for word in known.upper().split()):
             if precision in {"bf16", "fp16"}:
                 return peak
-            return peak / 2 if any(known.startswith(kind) for kind in _TF32) else None
+            return peak / 2 if precision == "tf32" and any(known.startswith(kind) for kind in _TF32) else None
     return None
 
 

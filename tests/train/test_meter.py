@@ -25,9 +25,10 @@ def test_what_is_not_known_is_not_guessed(make_model):
 
 @pytest.mark.parametrize(
     ("name", "precision", "peak"),
-    [("NVIDIA H200", "bf16", 989e12), ("NVIDIA H100 80GB HBM3", "fp32", 494.5e12), ("NVIDIA H100 PCIe", "bf16", 756e12),
+    [("NVIDIA H200", "bf16", 989e12), ("NVIDIA H100 80GB HBM3", "tf32", 494.5e12),
+     ("NVIDIA H100 80GB HBM3", "fp32", None), ("NVIDIA H100 PCIe", "bf16", 756e12),
      ("NVIDIA H100 NVL", "fp16", 835e12), ("NVIDIA A100-SXM4-80GB", "bf16", 312e12), ("NVIDIA L40S", "bf16", 362e12),
-     ("NVIDIA L4", "bf16", 121e12), ("Tesla T4", "fp16", 65e12), ("Tesla T4", "fp32", None),
+     ("NVIDIA L4", "bf16", 121e12), ("Tesla T4", "fp16", 65e12), ("Tesla T4", "tf32", None),
      ("NVIDIA GeForce RTX 4090", "bf16", 165.2e12), ("AMD Instinct MI300X", "bf16", 1307.4e12),
      ("NVIDIA RTX A1000", "bf16", None)],
 )  # fmt: skip
