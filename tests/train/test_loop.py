@@ -259,7 +259,8 @@ def test_a_loss_that_is_no_number_names_its_step(tmp_path, run, make_model, valu
     with pytest.raises(TrainError, match=f"step 4: the loss is {value}") as fault:
         run(model=model, checkpoint_every=3)
     assert "step-00000003" in fault.value.fix
-    assert any("'position': 4" in note for note in fault.value.__notes__)
+    assert any("spikes.jsonl" in note for note in fault.value.__notes__)
+    assert json.loads((tmp_path / "run/spikes.jsonl").read_text())["loader"]["position"] == 4
     assert load_checkpoint(tmp_path / "run").step == 3
     saved = load_checkpoint(tmp_path / "run").model_tensors()
     assert batch_digest(saved) == batch_digest(dict(model.state_dict()))
