@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from conftest import MemoryDataset, rich_table
 
+from conftest import MemoryDataset, rich_table
 from datapipe.errors import ConfigError
 from datapipe.loader import DataLoader
 from datapipe.loader.foreign_arguments import FOREIGN
