@@ -32,9 +32,12 @@ lint: $(VENV)/.installed-test  ## ruff and mypy strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Twice as many processes as CPUs, since tests also wait: for a kill, a timeout, a process that starts.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
+
 # Tests that kill processes or cut connections race with the machine: one that fails is run once more, and named as RERUN.
 test: lint      ## lint, then every check but the slow ones (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile --reruns 1 $(TESTS)
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --reruns 1 $(TESTS)
 
 test-slow: $(VENV)/.installed-test  ## the long suite: a kill at every task
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(TESTS)

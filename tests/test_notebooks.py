@@ -6,13 +6,19 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+LONG = ("04-training.ipynb",)
+"""Eight processes that import torch: what it shows is tested by itself in `train` and `integrations`."""
 
 
 def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.name in LONG else []) for path in NOTEBOOKS],
+    ids=lambda p: p.name,
+)
 def test_a_notebook_runs(path, tmp_path):
     """Each cell in order, in a fresh kernel; an exception in any fails."""
     from nbclient import NotebookClient

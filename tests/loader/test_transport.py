@@ -125,6 +125,7 @@ def test_what_a_users_code_makes_is_copied_to_page_locked_memory_where_it_is_mad
     assert all(addresses)
     spans = recorder.spans()
     pins = spans[spans["stage"] == recorder.stage("pin")]
+    pins = pins[pins["item"] < len(got)]  # the next epoch's first batches may be made already
     of = spans[spans["stage"] == recorder.stage("collate" if how == "collate" else "transform")]
     assert len(pins) == 2 * len(got)
     for pin in pins:

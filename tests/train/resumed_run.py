@@ -1,7 +1,7 @@
 """A run in a process of its own, over a real dataset; not a test, run by `test_resume.py`.
 
 run OUT DATA UNTIL       train to a step; print losses, weights and the digests of the next batches as JSON
-killed OUT DATA          train once undisturbed, then again and again, killed at one operation on the run's folder
+killed OUT DATA MOMENTS  train once undisturbed, then again and again, killed at one operation on the run's folder
                          after another, and resumed; print every outcome as JSON
 """
 
@@ -21,7 +21,7 @@ from datapipe.train import GPTConfig, TrainConfig, load_checkpoint, next_batch_d
 from datapipe.train.digests import batch_digest
 from datapipe.train.loop import METRICS
 
-EVERY, STEPS, MOMENTS = 3, 12, 24
+EVERY, STEPS = 3, 12
 LAZY = ("datapipe.dataset.reader", "datapipe.dataset.fetch", "pyarrow.parquet", "safetensors.torch", "xxhash")
 WATCHED = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmod", "os.truncate", "os.scandir")
 
@@ -76,7 +76,7 @@ def in_child(work):
     return os.waitpid(child, 0)[1]
 
 
-def killed(out, data):
+def killed(out, data, moments):
     def count():
         total = 0
 
@@ -94,7 +94,7 @@ def killed(out, data):
     assert in_child(count) == 0
     operations = int(Path(out, "operations").read_text())
     outcomes = []
-    for n in sorted({1 + k * (operations - 1) // (MOMENTS - 1) for k in range(MOMENTS)}):
+    for n in sorted({1 + k * (operations - 1) // (moments - 1) for k in range(moments)}):
         folder = f"{out}/at-{n}"
 
         def fall(n=n, folder=folder):
@@ -116,4 +116,4 @@ def killed(out, data):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     mode, out, data, *rest = sys.argv[1:]
-    print(json.dumps(killed(out, data) if mode == "killed" else facts(out, data, *map(int, rest))))
+    print(json.dumps((killed if mode == "killed" else facts)(out, data, *map(int, rest))))

@@ -59,15 +59,16 @@ def test_a_fresh_process_goes_on_bit_for_bit(tmp_path, data, straight):
     assert len(set(then["next"])) == 5
 
 
-def test_sigkill_at_any_moment_loses_one_interval_at_most(tmp_path, data, straight):
+@pytest.mark.parametrize("moments", [7, pytest.param(24, marks=pytest.mark.slow)])
+def test_sigkill_at_any_moment_loses_one_interval_at_most(tmp_path, data, straight, moments):
     """Killed at operations all over its folder (checkpoints half-written included), it ends where it would have."""
-    report = process("killed", tmp_path / "runs", data)
+    report = process("killed", tmp_path / "runs", data, moments)
     assert report["operations"] > 50
-    assert len(report["outcomes"]) >= 20
+    assert len(report["outcomes"]) == moments
     for outcome in report["outcomes"]:
         where = f"operation {outcome['operation']} of {report['operations']}"
         assert outcome["signal"] == 9, where
         assert 0 <= outcome["logged"] - outcome["resumed_from"] <= 3, where
         for name in ("losses", "weights", "optimizer", "next", "steps", "files"):
             assert outcome[name] == straight[name], f"{name}, {where}"
-    assert len({outcome["resumed_from"] for outcome in report["outcomes"]}) >= 4
+    assert len({outcome["resumed_from"] for outcome in report["outcomes"]}) >= min(4, moments // 2)
