@@ -49,7 +49,8 @@ def stage(raw, name):
 
 @pytest.mark.parametrize(
     ("workers", "how", "persistent"),
-    [(0, "-", "-"), (1, "fork", "-"), (2, "fork", "-"), (2, "fork", "persistent"), (2, "spawn", "-"),
+    [(0, "-", "-"), (1, "fork", "-"), (2, "fork", "-"), (2, "fork", "persistent"),
+     pytest.param(2, "spawn", "-", marks=pytest.mark.slow),
      (2, "forkserver", "persistent")],
 )  # fmt: skip
 def test_fetch_and_collate_are_seen_in_every_worker(scripts, tmp_path, capsys, typical_waits, workers, how, persistent):

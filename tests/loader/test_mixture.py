@@ -106,7 +106,7 @@ def test_every_topology_makes_the_same_batches_from_any_batch_on(
     assert [[row for share in step for row in share] for step in zip(*resumed, strict=True)] == batches[at:]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=SOURCES,
     weights=st.lists(st.integers(1, 9), min_size=4, max_size=4),

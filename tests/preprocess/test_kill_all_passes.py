@@ -28,7 +28,7 @@ steps:
 output: {split_bytes: 6000}
 """
 SLOW = pytest.mark.slow
-FEW, MANY = 2, 16
+FEW, MANY = 1, 16
 
 
 @pytest.fixture(scope="module")

@@ -138,10 +138,9 @@ def test_an_object_shorter_than_its_index(served):
     store, proxy, put = served
     put(DATA[:5000])
     for spans in ([(4000, 6000)], [(0, 10), (4000, 6000)], [(6000, 7000)]):
-        before = len(proxy.ranges)
         with pytest.raises(IntegrityError):
             store.read_ranges("x", spans)
-        assert before < len(proxy.ranges) <= before + len(spans)  # one that fails ends the others
+    assert 3 <= len(proxy.ranges) <= 4  # one that fails ends the others, which may not have been sent or come late
     proxy.always = honest  # and not the next one only: a request given up above may still be on its way
     with pytest.raises(IntegrityError):
         store.read("x", 0, 1000)
