@@ -26,6 +26,10 @@ as_json = False
 """Whether the command in progress was given `--json`."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.option=value; may be given again.", metavar="SECTION.OPTION=VALUE"),
+]
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datapipe.cli import console
-from datapipe.cli.console import JsonOption
+from datapipe.cli.console import JsonOption, SetOption
 
 if TYPE_CHECKING:
     from datapipe.cli.train_parts import TrainParts
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 def memory(
     config: Annotated[str, typer.Argument(help="A training run's YAML file.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.option=value; may be given again.", metavar="SECTION.OPTION=VALUE"),
-    ] = None,
+    set_: SetOption = None,
     rows: Annotated[
         int | None, typer.Option(help="Rows at once; else train.micro_batch, or the batch's.", min=1)
     ] = None,

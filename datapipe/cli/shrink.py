@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from datapipe.cli import console
-from datapipe.cli.console import JsonOption
+from datapipe.cli.console import JsonOption, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,10 +36,7 @@ def shrink(
     share: Annotated[float, typer.Option(help="Of weights or channels that are pruned.")] = 0.5,
     layers: Annotated[int | None, typer.Option(help="Of the distilled student; else half.", min=1)] = None,
     rank: Annotated[int, typer.Option(help="Of LoRA's adapters.", min=1)] = 8,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.option=value; may be given again.", metavar="SECTION.OPTION=VALUE"),
-    ] = None,
+    set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make a trained GPT smaller or cheaper; size, step time, latency and loss of each beside the original's.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from datapipe.cli import console
-from datapipe.cli.console import JsonOption
+from datapipe.cli.console import JsonOption, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 def train(
     config: Annotated[str, typer.Argument(help="A YAML file: dataset, loader, model, train; see the README.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.option=value; may be given again.", metavar="SECTION.OPTION=VALUE"),
-    ] = None,
+    set_: SetOption = None,
     out: Annotated[str | None, typer.Option(help="The run's folder, instead of the file's `out`.")] = None,
     resume: Annotated[
         str,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from datapipe.cli import console
-from datapipe.cli.console import JsonOption
+from datapipe.cli.console import JsonOption, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,10 +28,7 @@ def tune(
     config: Annotated[
         str, typer.Argument(help="A YAML file of `datapipe train`; its `tune` section says what varies.")
     ],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.option=value; may be given again.", metavar="SECTION.OPTION=VALUE"),
-    ] = None,
+    set_: SetOption = None,
     out: Annotated[str | None, typer.Option(help="The search's folder; else the file's `out`, with -tune.")] = None,
     budget: Annotated[str | None, typer.Option(help="90s, 10m, 2h: of all trials, over all starts.")] = None,
     trials: Annotated[int | None, typer.Option(help="How many to end at most.", min=1)] = None,

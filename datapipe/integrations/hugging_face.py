@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from transformers.trainer_utils import get_last_checkpoint
 
 from datapipe.errors import ConfigError, StateError
+from datapipe.storage.durable import write_durably
 
 if TYPE_CHECKING:
     from datapipe.loader import DataLoader
@@ -69,10 +70,7 @@ class TakesLoader:
         super().save_model(output_dir, _internal_call)  # type: ignore[misc]  # the Trainer's
         # One process writes it: any rank's state will do.
         if _internal_call and output_dir is not None and self.args.should_save:  # type: ignore[attr-defined]
-            folder = Path(output_dir)
-            temporary = folder / f".tmp-{STATE}"
-            temporary.write_text(json.dumps(self._train_loader.state_dict()))
-            temporary.replace(folder / STATE)
+            write_durably(str(Path(output_dir) / STATE), json.dumps(self._train_loader.state_dict()).encode())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
         """As the Trainer's; from a checkpoint, the loader goes on where it stood then.

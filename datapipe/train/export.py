@@ -18,6 +18,9 @@ from datapipe.train.checkpoint_files import faults, readable_as_usual, sync_file
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
+
+    from torch import Tensor
 
 DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -63,7 +66,6 @@ def export_model(
         NoSpaceError: no room; what was there still is.
     """
     import torch
-    from safetensors.torch import save_file
 
     target = Path(path)
     if dtype is not None and dtype not in DTYPES:
@@ -78,18 +80,33 @@ def export_model(
         wanted = getattr(torch, DTYPES[dtype])
         tensors = {name: value.to(wanted) if value.is_floating_point() else value for name, value in tensors.items()}
     shape = point.state.get("config", {}).get("model")
+    write_model(target, tensors, step=point.step, shape=shape, like=point.path)
+    return Exported(
+        path=str(target), checkpoint=str(point.path), step=point.step, tensors=len(tensors),
+        parameters=sum(value.numel() for value in tensors.values()), bytes=target.stat().st_size,
+    )  # fmt: skip
+
+
+def write_model(
+    target: Path, tensors: dict[str, Tensor], *, step: int, shape: Mapping[str, Any] | None, like: Path
+) -> None:
+    """An exported file: there whole or not at all, and what was there before stays if it cannot be written.
+
+    Args:
+        shape: of the built-in GPT, else None. like: a folder made by mkdir(), whose mode says who may read.
+
+    Raises:
+        NoSpaceError: no room. CheckpointError: it cannot be written.
+    """
+    from safetensors.torch import save_file
+
     temporary = target.with_name(f".tmp-{target.name}")
     try:
         with faults(f"{target}"):
-            told = {"format": "pt", "step": str(point.step), "model": json.dumps(shape)}
-            save_file(tensors, temporary, metadata=told)
-            readable_as_usual(temporary, point.path)
+            save_file(tensors, temporary, metadata={"format": "pt", "step": str(step), "model": json.dumps(shape)})
+            readable_as_usual(temporary, like)
             sync_file(temporary)
             temporary.replace(target)
             sync_folder(target.absolute().parent)
     finally:
         temporary.unlink(missing_ok=True)
-    return Exported(
-        path=str(target), checkpoint=str(point.path), step=point.step, tensors=len(tensors),
-        parameters=sum(value.numel() for value in tensors.values()), bytes=target.stat().st_size,
-    )  # fmt: skip

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import CheckpointError, ConfigError
 from datapipe.train.checkpoint import load_checkpoint
-from datapipe.train.checkpoint_files import faults, readable_as_usual, sync_file, sync_folder
+from datapipe.train.checkpoint_files import faults
 from datapipe.train.checkpoint_loading import as_saved
+from datapipe.train.export import write_model
 from datapipe.train.model import GPT, GPTConfig
 
 if TYPE_CHECKING:
@@ -87,20 +88,9 @@ def save_gpt(model: GPT, path: str | os.PathLike[str], *, step: int) -> Path:
     Raises:
         NoSpaceError: no room; what was there still is. CheckpointError: it cannot be written.
     """
-    from safetensors.torch import save_file
-
     target = Path(path)
-    temporary = target.with_name(f".tmp-{target.name}")
-    told = {"format": "pt", "step": str(step), "model": json.dumps(asdict(model.config))}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with faults(f"{target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, temporary, metadata=told)
-            readable_as_usual(temporary, target.parent)
-            sync_file(temporary)
-            temporary.replace(target)
-            sync_folder(target.absolute().parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_model(target, tensors, step=step, shape=asdict(model.config), like=target.parent)
     return target

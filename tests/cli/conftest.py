@@ -34,6 +34,30 @@ def datapipe():
     return call
 
 
+@pytest.fixture
+def token_folder(tmp_path, monkeypatch):
+    """Call with a run's YAML: it becomes run.yaml in the working folder, beside `tokens`, 32 packed rows of 16."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+
+    def make(run):
+        tokens = np.random.default_rng(0).integers(0, 31, 32 * 16, dtype=np.uint16)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(tokens), 16)
+        (tmp_path / "tokens").mkdir()
+        pq.write_table(pa.table({"tokens": column}), tmp_path / "tokens" / "a.parquet", row_group_size=8)
+        (tmp_path / "run.yaml").write_text(run)
+        monkeypatch.chdir(tmp_path)
+        torch.set_num_threads(1)
+        return tmp_path
+
+    yield make
+    torch.set_num_threads(before)
+
+
 WORDS = [
     "the",
     "quick",

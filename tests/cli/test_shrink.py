@@ -2,18 +2,13 @@
 
 import json
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
 
 from datapipe.cli import shrink as command
 from datapipe.cli import train as train_command
 from datapipe.errors import CheckpointError, ConfigError
 from datapipe.train.trained import trained_gpt
 
-LENGTH = 16
 RUN = """
 dataset: tokens
 loader: {batch_size: 4, seed: 0, num_threads: 1}
@@ -24,19 +19,11 @@ out: runs/a
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(token_folder):
     """A folder with a dataset of packed tokens and a trained run."""
-    tokens = np.random.default_rng(0).integers(0, 31, 32 * LENGTH, dtype=np.uint16)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(tokens), LENGTH)
-    (tmp_path / "tokens").mkdir()
-    pq.write_table(pa.table({"tokens": column}), tmp_path / "tokens" / "a.parquet", row_group_size=8)
-    (tmp_path / "run.yaml").write_text(RUN)
-    monkeypatch.chdir(tmp_path)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    folder = token_folder(RUN)
     train_command.train("run.yaml", json=True)
-    yield tmp_path
-    torch.set_num_threads(before)
+    return folder
 
 
 def test_from_a_run_to_priced_models(here, capfd):

@@ -1,10 +1,6 @@
 """`datapipe tune`: from a run's file to the best one's, which `datapipe train` takes."""
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
 import typer
 import yaml
 
@@ -25,7 +21,6 @@ from datapipe.errors import ConfigError, RecipeError
 from datapipe.train import TrainConfig
 from datapipe.train.tuning import Choice
 
-LENGTH = 16
 RUN = """
 dataset: tokens
 loader: {batch_size: 4, seed: 0, num_threads: 1}
@@ -46,18 +41,9 @@ out: runs/a
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(token_folder):
     """A folder with a dataset of packed tokens and a run's file."""
-    tokens = np.random.default_rng(0).integers(0, 31, 32 * LENGTH, dtype=np.uint16)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(tokens), LENGTH)
-    (tmp_path / "tokens").mkdir()
-    pq.write_table(pa.table({"tokens": column}), tmp_path / "tokens" / "a.parquet", row_group_size=8)
-    (tmp_path / "run.yaml").write_text(RUN)
-    monkeypatch.chdir(tmp_path)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(before)
+    return token_folder(RUN)
 
 
 @pytest.fixture
