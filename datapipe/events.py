@@ -174,6 +174,8 @@ class Recorder:
         self.started_unix_ns = time.time_ns()
         self.notes: dict[str, Any] = {}
         """Facts about the run that a report shows: loader settings, device, model size."""
+        self.loader: Any = None
+        """What a loop that records its own steps iterates; a profile reads off it how it is set."""
 
     def stage(self, name: str) -> int:
         """The number of a stage; call it once, outside the hot path."""

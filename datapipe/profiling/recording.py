@@ -287,7 +287,7 @@ class Profile:
             watched=watched,
             background_cpu=self._archive.cpu_ns + watched.cpu,
             environment=describe_environment(),
-            notes=plain_facts(self.recorder.notes),
+            notes=plain_facts(loader_facts(self.recorder.loader) | self.recorder.notes),
             rank=self.rank,
         )
 

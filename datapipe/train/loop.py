@@ -181,6 +181,7 @@ class _Run:
         )
         self.parameters = strategy.parameters
         if self.phases.recorder is not None:
+            self.phases.recorder.loader = loader
             self.phases.recorder.notes |= {
                 "parameters": self.parameters, "device": str(device), "precision": self.precision,
                 "batches a step": config.accumulate,

@@ -6,6 +6,9 @@ import os
 import signal
 import threading
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -371,6 +374,19 @@ def test_a_profile_of_the_loop_adds_up(run, make_loader):
     assert {"wait", "forward", "backward", "optimizer"} <= {part.name for part in summary.parts}
     assert summary.samples == 12 * 4
     assert result.step == 12
+
+
+def test_a_profile_of_the_loop_knows_its_loader(run, make_model, tmp_path):
+    """Its settings are among the run's facts, so that there can be advice about them."""
+    tokens = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(64 * 16) % 50, pa.uint16()), 16)
+    pq.write_table(pa.table({"tokens": tokens}), tmp_path / "a.parquet")
+    dataset = datapipe.open_dataset(tmp_path / "a.parquet")
+    with datapipe.DataLoader(dataset, 4, num_threads=2) as loader, datapipe.profile() as prof:
+        run(loader, steps=6, model=make_model(vocab_size=50, seq_len=16))
+    summary = prof.summary()
+    assert summary.notes["loader"] == "datapipe.DataLoader"
+    assert summary.notes["loader.num_threads"] == 2
+    assert summary.advice is None or "not one whose options are known" not in summary.advice.sentence
 
 
 def test_unprofiled_nothing_is_recorded(run):
