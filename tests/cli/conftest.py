@@ -1,9 +1,13 @@
-"""Running the command as a user does: a process, its two streams and its exit code."""
+"""Running the command as a user does: its two streams and its exit code, from a process where that matters."""
 
+import io
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 
@@ -20,11 +24,53 @@ class Ran:
         return json.loads(self.out)
 
 
+READING = {"compare", "describe", "explain", "plan", "recipe", "report", "steps", "trace", "verify"}
+"""Commands that only read and print: they run in the tests' own process, as starting one costs more than they do."""
+
+
+def _here(args):
+    """The command in this process, its streams caught as file descriptors: what C code writes is part of them."""
+    from datapipe.cli import console, main
+
+    files = [tempfile.TemporaryFile() for _ in ("out", "err")]  # noqa: SIM115  (closed below)
+    kept = [os.dup(1), os.dup(2)]
+    streams = [io.TextIOWrapper(os.fdopen(os.dup(file.fileno()), "wb"), encoding="utf-8") for file in files]
+    try:
+        with (
+            mock.patch.object(sys, "argv", ["datapipe", *args]),
+            mock.patch.object(sys, "stdout", streams[0]),
+            mock.patch.object(sys, "stderr", streams[1]),
+            mock.patch.multiple(console, debug=False, as_json=False),
+        ):
+            os.dup2(files[0].fileno(), 1)
+            os.dup2(files[1].fileno(), 2)
+            try:
+                main.run()
+            except SystemExit as left:
+                code = left.code
+            finally:
+                for stream in streams:
+                    stream.flush()
+    finally:
+        for place, was in enumerate(kept, 1):
+            os.dup2(was, place)
+            os.close(was)
+    texts = []
+    for file, stream in zip(files, streams, strict=True):
+        stream.close()
+        file.seek(0)
+        with file:
+            texts.append(file.read().decode())
+    return Ran(code, *texts)
+
+
 @pytest.fixture(scope="session")
 def datapipe():
-    """Call `datapipe ARGS…` in a fresh process."""
+    """Call `datapipe ARGS…`: in a fresh process, unless it is a command that only reads (`READING`)."""
 
     def call(*args, cwd=None, timeout=240, env=None):
+        if str(args[0]) in READING and cwd is None and env is None:
+            return _here(list(map(str, args)))
         done = subprocess.run(
             [sys.executable, "-m", "datapipe", *map(str, args)],
             capture_output=True, text=True, cwd=cwd, timeout=timeout, env=env, check=False,
