@@ -24,7 +24,16 @@ def preprocess(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; one per core by default; 0: in this process.", min=0)
     ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="A Dask scheduler to use instead: tcp://host:8786.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="A Dask scheduler to use instead: tls://host:8786, or its scheduler file (.json)."),
+    ] = None,
+    tls_ca: Annotated[str | None, typer.Option(help="The scheduler's authority: a PEM file.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="Our certificate for the scheduler: a PEM file.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its key: a PEM file.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let the scheduler be elsewhere, and plain: who reaches it runs code.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run has done.")] = False,
     append: Annotated[
         bool,
@@ -55,11 +64,17 @@ def preprocess(
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")
     if on_poison not in {"fail", "continue"}:
         raise ConfigError(f"--on-poison {on_poison}", expected="fail or continue")
-    from datapipe.preprocess import cores, parse_overrides
+    from datapipe.preprocess import Scheduler, cores, parse_overrides
     from datapipe.preprocess import preprocess as run_preprocess
 
     inputs, output = paths[:-1], paths[-1]
     overrides = parse_overrides(set_ or [])
+    cluster = None
+    if scheduler is not None:
+        cluster = Scheduler(scheduler, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, insecure=insecure)
+        cluster.checked()  # before anything is read or claimed
+    elif tls_ca or tls_cert or tls_key or insecure:
+        raise ConfigError("options of a scheduler, and none", expected="--scheduler", fix="name it, or leave them out")
     if dry_run:
         from datapipe.preprocess import near_forecasts
         from datapipe.preprocess.survey import survey_run
@@ -81,7 +96,7 @@ def preprocess(
             output,
             recipe=recipe,
             workers=workers,
-            scheduler=scheduler,
+            scheduler=cluster,
             overrides=overrides,
             fresh=fresh,
             append=append,

@@ -9,7 +9,7 @@ Invariant: kill it at any time and call it again, with any number of workers: th
     recipe, recipe_file, yaml_nodes    what to do, as checked data
     plan, step_order                   the stages, cut at global steps
     stage_tasks, tasks, execute        tasks: paths in, records out; map_task, duplicates_task, vocabulary_task
-    engine                             where they run: here, or on Dask
+    engine, clusters, scheduler        where they run: here, or on Dask; admission: which workers may
     limits, guard, poison              what a task may use; rows that do harm, found and left out
     work, output_folder                what is done, whose folder it is
     row_ledger, rejects, publishing    what became of every row; the dataset, published last
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.retuned import Retuned
     from datapipe.preprocess.retuning import retune
     from datapipe.preprocess.run import preprocess
+    from datapipe.preprocess.scheduler import Scheduler
     from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.summary import RunSummary
     from datapipe.preprocess.survey import plan_run
@@ -47,6 +48,7 @@ _HOME: Final = {
     "Recipe": "recipe",
     "Retuned": "retuned",
     "RunSummary": "summary",
+    "Scheduler": "scheduler",
     "Stage": "stage",
     "build_plan": "plan",
     "cores": "engine",
@@ -66,6 +68,7 @@ __all__ = [
     "Recipe",
     "Retuned",
     "RunSummary",
+    "Scheduler",
     "Stage",
     "build_plan",
     "cores",

@@ -14,20 +14,24 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import logging
 import os
 import queue
 import time
+import uuid
 from typing import TYPE_CHECKING, Any, Final, final
 
-from datapipe.errors import ConfigError, PreprocessError
-from datapipe.preprocess.execute import WORKER_ENVIRONMENT, execute, execute_in_worker
+from datapipe.errors import ConfigError, DatapipeError, PreprocessError, in_words
+from datapipe.preprocess.admission import admit_all
+from datapipe.preprocess.clusters import client_of, local_cluster, quiet
+from datapipe.preprocess.execute import execute, execute_in_worker
 from datapipe.preprocess.limits import Limits
+from datapipe.preprocess.scheduler import Scheduler
 from datapipe.preprocess.silence import Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable
 
+    from datapipe.preprocess.admission import Admission
     from datapipe.preprocess.tasks import Task, TaskRecord
 
 DEATHS: Final = 3
@@ -38,11 +42,6 @@ LOOK: Final = 5.0
 """Seconds between two looks at the cluster while no task ends."""
 ALONE: Final = 120.0
 """Seconds that a run waits for a worker where all are gone: a nanny needs a few to start a new one."""
-
-_MALLOC: Final = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-"""glibc gives memory back when this much is free. Dask's own setting (64 KiB) also fixes the size from which each array
-is mapped and unmapped at 128 KiB: the kernel then zeroes every page of every numpy array (a third of the CPU time of
-the quality rules, measured)."""
 
 
 class Engine(abc.ABC):
@@ -96,13 +95,19 @@ class InlineEngine(Engine):
 class DaskEngine(Engine):
     """Tasks on Dask workers: the engine owns its client, and the cluster if it made one."""
 
-    def __init__(self, client: Any, cluster: Any | None, workers: int, limits: Limits) -> None:
+    def __init__(
+        self, client: Any, cluster: Any | None, workers: int, limits: Limits, admission: Admission | None = None
+    ) -> None:
         self._client = client
         self._cluster = cluster
         self._looked = time.monotonic()
         self._seen = self._looked
         self._silence = Silence(cluster) if cluster is not None else None
         self._largest = 0
+        self._admission = admission
+        # Names are the scheduler's, and it may serve another run of these tasks with another output, or still have one
+        # of a run that was killed.
+        self._run = uuid.uuid4().hex[:12]
         self.workers = workers
         self.limits = limits
 
@@ -116,11 +121,18 @@ class DaskEngine(Engine):
 
         def submit(task: Task, deaths: int) -> None:
             # Earlier splits first, as a person watching expects; a key of our own, so that Dask hashes nothing.
-            key = f"{task.name}-{task.key}-{deaths}"
+            key = f"{task.name}-{task.key}-{deaths}-{self._run}"
             self._largest = max(self._largest, task.bytes)
             guarded = deaths > 0 or task.key in suspects
             future = self._client.submit(
-                execute_in_worker, task, self.limits, guarded, key=key, pure=False, priority=-task.split
+                execute_in_worker,
+                task,
+                self.limits,
+                guarded,
+                self._admission,
+                key=key,
+                pure=False,
+                priority=-task.split,
             )
             futures[future] = (task, deaths)
             future.add_done_callback(done.put)
@@ -171,6 +183,16 @@ class DaskEngine(Engine):
             raise error from None
         except CancelledError:
             raise self._lost() from None
+        except DatapipeError:
+            raise
+        except Exception as error:
+            unfit = PreprocessError(
+                f"a worker could not take a task up ({in_words(error)})",
+                expected="workers with the installation that the run was started with",
+                fix="install the same package versions on every worker, and run again: what is done is kept",
+            )
+            unfit.add_note(task.place())
+            raise unfit from None
         return record
 
     def _look(self) -> None:
@@ -205,9 +227,12 @@ class DaskEngine(Engine):
 
     def close(self) -> None:
         """Close client and cluster; a scheduler that is not ours goes on."""
-        with _quiet():
+        with quiet():
             with contextlib.suppress(Exception):
                 self._client.close(timeout=5)
+            with contextlib.suppress(Exception):
+                if self._admission is not None:
+                    self._admission.remove_sign()
             if self._cluster is not None:
                 with contextlib.suppress(Exception):
                     self._cluster.close(timeout=5)
@@ -231,18 +256,26 @@ def refuse_inside_worker() -> None:
 
 
 def open_engine(
-    workers: int | None, scheduler: str | None, *, splits: int, limits: Limits | None = None, foreign: bool = False
-) -> Engine:  # fmt: skip
+    workers: int | None,
+    scheduler: str | Scheduler | None,
+    *,
+    splits: int,
+    limits: Limits | None = None,
+    foreign: bool = False,
+    admission: Callable[[], Admission] | None = None,
+) -> Engine:
     """The engine that was asked for.
 
     Args:
         workers: processes; 0: this process. None: one per core and split at most.
-        scheduler: address of a Dask scheduler; then `workers` must be None.
+        scheduler: a Dask scheduler; then `workers` must be None.
         splits: how many tasks there are at most. limits: of each process.
         foreign: a step is the user's own: it may hang or die, so by default it has a process even for one split.
+        admission: what the workers of a scheduler must have; None: they are not asked.
 
     Raises:
-        ConfigError: both are given, the scheduler does not answer, or there is no Dask.
+        ConfigError: both are given, the scheduler does not answer or may not be spoken to, a worker is not fit, or
+            there is no Dask.
     """
     if scheduler is not None and workers is not None:
         raise ConfigError(f"workers={workers} and scheduler={scheduler!r}", expected="one of the two")
@@ -255,8 +288,22 @@ def open_engine(
         # end their process.
         if count == 0 or (workers is None and splits <= 1 and not foreign):
             return InlineEngine(limits)
-        return _local(max(1, count), limits)
-    return _remote(scheduler, limits)
+        client, cluster = local_cluster(max(1, count))
+        return DaskEngine(client, cluster, max(1, count), limits)
+    client = client_of(scheduler if isinstance(scheduler, Scheduler) else Scheduler(scheduler))
+    try:
+        asked = admission() if admission is not None else None
+        if asked is not None:
+            asked.put_sign()
+            admit_all(client, asked)
+    except BaseException:
+        with quiet():
+            client.close(timeout=5)
+        raise
+    engine = DaskEngine(client, None, sum(client.nthreads().values()), limits, asked)
+    if "dashboard" in client.scheduler_info().get("services", {}):
+        engine.dashboard = str(client.dashboard_link)
+    return engine
 
 
 def cores() -> int:
@@ -264,109 +311,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        # A task is not given to a second worker: it is looked at first (`DaskEngine`).
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.scheduler.worker-saturation": 1.0,
-        # A worker that is silent is ended by `silence`: Dask would do it before a task's time is up, uncounted.
-        "distributed.scheduler.worker-ttl": None,
-        "distributed.nanny.environ": WORKER_ENVIRONMENT,
-        # Polars counts its threads at import, so these must be there before the process runs any Python.
-        "distributed.nanny.pre-spawn-environ": {**WORKER_ENVIRONMENT, **_MALLOC},
-        "distributed.worker.multiprocessing-method": "spawn",
-        "distributed.worker.profile.enabled": False,
-        "distributed.worker.preload": ["datapipe.preprocess.worker_process"],
-        "distributed.comm.timeouts.connect": "20s",
-    }
-
-
-def _local(count: int, limits: Limits) -> Engine:
-    dask, distributed = _dask()
-    with _quiet(), dask.config.set(_settings()):
-        try:
-            cluster = distributed.LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                # Dask would pause and spill by a limit of its own; it holds nothing, and tasks are watched (`limits`).
-                memory_limit=0,
-                processes=True,
-                # No dashboard, and its web server on a free port of this machine alone.
-                dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False},
-                host="127.0.0.1",
-                silence_logs=logging.CRITICAL,
-            )
-        except (RuntimeError, OSError) as error:
-            raise PreprocessError(
-                f"the worker processes did not start ({error})",
-                expected="a script that can be imported: worker processes import it",
-                fix="put the call under `if __name__ == '__main__':`, or give workers=0",
-            ) from error
-        try:
-            client = distributed.Client(cluster, set_as_default=False)
-        except BaseException:
-            cluster.close(timeout=5)
-            raise
-    return DaskEngine(client, cluster, count, limits)
-
-
-def _remote(scheduler: str, limits: Limits) -> Engine:
-    _, distributed = _dask()
-    try:
-        client = distributed.Client(scheduler, set_as_default=False, timeout=20)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"scheduler {scheduler}: no answer ({error})",
-            expected="a Dask scheduler, such as tcp://host:8786",
-            fix="start one with `dask scheduler`, or leave --scheduler out",
-        ) from None
-    try:
-        client.wait_for_workers(1, timeout=20)
-    except TimeoutError:
-        client.close(timeout=5)
-        raise ConfigError(
-            f"scheduler {scheduler} has no worker",
-            expected="at least one",
-            fix=f"start them with `dask worker {scheduler} --nthreads 1 --nworkers auto`",
-        ) from None
-    engine = DaskEngine(client, None, sum(client.nthreads().values()), limits)
-    if "dashboard" in client.scheduler_info().get("services", {}):
-        engine.dashboard = str(client.dashboard_link)
-    return engine
-
-
-def _dask() -> tuple[Any, Any]:
-    try:
-        import dask.config
-        import distributed
-    except ImportError as error:
-        raise ConfigError(
-            f"Dask is not installed ({error})",
-            expected="the preprocess extra",
-            fix="pip install 'datapipe-toolkit[preprocess]', or --workers 0",
-        ) from None
-    return dask, distributed
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Dask's loggers say nothing below an error of ours: what fails is raised."""
-    names = (
-        "distributed",
-        "distributed.nanny",
-        "distributed.worker",
-        "distributed.scheduler",
-        "distributed.core",
-        "tornado",
-    )
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)

@@ -21,6 +21,7 @@ from datapipe.errors import DatapipeError, NoSpaceError, StepError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from datapipe.preprocess.admission import Admission
     from datapipe.preprocess.limits import Limits
     from datapipe.preprocess.tasks import Task, TaskRecord
     from datapipe.preprocess.work import WorkFolder
@@ -65,13 +66,19 @@ def execute(task: Task, limits: Limits, *, suspect: bool = False, ends: bool = F
         return run_guarded(task, limits, error)
 
 
-def execute_in_worker(task: Task, limits: Limits, suspect: bool = False) -> TaskRecord:
-    """The same on a Dask worker, whose process may be ended if it runs nothing else."""
+def execute_in_worker(
+    task: Task, limits: Limits, suspect: bool = False, admission: Admission | None = None
+) -> TaskRecord:
+    """The same on a Dask worker, whose process may be ended if it runs nothing else; `admission`: what it must have."""
     from distributed import get_worker
 
+    worker = get_worker()
+    if admission is not None:
+        from datapipe.preprocess.admission import admit
+
+        admit(admission, worker.address, worker.local_directory)
     # Of several threads of one process none can be ended alone.
-    alone = get_worker().state.nthreads == 1
-    return execute(task, limits, suspect=suspect, ends=alone)
+    return execute(task, limits, suspect=suspect, ends=worker.state.nthreads == 1)
 
 
 def complete(task: Task, *, store: bool = True) -> TaskRecord:

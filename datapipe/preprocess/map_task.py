@@ -111,7 +111,7 @@ class _Run:
         """A file of the output store, on this machine."""
         local = self.store.local_path(path)
         if local is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="datapipe-"))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="datapipe-", dir=self.work.scratch()))
             local = os.path.join(folder, os.path.basename(path))  # noqa: PTH118, PTH119
             with open(local, "wb") as file:  # noqa: PTH123
                 file.write(self.store.read(path))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
+from datapipe.preprocess.admission import admission_for
 from datapipe.preprocess.delivery import put_sources
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.evaluation_items import evaluation_counters
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.progress import Progress
+    from datapipe.preprocess.scheduler import Scheduler
     from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.survey import Inputs
     from datapipe.preprocess.tasks import Task
@@ -61,7 +63,7 @@ def preprocess(
     output: str | os.PathLike[str],
     recipe: Any = "text",
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: str | Scheduler | None = None,
     *,
     overrides: Mapping[str, Any] | None = None,
     fresh: bool = False,
@@ -82,7 +84,8 @@ def preprocess(
         recipe: a shipped recipe's name, a YAML file, or a mapping of the same shape.
         workers: processes on this machine; 0: in this process; None: one per core, and this process for an input of
             one split without steps of the user's own. The bytes that are written do not depend on it.
-        scheduler: address of a Dask scheduler to use instead ("tcp://host:8786").
+        scheduler: a Dask scheduler to use instead: its address ("tls://host:8786", "tcp://127.0.0.1:8786"), or a
+            `Scheduler` with the files for TLS.
         overrides: values by "step.option"; `**{"pack.seq_len": 512}` says the same.
         fresh: forget what an earlier run has done.
         on_error: what a document that cannot be read does: "quarantine" counts it, "stop" ends the run.
@@ -111,8 +114,9 @@ def preprocess(
     refuse_inside_worker()
     from datapipe.storage import open_store
 
-    place = Place(url=str(output), options=storage_options)
-    store = open_store(place.url, storage_options=storage_options)
+    store = open_store(str(output), storage_options=storage_options)
+    # A worker elsewhere has another working folder.
+    place = Place(url=str(output) if store.local_path("x") is None else store.url, options=storage_options)
     if place.url.startswith("memory:") and workers != 0:
         raise ConfigError(f"output {place.url} and worker processes", expected="a place they share", fix="workers=0")
     loaded = load_recipe(recipe, {**(overrides or {}), **more_overrides})
@@ -130,7 +134,12 @@ def preprocess(
         run = _Run(found.plan, place, store, work, storage_options, found.before)
         run.stop, run.report = on_error == "stop", on_progress
         run.open_engine = lambda: open_engine(
-            workers, scheduler, splits=len(found.plan.splits), limits=limits, foreign=_foreign(found.plan)
+            workers,
+            scheduler,
+            splits=len(found.plan.splits),
+            limits=limits,
+            foreign=_foreign(found.plan),
+            admission=lambda: admission_for(found.plan, place, storage_options),
         )
         stack.callback(run.close)
         for stage in found.plan.stages:
@@ -191,13 +200,13 @@ class _Run:
         self._made.records[stage.number] = records
         # Two splits of equal rows are one task: what it writes is the same, and it is done once.
         pending: dict[str, list[Task]] = {}
-        poisoned = keys_with_poison(self.work)
+        poisoned, recorded = keys_with_poison(self.work), self.work.recorded()
         self._keys.update(task.key for task in tasks)
         for task in tasks:
             as_known = task
             if task.key in poisoned:
                 as_known = known_task(task, self.work)
-            record = self.work.done(as_known.key)
+            record = self.work.done(as_known.key) if as_known.key in recorded else None
             if record is None or any(reason in record.quarantined for reason in PASSING):
                 pending.setdefault(task.key, []).append(task)
                 continue
@@ -244,7 +253,7 @@ class _Run:
                 self._counters[name] = self._counters.get(name, 0) + n
         for cost in record.steps:
             before = self._costs.get(cost.name)
-            self._costs[cost.name] = cost if before is None else _added(before, cost)
+            self._costs[cost.name] = cost if before is None else before.plus(cost)
         # Samples and costs are summed up: what is kept of a record is small, and there may be 10^5 of them.
         records[split] = replace(record, rejects=(), steps=())
 
@@ -383,14 +392,3 @@ class _Run:
 def _foreign(plan: Plan) -> bool:
     """Whether a step is the user's own, or runs a classifier that is."""
     return any(is_user_step(step.name) or has_classifier(step.options) for step in plan.recipe.steps)
-
-
-def _added(a: StepCost, b: StepCost) -> StepCost:
-    return StepCost(
-        name=a.name,
-        rows_in=a.rows_in + b.rows_in,
-        rows_out=a.rows_out + b.rows_out,
-        bytes_in=a.bytes_in + b.bytes_in,
-        cpu_seconds=a.cpu_seconds + b.cpu_seconds,
-        rows_measured=(a.rows_measured or a.rows_in) + (b.rows_measured or b.rows_in),
-    )

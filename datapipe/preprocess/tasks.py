@@ -189,6 +189,17 @@ class StepCost:
     cpu_seconds: float
     rows_measured: int = 0
 
+    def plus(self, other: StepCost) -> StepCost:
+        """Of two tasks, the sum."""
+        return StepCost(
+            name=self.name,
+            rows_in=self.rows_in + other.rows_in,
+            rows_out=self.rows_out + other.rows_out,
+            bytes_in=self.bytes_in + other.bytes_in,
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            rows_measured=(self.rows_measured or self.rows_in) + (other.rows_measured or other.rows_in),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reject:

@@ -36,6 +36,8 @@ RECORDS: Final = f"{WORK}/records"
 MARKER: Final = f"{WORK}/datapipe.json"
 LOCK: Final = f"{WORK}/lock"
 LEASE: Final = f"{WORK}/lease.json"
+SCRATCH_FOLDER: Final = "DATAPIPE_SCRATCH"
+"""Environment of a worker elsewhere: the folder for files that are written before they are stored; else TMPDIR."""
 _CHUNK: Final = 16 << 20
 
 
@@ -47,11 +49,16 @@ class WorkFolder:
         self.store = store
 
     def scratch(self) -> str | None:
-        """A local folder on the output's own disk, made if need be; None where the output is remote."""
+        """A local folder for files while they are written: on the output's own disk, made if need be.
+
+        Where the output is remote: the worker's own (`SCRATCH_FOLDER`), or None, the system's.
+        """
         path = self.store.local_path(f"{WORK}/scratch")
         if path is not None:
             os.makedirs(path, exist_ok=True)  # noqa: PTH103  (a plain path)
-        return path
+            return path
+        given = os.environ.get(SCRATCH_FOLDER)
+        return given if given and os.path.isdir(given) else None  # noqa: PTH112
 
     @contextlib.contextmanager
     def scratch_file(self, kind: str) -> Iterator[str]:
@@ -105,6 +112,11 @@ class WorkFolder:
         data = json.dumps({"check": checksum_bytes(canonical(plain)), "record": plain}, ensure_ascii=False)
         self.store.put(f"{RECORDS}/{record.key}.json", data.encode())
 
+    def recorded(self) -> frozenset[str]:
+        """The keys that there are records of: one listing, where a store asked for each of 10^5 would take hours."""
+        names = (entry.path.rpartition("/")[2] for entry in self.store.list(RECORDS))
+        return frozenset(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
     def done(self, key: str) -> TaskRecord | None:
         """The record of a task that is done, its files checked byte by byte; None if it is to be done (again)."""
         from datapipe.storage import checksum_bytes
@@ -156,7 +168,7 @@ class WorkFolder:
 
     def sweep_scratch(self) -> None:
         """Remove what tasks that were killed left half written."""
-        path = self.scratch()
+        path = self.scratch() if self.store.local_path(WORK) is not None else None
         for name in os.listdir(path) if path is not None else ():  # noqa: PTH208
             left = os.path.join(path or "", name)  # noqa: PTH118
             shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)  # noqa: PTH108, PTH112
