@@ -12,7 +12,8 @@
     │   └── InputError         an input that was named is not there (exit code 2)
     ├── DatasetError           a dataset on disk is not what its manifest says
     │   ├── ManifestError      the manifest itself: version, a missing field, a path that leaves the dataset
-    │   └── SchemaError        a column is missing or of another type
+    │   ├── SchemaError        a column is missing or of another type
+    │   └── EncryptionError    columns are encrypted, and the right key is not to be had
     ├── PreprocessError        a run could not finish
     │   ├── StepError          a step raised; the notes name step, shard and row
     │   ├── OutputError        the output folder holds something else, or another run holds it
@@ -20,6 +21,7 @@
     ├── LoaderError            the loader could not deliver a batch
     │   ├── StateError         a state does not fit this loader; the message names each difference
     │   └── ClosedError        a closed loader was used
+    ├── DecodeError            an image or a sound cannot be decoded; `reason` is the word by which it is counted
     ├── TrainError             the training loop could not go on
     │   └── CheckpointError    a checkpoint could not be written, or is not one
     └── ProfileError           a profile is missing, damaged or was recorded by another version
@@ -128,6 +130,10 @@ class SchemaError(DatasetError):
     """A column is missing or is of another type."""
 
 
+class EncryptionError(DatasetError):
+    """Columns are encrypted, and the right key is not to be had; of the key the message says nothing but its name."""
+
+
 class PreprocessError(DatapipeError):
     """A preprocessing run could not finish."""
 
@@ -154,6 +160,24 @@ class StateError(LoaderError):
 
 class ClosedError(LoaderError):
     """A closed loader was used."""
+
+
+class DecodeError(DatapipeError):
+    """An image or a sound cannot be decoded.
+
+    Attributes:
+        reason: why, in a word, as ledgers count it ("truncated", "too_large"); who raises it lists the words.
+    """
+
+    def __init__(
+        self, got: str, *, reason: str = "damaged", expected: str | None = None, fix: str | None = None
+    ) -> None:
+        self.reason = reason
+        super().__init__(got, expected=expected, fix=fix)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        rebuild, arguments, state = super().__reduce__()
+        return (rebuild, arguments, {**(state if isinstance(state, dict) else {}), "reason": self.reason})
 
 
 class TrainError(DatapipeError):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
 from datapipe.steps import REGISTRY, Keys, bind, run_steps
+
+# Tests share small_pictures.py.
+sys.path.insert(0, str(Path(__file__).parent))
 
 PROSE = "The cat sat with the dog and that was the end of it, to be sure. "
 
