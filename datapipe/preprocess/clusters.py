@@ -1,8 +1,9 @@
 """Dask clusters: one of this machine's own, made for a run, or one of the user's.
 
 What enters: how many processes, or a `Scheduler`. What leaves: a client, and the cluster if it was made here.
-Invariant: what is made here listens on this machine's loopback alone and has no dashboard; a scheduler of the user's is
-spoken to only if `Scheduler` lets it.
+Invariant: what is made here listens on this machine's loopback alone, has no dashboard, and lets nobody in who has not
+the key that was made for it, in memory: other users of the machine reach its loopback too, and whoever speaks to a
+scheduler runs code. A scheduler of the user's is spoken to only if `Scheduler` lets it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def _settings() -> dict[str, Any]:
         "distributed.worker.profile.enabled": False,
         "distributed.worker.preload": ["datapipe.preprocess.worker_process"],
         "distributed.comm.timeouts.connect": "20s",
+        "distributed.comm.require-encryption": True,
+        # Nothing is told over HTTP, which asks nobody who they are.
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+        "distributed.nanny.http.routes": [],
     }
 
 
@@ -64,6 +70,8 @@ def local_cluster(count: int) -> tuple[Any, Any]:
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},
                 host="127.0.0.1",
+                protocol="tls://",
+                security=_throwaway(distributed),
                 silence_logs=logging.CRITICAL,
             )
         except (RuntimeError, OSError) as error:
@@ -78,6 +86,14 @@ def local_cluster(count: int) -> tuple[Any, Any]:
             cluster.close(timeout=5)
             raise
     return client, cluster
+
+
+def _throwaway(distributed: Any) -> Any:
+    """A certificate for this cluster alone: its key is in no file."""
+    try:
+        return distributed.Security.temporary()
+    except ImportError as error:
+        raise _incomplete(error) from None
 
 
 def client_of(scheduler: Scheduler) -> Any:
@@ -152,12 +168,16 @@ def _dask() -> tuple[Any, Any]:
         import dask.config
         import distributed
     except ImportError as error:
-        raise ConfigError(
-            f"Dask is not installed ({error})",
-            expected="the preprocess extra",
-            fix="pip install 'datapipe-toolkit[preprocess]', or --workers 0",
-        ) from None
+        raise _incomplete(error) from None
     return dask, distributed
+
+
+def _incomplete(error: ImportError) -> ConfigError:
+    return ConfigError(
+        f"Dask is not installed, or not all that it needs ({error})",
+        expected="the preprocess extra",
+        fix="pip install 'datapipe-toolkit[preprocess]', or --workers 0",
+    )
 
 
 @contextlib.contextmanager

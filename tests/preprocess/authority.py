@@ -1,6 +1,6 @@
 """A throwaway certificate authority: not a test, what tests of TLS sign their certificates with."""
 
-import datetime
+import datetime as dt
 import ipaddress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Authority:
         return str(self.folder / name)
 
     def _signed(self, subject, public, *, ca):
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         names = [x509.IPAddress(ipaddress.ip_address(host)) for host in self.hosts]
         built = (
             x509.CertificateBuilder()
@@ -34,8 +34,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
         )

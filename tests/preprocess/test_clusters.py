@@ -1,5 +1,10 @@
 """A cluster of the user's: reached by TLS or not at all, and none of its workers spoils a run."""
 
+import http.client
+import urllib.error
+import urllib.request
+
+import psutil
 import pytest
 
 import datapipe
@@ -64,3 +69,33 @@ def test_who_is_kept_out(encrypted, authority, tmp_path, monkeypatch):
         clusters.client_of(ours(authority, encrypted, tls_ca=other.ca))
     with pytest.raises(ConfigError, match="cannot be used"):
         clusters.client_of(ours(authority, encrypted, tls_key=key))
+
+
+def test_a_cluster_of_our_own_lets_nobody_in(monkeypatch, authority, tmp_path):
+    """All its processes listen on loopback alone; its scheduler speaks to none without its key, and not over HTTP."""
+    before = listening(psutil.Process())
+    client, cluster = clusters.local_cluster(1)
+    try:
+        found = listening(psutil.Process()) - before
+        assert found
+        assert {host for host, _ in found} == {"127.0.0.1"}
+        monkeypatch.setattr(clusters, "TIMEOUT", 1)
+        address = cluster.scheduler_address
+        for stranger in (Scheduler(address.replace("tls://", "tcp://")), ours(authority, address)):
+            with pytest.raises(ConfigError, match="no answer"):
+                clusters.client_of(stranger)
+        for _, port in found:
+            for path in ("info/main/workers.html", "json/counts.json", "metrics", "status", "api/v1/get_workers", ""):
+                with pytest.raises((urllib.error.HTTPError, OSError, http.client.HTTPException)):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2)
+    finally:
+        client.close(timeout=5)
+        cluster.close(timeout=5)
+
+
+def listening(process):
+    """(host, port) of every socket that a process and those below it listen on."""
+    found = set()
+    for each in [process, *process.children(recursive=True)]:
+        found |= {tuple(c.laddr) for c in each.net_connections(kind="inet") if c.status == "LISTEN"}
+    return found
