@@ -31,6 +31,8 @@ BLOCK: Final = 1 << 20
 def compression_of(path: str) -> str | None:
     """How a file is compressed, by its name's ending: gzip, zstd or None."""
     lower = path.lower()
+    if lower.endswith(".tgz"):
+        return "gzip"
     return next((kind for suffix, kind in COMPRESSIONS.items() if lower.endswith(suffix)), None)
 
 

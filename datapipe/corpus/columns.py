@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from datapipe.corpus.file_fault import FileFault
+from datapipe.corpus.media_columns import media_records, media_wanted
 from datapipe.corpus.piece import Batch, Quarantined
 from datapipe.corpus.reasons import DAMAGED_FILE, MISSING_ID, MISSING_TEXT, NO_COLUMNS, NO_TEXT_COLUMN, ROW_TOO_LARGE
 from datapipe.corpus.utf8 import decode_counting
@@ -32,6 +33,8 @@ def wanted(schema: pa.Schema, options: ReadOptions) -> list[str]:
     import pyarrow as pa
 
     names = schema.names
+    if options.media is not None:
+        return media_wanted(schema, options)
     if options.text_column is None:
         found = [name for name in options.named(names) if names.count(name) == 1]
         if not found:
@@ -44,7 +47,7 @@ def wanted(schema: pa.Schema, options: ReadOptions) -> list[str]:
     kind = schema.field(options.text_column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if not (_is_text(kind) or _is_bytes(kind) or pa.types.is_null(kind)):
+    if not (_is_text(kind) or is_bytes(kind) or pa.types.is_null(kind)):
         raise FileFault(NO_TEXT_COLUMN, f"{options.text_column!r} is {kind}, neither text nor bytes")
     asked = dict.fromkeys([options.text_column, options.id_column, *options.columns])
     return [name for name in asked if name is not None and names.count(name) == 1]
@@ -65,7 +68,9 @@ def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOp
     if options.text_column is None:
         each = max(1, options.max_batch_bytes // max(1, batch.nbytes // batch.num_rows))
         for start in range(0, batch.num_rows, each):
-            yield _records(batch.slice(start, each), first_row + start, name, options)
+            part = batch.slice(start, each)
+            rows = records if options.media is None else media_records
+            yield rows(part, first_row + start, name, options)
         return
     values, indices, raw = _as_bytes(batch.column(options.text_column))
     lengths = pc.binary_length(values)
@@ -90,7 +95,7 @@ def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOp
         )
 
 
-def _records(part: pa.RecordBatch, first_row: int, name: str, options: ReadOptions) -> Batch:
+def records(part: pa.RecordBatch, first_row: int, name: str, options: ReadOptions) -> Batch:
     """Rows of a table: the columns as they are, and an id for each."""
     import numpy as np
     import pyarrow as pa
@@ -109,7 +114,7 @@ def _records(part: pa.RecordBatch, first_row: int, name: str, options: ReadOptio
     names = part.schema.names
     for column in options.named(each for each in names if names.count(each) == 1):
         has = names.count(column) == 1
-        columns[column] = _kept(_sound(part.column(column)), keep) if has else pa.nulls(len(ids))
+        columns[column] = kept(sound(part.column(column)), keep) if has else pa.nulls(len(ids))
     return Batch(table=pa.table(columns), quarantined=quarantined)
 
 
@@ -158,14 +163,15 @@ def _batch(
     if raw:
         columns["raw"] = data
     else:
-        columns["text"], columns["bad_bytes"] = _checked_text(data)
+        columns["text"], columns["bad_bytes"] = checked_text(data)
     for column in options.columns:
         has = part.schema.names.count(column) == 1
-        columns[column] = _kept(_sound(part.column(column)), keep) if has else pa.nulls(len(ids))
+        columns[column] = kept(sound(part.column(column)), keep) if has else pa.nulls(len(ids))
     return Batch(table=pa.table(columns), quarantined=tuple(quarantined))
 
 
-def _kept(column: pa.Array, keep: npt.NDArray[np.bool_]) -> pa.Array:
+def kept(column: pa.Array, keep: npt.NDArray[np.bool_]) -> pa.Array:
+    """The values of a column for which `keep` is true."""
     import pyarrow as pa
 
     if keep.all():
@@ -183,11 +189,11 @@ def _ids(part: pa.RecordBatch, options: ReadOptions) -> list[str | None] | None:
         return [None] * part.num_rows
     from datapipe.corpus.json_row import as_text
 
-    values = _sound(part.column(options.id_column)).to_pylist()
+    values = sound(part.column(options.id_column)).to_pylist()
     return [None if v is None else as_text(v) if isinstance(v, str | int | float | bool) else str(v) for v in values]
 
 
-def _sound(column: pa.Array) -> pa.Array:
+def sound(column: pa.Array) -> pa.Array:
     """A further column as it is, where it is sound: one that is not could crash whoever reads it."""
     import pyarrow as pa
 
@@ -198,7 +204,7 @@ def _sound(column: pa.Array) -> pa.Array:
         if not _is_text(kind):
             raise FileFault(DAMAGED_FILE, str(error)) from None
         values, indices, _ = _as_bytes(column)
-        return _checked_text(values if indices is None else values.take(indices))[0].cast(kind)
+        return checked_text(values if indices is None else values.take(indices))[0].cast(kind)
     return column
 
 
@@ -215,7 +221,7 @@ def _as_bytes(column: pa.Array) -> tuple[pa.Array, pa.Array | None, bool]:
             indices.validate(full=True)
             if len(indices) and (pc.max(indices).as_py() or 0) >= len(column):
                 raise FileFault(DAMAGED_FILE, "a dictionary index lies beyond its dictionary")
-        raw = _is_bytes(column.type)
+        raw = is_bytes(column.type)
         if pa.types.is_null(column.type):
             return pa.nulls(len(column), pa.large_binary()), indices, False
         if pa.types.is_string_view(column.type):
@@ -228,7 +234,7 @@ def _as_bytes(column: pa.Array) -> tuple[pa.Array, pa.Array | None, bool]:
     return values, indices, raw
 
 
-def _checked_text(data: pa.Array) -> tuple[pa.Array, pa.Array]:
+def checked_text(data: pa.Array) -> tuple[pa.Array, pa.Array]:
     """(text: large_string, bad_bytes: int32) of a large_binary array; what is null stays null."""
     import pyarrow as pa
 
@@ -245,7 +251,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether values of a type are bytes, whatever the layout."""
     import pyarrow as pa
 
     return bool(

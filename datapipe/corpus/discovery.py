@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.corpus.finding import Found, find
-from datapipe.corpus.formats import FORMATS, format_of
+from datapipe.corpus.formats import FORMATS, format_of, read_for
 from datapipe.corpus.globbing import is_pattern
+from datapipe.corpus.labels import add_label_file, is_label_file, with_labels
 from datapipe.corpus.piece import SourceFile
-from datapipe.corpus.reasons import HIDDEN, UNKNOWN_FORMAT
+from datapipe.corpus.reasons import HIDDEN, OTHER_MEDIUM, UNKNOWN_FORMAT
 from datapipe.errors import ConfigError, CorpusError
 from datapipe.storage import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from datapipe.corpus.piece import LabelFile
 
 _NAMED: Final = re.compile(r"([A-Za-z0-9][\w.\-]*)=(?!=)(.+)", re.DOTALL)
 
@@ -58,6 +61,7 @@ def discover(
     *,
     storage_options: Mapping[str, Any] | None = None,
     format: str | None = None,  # noqa: A002  (it is called so everywhere)
+    media: str | None = None,
 ) -> Discovery:
     """The files that `inputs` hold.
 
@@ -69,6 +73,8 @@ def discover(
             each perhaps as NAME=INPUT.
         storage_options: for the URLs among them.
         format: read every file as this, whatever its name: one of `FORMATS`.
+        media: rows are to hold this medium ("image", "audio"): files of it, tar files and tables are taken, files of
+            labels (`labels`) stand beside those they are about, and all others are skipped; None: text and tables.
 
     Raises:
         ConfigError: the format is unknown, or two files would have the same name.
@@ -85,19 +91,23 @@ def discover(
     origin: dict[str, str] = {}
     seen: set[str] = set()
     skipped: set[tuple[str, str]] = set()
+    labels: dict[tuple[str, str], LabelFile] = {}
     for text in given:
         for found in find(text, *_named(text), storage_options=storage_options):
             if found.identity in seen:
                 continue
             seen.add(found.identity)
-            reason = found.skipped or _reason(found, format)
+            reason = found.skipped or _reason(found, format, media)
             if reason is not None:
                 skipped.add((found.name, reason))
+            elif media is not None and is_label_file(found.path):
+                add_label_file(labels, found.root, found.path, found.etag)
             else:
                 _take(found, format, files, origin)
     if not files:
         raise _nothing(given, skipped)
-    return Discovery(files=tuple(files[name] for name in sorted(files)), skipped=tuple(sorted(skipped)))
+    taken = (with_labels(files[name], labels) if labels else files[name] for name in sorted(files))
+    return Discovery(files=tuple(taken), skipped=tuple(sorted(skipped)))
 
 
 def _named(text: str) -> tuple[str | None, str]:
@@ -109,10 +119,15 @@ def _named(text: str) -> tuple[str | None, str]:
     return found[1], found[2]
 
 
-def _reason(found: Found, format: str | None) -> str | None:  # noqa: A002  (as above)
+def _reason(found: Found, format: str | None, media: str | None) -> str | None:  # noqa: A002  (as above)
     if not found.named and any(part.startswith(".") for part in found.below.split("/")):
         return HIDDEN
-    return UNKNOWN_FORMAT if format is None and format_of(found.path) is None else None
+    if format is not None or (media is not None and is_label_file(found.path)):
+        return None
+    known = format_of(found.path)
+    if media is not None and known is not None and not read_for(known, media):
+        return OTHER_MEDIUM
+    return None if read_for(known, media) else UNKNOWN_FORMAT
 
 
 def _take(
@@ -144,7 +159,9 @@ def _nothing(given: Sequence[str], skipped: set[tuple[str, str]]) -> CorpusError
     why = "; ".join(f"{n} skipped: {reason}" for reason, n in sorted(counts.items()))
     example = f" (such as {min(skipped)[0]})" if skipped else ""
     fix = "check the path"
-    if UNKNOWN_FORMAT in counts:
+    if OTHER_MEDIUM in counts:
+        fix = "choose the recipe for what they are (images, audio, text, table), or name the folder of the medium"
+    elif UNKNOWN_FORMAT in counts:
         fix = "say what they are: --set input.format=text, or format= in Python"
     if any(reason.startswith("link") for reason in counts):
         fix = 'to read what links lead to, pass storage_options={"follow_symlinks": True}'

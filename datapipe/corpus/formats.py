@@ -16,6 +16,10 @@ from datapipe.corpus.csv_rows import read_csv
 from datapipe.corpus.documents import read_document
 from datapipe.corpus.json_document import read_json
 from datapipe.corpus.jsonl import read_jsonl
+from datapipe.corpus.media_files import read_media_file
+from datapipe.corpus.media_rows import AUDIO_SUFFIXES, IMAGE_SUFFIXES
+from datapipe.corpus.options import MEDIA
+from datapipe.corpus.tar import read_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +41,9 @@ class Format:
         reader: reads a piece.
         cut: how one file becomes several pieces: "bytes" (lines, uncompressed), "groups" (row groups), or not.
         compressed: whether .gz and .zst may follow the suffix.
+        media: what rows of it may hold ("image", "audio"); (): text and tables alone. A file of a format that tables
+            have none of is passed over where text or tables are read, and the other way round.
+        tables: whether text or tables can be read from it.
     """
 
     name: str
@@ -44,6 +51,8 @@ class Format:
     reader: Reader
     cut: str = ""
     compressed: bool = True
+    media: tuple[str, ...] = ()
+    tables: bool = True
 
 
 _TEXT: Final = (
@@ -63,10 +72,36 @@ _ALL: Final = (
     Format(name="json", suffixes=(".json",), reader=read_json),
     Format(name="csv", suffixes=(".csv",), reader=read_csv),
     Format(name="tsv", suffixes=(".tsv",), reader=read_csv),
-    Format(name="parquet", suffixes=(".parquet", ".pq"), reader=read_parquet, cut="groups", compressed=False),
-    Format(name="arrow", suffixes=(".arrow", ".feather", ".ipc"), reader=read_arrow, cut="groups", compressed=False),
+    Format(
+        name="parquet", suffixes=(".parquet", ".pq"), reader=read_parquet, cut="groups", compressed=False, media=MEDIA
+    ),
+    Format(
+        name="arrow",
+        suffixes=(".arrow", ".feather", ".ipc"),
+        reader=read_arrow,
+        cut="groups",
+        compressed=False,
+        media=MEDIA,
+    ),
     Format(name="html", suffixes=(".html", ".htm", ".xhtml"), reader=read_document),
     Format(name="text", suffixes=_TEXT, reader=read_document),
+    Format(
+        name="image",
+        suffixes=IMAGE_SUFFIXES,
+        reader=read_media_file,
+        compressed=False,
+        media=("image",),
+        tables=False,
+    ),
+    Format(
+        name="audio",
+        suffixes=AUDIO_SUFFIXES,
+        reader=read_media_file,
+        compressed=False,
+        media=("audio",),
+        tables=False,
+    ),
+    Format(name="tar", suffixes=(".tar", ".tgz"), reader=read_tar, media=MEDIA, tables=False),
 )
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({entry.name: entry for entry in _ALL})
@@ -80,6 +115,13 @@ _BARE: Final = (
     "METADATA", "TODO", "INSTALL", "CONTRIBUTING", "CONTRIBUTORS", "HISTORY", "THANKS", "CREDITS", "MAINTAINERS",
     "MAKEFILE", "DOCKERFILE", "FAQ", "BUGS", "RELEASE_NOTES",
 )  # fmt: skip
+
+
+def read_for(name: str | None, media: str | None) -> bool:
+    """Whether files of a format are read where rows hold this medium; None: text, or tables."""
+    if name is None:
+        return False
+    return media in FORMATS[name].media if media is not None else FORMATS[name].tables
 
 
 def format_of(path: str) -> str | None:

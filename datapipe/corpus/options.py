@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 RESERVED: Final = ("row_id", "media_type", "text", "raw", "bad_bytes")
 """Columns that a batch of documents has anyway; of a table, `row_id` alone."""
+MEDIA: Final = ("image", "audio")
+"""What a row may hold as encoded bytes, under the name of the medium."""
+MEDIA_COLUMNS: Final = ("path", "label")
+"""Columns that every row of media has."""
 ALL: Final = ("*",)
 """All the columns that a file has."""
 
@@ -30,6 +34,8 @@ class ReadOptions:
             What a row lacks is null; a file that has none of them is quarantined "no_columns". ("*",), without a text
             column: all that the file has (of JSON, all that the rows of a batch have), but for `row_id` and names that
             begin with "__"; a name that a file has twice names no column.
+        media: "image" or "audio": rows are pictures or sounds (`media_rows`), from files of their own, tar files and
+            columns of Parquet and Arrow; without a text column. `columns` may then be empty.
         max_batch_bytes: a batch is given out once its rows hold so many bytes (the last row may exceed it).
         max_row_bytes: a longer row is quarantined "row_too_large" and never held in memory.
         media_type: of rows of formats with fields; "text/html" where the text column holds HTML.
@@ -38,6 +44,7 @@ class ReadOptions:
     text_column: str | None = "text"
     id_column: str | None = None
     columns: tuple[str, ...] = ()
+    media: str | None = None
     max_batch_bytes: int = 8 << 20
     max_row_bytes: int = 64 << 20
     media_type: str = "text/plain"
@@ -48,8 +55,14 @@ class ReadOptions:
         columns: object = self.columns
         if not isinstance(columns, tuple) or not all(isinstance(name, str) and name for name in columns):
             raise ConfigError(f"columns={columns!r}", expected='a tuple of names, such as ("url", "date")')
+        if self.media is not None and (self.media not in MEDIA or self.text_column is not None):
+            raise ConfigError(
+                f"media={self.media!r}, text_column={self.text_column!r}",
+                expected=f"one of {', '.join(MEDIA)}, and no text column",
+            )
         reserved = RESERVED if self.text_column is not None else RESERVED[:1]
-        if (self.text_column is None) > bool(self.columns) or (self.text_column is not None and "*" in self.columns):
+        bare = self.text_column is None and self.media is None
+        if bare > bool(self.columns) or (self.text_column is not None and "*" in self.columns):
             raise ConfigError(
                 f"text_column={self.text_column!r}, columns={self.columns!r}",
                 expected='a text column; or none, and the columns of a table (("*",) for all)',

@@ -17,12 +17,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelFile:
+    """A file of labels (`labels`), in the same root as the files that it is about."""
+
+    path: str
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SourceFile:
     """One input file.
 
     `root` and `path` open it (`open_store(root)`, then `path`); `name` is what row ids call it: its path relative to
     the input it was found under, prefixed by that input's own name, so that it is the same on every machine. `root`
     may hold a signed query: it is not shown, and belongs in no manifest, log or digest; `name`, `size` and `etag` do.
+    `labels` is the file of labels that is nearest to a picture or a sound.
     """
 
     root: str = field(repr=False)
@@ -31,6 +40,7 @@ class SourceFile:
     format: str
     size: int
     etag: str
+    labels: LabelFile | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +84,8 @@ class Batch:
     `table` has `row_id: string` ("<file name>:<position>"; the position is a byte offset in the decompressed stream
     for line formats, a row number for columnar ones, CSV and .json, 0 for one-document files) and `media_type: string`
     then either `raw: large_binary` (undecoded documents) or `text: large_string` with `bad_bytes: int32` (bytes that
-    were not valid UTF-8 and were replaced by U+FFFD), then whatever further columns the options asked for.
+    were not valid UTF-8 and were replaced by U+FFFD), then whatever further columns the options asked for. Of pictures
+    and sounds: `image` or `audio: large_binary`, `path`, `label` (`media_rows`), and further columns.
     """
 
     table: pa.Table

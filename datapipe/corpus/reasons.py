@@ -15,6 +15,9 @@ TEXT_NOT_STRING: Final = "text_not_string"
 MISSING_ID: Final = "missing_id"
 ROW_TOO_LARGE: Final = "row_too_large"
 MALFORMED_ROW: Final = "malformed_row"
+MISSING_MEDIA: Final = "missing_media"
+UNSAFE_PATH: Final = "unsafe_path"
+NOT_REGULAR_FILE: Final = "not_regular_file"
 
 # What is left of a file, or all of it; counted as one row (Quarantined.reason)
 TRUNCATED_FILE: Final = "truncated_file"
@@ -26,9 +29,12 @@ NO_COLUMNS: Final = "no_columns"
 
 ROW_REASONS: Final = (
     INVALID_JSON, NOT_AN_OBJECT, MISSING_TEXT, TEXT_NOT_STRING, MISSING_ID, ROW_TOO_LARGE, MALFORMED_ROW,
+    MISSING_MEDIA, UNSAFE_PATH, NOT_REGULAR_FILE,
 )  # fmt: skip
 FILE_REASONS: Final = (TRUNCATED_FILE, DAMAGED_FILE, UNREADABLE_FILE, CHANGED_FILE, NO_TEXT_COLUMN, NO_COLUMNS)
 
 # Files that were not taken (Discovery.skipped); links and folders have further reasons, from `storage.walking`
 HIDDEN: Final = "hidden"
 UNKNOWN_FORMAT: Final = "unknown_format"
+OTHER_MEDIUM: Final = "other_medium"
+"""Pictures or sounds are read, and the file holds neither these nor rows or labels of them."""

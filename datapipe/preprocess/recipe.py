@@ -31,6 +31,8 @@ class InputSettings:
         id_column: the field with the row's id; None: its place, "<file>:<position>".
         columns: further fields to carry along; of a table, the fields, or "*" for all that a file has.
         max_row_bytes: a longer row is quarantined, and never held in memory.
+        media: "image" or "audio": rows are pictures or sounds: files of their own in folders (the label is the
+            folder's name, or stands in a metadata.csv), tar files of WebDataset, columns of Parquet; without a text.
         format: of files whose names do not say it ("jsonl", "parquet", "text", …); None: names must.
     """
 
@@ -39,6 +41,7 @@ class InputSettings:
     columns: tuple[str, ...] = ()
     media_type: str = "text/plain"
     max_row_bytes: int = 64 << 20
+    media: Literal["image", "audio"] | None = None
     format: str | None = None
 
     def __post_init__(self) -> None:
@@ -46,7 +49,13 @@ class InputSettings:
             raise ConfigError(
                 "a column without a name", expected="input.text_column and input.id_column to name columns"
             )
-        if self.text_column is None and not self.columns:
+        if self.media is not None and self.text_column is not None:
+            raise ConfigError(
+                f"input.media = {self.media!r}, and input.text_column = {self.text_column!r}",
+                expected="rows of a medium, or of text",
+                fix="--set input.text_column=null",
+            )
+        if self.text_column is None and self.media is None and not self.columns:
             raise ConfigError(
                 "input.text_column is null, and input.columns names nothing",
                 expected="the columns of the table",
@@ -75,6 +84,7 @@ class InputSettings:
             id_column=self.id_column,
             columns=self.columns,
             media_type=self.media_type,
+            media=self.media,
             max_row_bytes=self.max_row_bytes,
         )
 
@@ -154,10 +164,13 @@ class Recipe:
         """JSON-able, complete, with nothing of this machine: what the manifest keeps."""
         from datapipe.steps import plain_options
 
+        reading = plain_options(self.input)
+        if self.input.media is None:
+            del reading["media"]  # recipes of texts and tables are called what they were before there was a choice
         return {
             "name": self.name,
             "seed": self.seed,
-            "input": plain_options(self.input),
+            "input": reading,
             "steps": [
                 {"step": step.name, "version": step.spec.version, "options": step.plain()} for step in self.steps
             ],

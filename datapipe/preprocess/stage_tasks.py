@@ -87,7 +87,9 @@ def _sources(stage: Stage, made: Made) -> Iterator[tuple[int, Split | None, Outp
 
 def _identity(split: Split) -> list[Any]:
     """What a split reads, without where it lies: names, etags, ranges."""
-    return [
-        [piece.file.name, piece.file.format, piece.file.size, piece.file.etag, piece.start, piece.end]
-        for piece in split.pieces
-    ]
+    found: list[Any] = []
+    for piece in split.pieces:
+        file = piece.file
+        about = [] if file.labels is None else [file.labels.path, file.labels.etag]
+        found.append([file.name, file.format, file.size, file.etag, piece.start, piece.end, *about])
+    return found

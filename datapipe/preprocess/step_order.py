@@ -100,6 +100,8 @@ def check_order(recipe: Recipe) -> None:
 
 def _read(recipe: Recipe) -> list[str]:
     """The columns that rows are read with; "*" where they are not known before a file is open."""
+    if recipe.input.media is not None:
+        return ["row_id", recipe.input.media, "path", "label", *recipe.reading().columns]
     if recipe.input.text_column is None:
         return ["row_id", *recipe.reading().columns]
     return [*READ, *recipe.input.columns]

@@ -89,7 +89,7 @@ def survey(
 
     names = [str(each) for each in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     refuse_overlap(names, store)
-    discovery = discover(names, storage_options=storage_options, format=recipe.input.format)
+    discovery = discover(names, storage_options=storage_options, format=recipe.input.format, media=recipe.input.media)
     files = list(discovery.files)
     if not files:
         raise CorpusError(

@@ -252,7 +252,7 @@ def test_secrets_stay_out_of_names_and_messages():
         ("a.jsonl", "jsonl"), ("a.JSONL", "jsonl"), ("a.ndjson.zst", "jsonl"), ("a.json.gz", "json"), ("a.csv", "csv"),
         ("a.tsv.gz", "tsv"), ("a.parquet", "parquet"), ("a.parquet.gz", None), ("a.feather", "arrow"),
         ("a.txt.gz", "text"), ("a.gz", None), (".jsonl", None), ("a.htm", "html"), ("README", "text"),
-        ("readme", "text"), ("README.Debian", "text"), ("README.md", "text"), ("README.png", None),
+        ("readme", "text"), ("README.Debian", "text"), ("README.md", "text"), ("README.png", "image"),
         ("readme.gz", "text"),
         ("copyright", "text"), ("COPYING.LESSER", "text"), ("LICENSE-APACHE", "text"), ("LICENSES", None),
         ("Makefile", "text"), ("newsfeed", None), ("a", None), ("", None), ("x/y/changelog.gz", "text"),
