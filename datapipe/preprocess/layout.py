@@ -137,6 +137,16 @@ class Layout:
         self.splits, self.rows, self.drops = parts, number, ()
         return number
 
+    def rewrite(
+        self, name: str, kind: str, owner: str, source: int, reads: str, *, steps: tuple[RecipeStep, ...]
+    ) -> int:
+        """A stage of a pass's own that writes the rows anew, each in its place and split; its number."""
+        number = self._append(
+            name, kind, self.splits, owner=owner, steps=steps, source=source, reads=reads, writes=(ROWS,)
+        )
+        self.rows, self.drops = number, ()
+        return number
+
     def drop_list(self, number: int) -> None:
         """Rows are from here on read without those that stage `number` names."""
         self.drops = (*self.drops, number)

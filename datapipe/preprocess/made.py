@@ -57,6 +57,8 @@ class Made:
     def files_of(self, step: RecipeStep) -> dict[str, list[OutputFile]]:
         """The files that a step's options stand for, by option: what the user named, or what a pass made."""
         found: dict[str, list[OutputFile]] = {}
+        if step.spec.kind == "global" and not pass_of(step.name).by_rows:
+            return found
         for option in step.spec.resources:
             value = getattr(step.options, option)
             paths = [value] if isinstance(value, str) else list(value)

@@ -11,7 +11,6 @@ import contextlib
 import json
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
@@ -181,10 +180,7 @@ class _Run:
         self._text_bytes = 0
         self._input_options = storage_options
         # Files that options name, copied to where every worker can read them.
-        copies = {
-            path: work.put_bytes("resource", checksum, Path(path).read_bytes())
-            for path, checksum in plan.resources.items()
-        }
+        copies = {path: work.copy_file("resource", checksum, path) for path, checksum in plan.resources.items()}
         self._made = Made(plan, place, copies)
         if before is not None:
             self._made.given = dict(before.given)

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any, Final, final
 
-from datapipe.errors import NotFoundError, StorageError
+from datapipe.errors import NotFoundError, PreprocessError, StorageError
 from datapipe.preprocess.recipe import canonical
 from datapipe.preprocess.tasks import OutputFile, TaskRecord, record_from
 
@@ -78,6 +78,27 @@ class WorkFolder:
     def put_bytes(self, kind: str, key: str, data: bytes) -> OutputFile:
         """The same for bytes at hand."""
         return self._put(f"{WORK}/{kind}/{key}.{kind}", data)
+
+    def copy_file(self, kind: str, checksum: str, local: str) -> OutputFile:
+        """A copy of a file of the user's, named by its content; made once.
+
+        Raises:
+            PreprocessError: it has changed since it was looked at.
+        """
+        path = f"{WORK}/{kind}/{checksum}.{kind}"
+        if self.store.exists(path):
+            there = OutputFile(path=path, bytes=self.store.info(path).size, checksum=checksum)
+            if self._holds(there):
+                return there
+        with self.scratch_file(kind) as copy:
+            shutil.copyfile(local, copy)
+            found = self.put_file(kind, checksum, copy)
+        if found.checksum != checksum:
+            self.store.delete(path)
+            raise PreprocessError(
+                f"{local} changed while it was read", expected="files that stay as they are", fix="run again"
+            )
+        return found
 
     def keep_file(self, kind: str, local: str) -> OutputFile:
         """Store a local file in the index, named by its content: the same wherever the input lies."""

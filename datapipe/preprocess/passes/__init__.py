@@ -1,6 +1,7 @@
 """Global steps: one pass a file, and the way from a step's name to its pass.
 
 categories          how often labels occur → their numbers
+join                columns of large files, by key
 exact_duplicates    which rows repeat an earlier one (and, of ids, which repeat an id)
 near_duplicates     which rows are nearly equal to another
 repeated_lines      which lines repeat an earlier one, and are taken out
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOME: Final = {
     "categories": "categories_pass",
     "exact_duplicates": "exact_duplicates_pass",
+    "join": "join_pass",
     "near_duplicates": "near_duplicates_pass",
     "repeated_lines": "repeated_lines_pass",
     "repeated_paragraphs": "repeated_paragraphs_pass",

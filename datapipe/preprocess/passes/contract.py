@@ -36,12 +36,14 @@ class Pass(abc.ABC):
         internal: columns that the row half adds for the pass alone; no rows file and no shard holds them.
         collectors: what map tasks write for it, by kind.
         feeds: (step name, option) of steps after it that are given the path of a file the pass makes.
+        by_rows: whether the row half reads the files that the step's options name; else workers are given none.
     """
 
     step: ClassVar[str]
     internal: ClassVar[tuple[str, ...]] = ()
     collectors: ClassVar[Mapping[str, type[Collector]]] = NONE
     feeds: ClassVar[tuple[tuple[str, str], ...]] = ()
+    by_rows: ClassVar[bool] = True
 
     @abc.abstractmethod
     def lay_out(self, layout: Layout, step: RecipeStep, before: list[RecipeStep]) -> list[RecipeStep]:
