@@ -29,6 +29,7 @@ from datapipe.cli import (
     sample,
     selftest,
     shrink,
+    snapshots,
     trace,
     train,
     tune,
@@ -83,6 +84,10 @@ app.command("steps")(_guarded(recipe.steps))
 app.command("describe")(_guarded(dataset.describe))
 app.command("verify")(_guarded(dataset.verify))
 app.command("plan")(_guarded(dataset.plan))
+app.command("snapshots")(_guarded(snapshots.snapshots))
+app.command("rollback")(_guarded(snapshots.rollback))
+app.command("compact")(_guarded(snapshots.compact))
+app.command("expire")(_guarded(snapshots.expire))
 app.command("cut")(_guarded(cut.cut))
 app.command("vocabulary")(_guarded(vocabulary.vocabulary))
 app.command("memory")(_guarded(memory.memory))

@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from datapipe.errors import ManifestError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
 MANIFEST_NAME: Final = "manifest.json"
@@ -110,6 +112,8 @@ class ShardEntry(_Model):
     checksum: Checksum
     row_groups: RowGroups
     documents: Count | None = None
+    content: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """Of a shard with encrypted columns, the keyed digest of its rows (`encryption.ContentDigest`)."""
 
     @model_validator(mode="after")
     def _rows_add_up(self) -> Self:
@@ -128,6 +132,27 @@ class FileEntry(_Model):
     checksum: Checksum
     size: Count = 0
     """For a vocabulary: how many tokens it has."""
+
+
+class PieceEntry(_Model):
+    """A shard as it was first written, of a dataset whose small shards were merged since: see `Manifest.pieces`."""
+
+    path: Path
+    rows: Count
+    checksum: Checksum
+    documents: Count | None = None
+    content: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+
+
+class EncryptionEntry(_Model):
+    """Which columns of the shards are encrypted, and by keys of which names; no key, and not where keys come from."""
+
+    columns: tuple[str, ...]
+    footer: Literal["plain", "encrypted"]
+    column_key: str
+    footer_key: str
+    secret: str | None = None
+    """What digests of rows are keyed by, wrapped by the footer's key; None where that key gives it."""
 
 
 class IndexEntry(_Model):
@@ -168,6 +193,14 @@ class Manifest(_Model):
     sources: tuple[FileEntry, ...] = ()
     """The input files of each snapshot: JSON, [name, bytes, probe] of each."""
     index: tuple[IndexEntry, ...] = ()
+    encryption: EncryptionEntry | None = None
+    pieces: tuple[PieceEntry, ...] = ()
+    """Where shards were merged: what they were merged from, in order, all of them. The fingerprint is of these."""
+
+    @property
+    def parts(self) -> tuple[PieceEntry, ...] | tuple[ShardEntry, ...]:
+        """The shards as they were first written: what the fingerprint is made of, and what the ledger names."""
+        return self.pieces or self.shards
 
     @property
     def schema(self) -> pa.Schema:
@@ -206,7 +239,13 @@ class Manifest(_Model):
 
     def to_json(self) -> bytes:
         """Canonical bytes: the same manifest always gives the same file."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        plain = self.model_dump(mode="json")
+        # What only encrypted datasets have is left out of the others: older releases read those.
+        for entry in (plain, *plain["shards"], *plain["pieces"]):
+            for name in ("encryption", "content"):
+                if name in entry and entry[name] is None:
+                    del entry[name]
+        return json.dumps(plain, indent=1, ensure_ascii=False, sort_keys=True).encode() + b"\n"
 
 
 def encode_schema(schema: pa.Schema) -> str:
@@ -227,13 +266,17 @@ def decode_schema(text: str) -> pa.Schema:
         ) from None
 
 
-def content_fingerprint(schema: pa.Schema, shards: tuple[ShardEntry, ...]) -> str:
-    """The name of the content: schema, then rows and checksum of each shard in order. Names and places do not enter."""
+def content_fingerprint(schema: pa.Schema, shards: tuple[ShardEntry, ...] | tuple[PieceEntry, ...]) -> str:
+    """The name of the content: schema, then rows and checksum of each shard in order. Names and places do not enter.
+
+    Of a shard with encrypted columns the keyed digest of its rows stands for the checksum: the same rows are never
+    stored as the same bytes twice.
+    """
     import xxhash
 
     digest = xxhash.xxh3_128(schema.remove_metadata().serialize().to_pybytes())
     for shard in shards:
-        digest.update(f"{shard.rows}:{shard.checksum.value};".encode())
+        digest.update(f"{shard.rows}:{shard.content or shard.checksum.value};".encode())
     return f"dp1-{digest.hexdigest()}"
 
 
@@ -245,7 +288,7 @@ def fields_of(schema: pa.Schema) -> tuple[FieldEntry, ...]:
 def build_manifest(schema: pa.Schema, shards: tuple[ShardEntry, ...], **rest: Any) -> Manifest:
     """A manifest for these shards; `rest` gives the further fields (vocabulary, recipe, ledger, …)."""
     return Manifest(
-        fingerprint=content_fingerprint(schema, shards),
+        fingerprint=content_fingerprint(schema, rest.get("pieces") or shards),
         arrow_schema=encode_schema(schema),
         fields=fields_of(schema),
         shards=shards,
@@ -287,9 +330,43 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         ) from None
     if len({shard.path for shard in manifest.shards}) != len(manifest.shards):
         raise ManifestError(f"{where}: a shard is listed twice", expected="each path once", fix=fix)
-    found = content_fingerprint(manifest.schema, manifest.shards)
+    if manifest.pieces and not _merged(manifest):
+        raise ManifestError(
+            f"{where}: its pieces are not what its shards were merged from",
+            expected="whole pieces in each shard, of the same rows",
+            fix=fix,
+        )
+    found = content_fingerprint(manifest.schema, manifest.parts)
     if found != manifest.fingerprint:
         raise ManifestError(
             f"{where}: fingerprint {manifest.fingerprint}", expected=f"{found}, from its shards", fix=fix
         )
     return manifest
+
+
+def pieces_by_shard(manifest: Manifest) -> list[list[PieceEntry | ShardEntry]] | None:
+    """Of each shard the pieces that it holds, in order; None where they do not add up to it."""
+    found: list[list[PieceEntry | ShardEntry]] = []
+    parts: Iterator[PieceEntry | ShardEntry] = iter(manifest.parts)
+    for shard in manifest.shards:
+        mine: list[PieceEntry | ShardEntry] = []
+        rows = 0
+        while rows < shard.rows and (part := next(parts, None)) is not None:
+            mine.append(part)
+            rows += part.rows
+        if rows != shard.rows:
+            return None
+        found.append(mine)
+    return found if next(parts, None) is None else None
+
+
+def _merged(manifest: Manifest) -> bool:
+    """Whether the pieces add up to the shards: rows, and documents where they are counted."""
+    by_shard = pieces_by_shard(manifest)
+    if by_shard is None or len({piece.path for piece in manifest.pieces}) != len(manifest.pieces):
+        return False
+    return all(
+        (shard.documents is None) == any(piece.documents is None for piece in mine)
+        and (shard.documents is None or shard.documents == sum(piece.documents or 0 for piece in mine))
+        for shard, mine in zip(manifest.shards, by_shard, strict=True)
+    )

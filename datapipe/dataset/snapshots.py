@@ -10,6 +10,7 @@ here before another takes its place, so that a snapshot that was ever appended t
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from datapipe.dataset.manifest import MANIFEST_NAME, parse_manifest
@@ -74,3 +75,72 @@ def lineage(store: Store, newest: Manifest) -> list[Manifest]:
             break
         line.insert(0, before)
     return line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One state that a dataset was published in.
+
+    Attributes:
+        number: from 0. kind: "delivery", "compacted" (the same content in other shards), "rolled back" (an earlier
+            content once more), "changed" (rows were erased) or "unknown" (the one before it has expired).
+        rows, tokens (None where not counted), shards: all. added: rows more (or fewer) than the one before; None where
+            that has expired.
+        newest: whether it is what opens by default.
+    """
+
+    number: int
+    kind: str
+    fingerprint: str
+    rows: int
+    added: int | None
+    tokens: int | None
+    shards: int
+    newest: bool
+
+
+def snapshots_of(store: Store) -> list[Snapshot]:
+    """Every snapshot that can be opened, the oldest first.
+
+    Raises:
+        StorageError, ManifestError: a manifest cannot be read.
+    """
+    newest = read_snapshot(store)
+    found: list[Snapshot] = []
+    seen: list[tuple[str, tuple[str, ...]]] = []
+    before: Manifest | None = None
+    for number, path in [*snapshot_paths(store).items(), (newest.snapshot, "")]:
+        manifest = newest
+        if path:
+            if number >= newest.snapshot:
+                continue  # kept by who was killed before the next was published
+            try:
+                manifest = parse_manifest(store.read(path), where=f"{store.url}/{path}")
+            except NotFoundError:
+                continue  # it has just expired
+        known = manifest.parent is None or (before is not None and before.snapshot == manifest.snapshot - 1)
+        content = manifest.fingerprint, tuple(entry.path for entry in manifest.sources)
+        found.append(
+            Snapshot(
+                number=manifest.snapshot,
+                kind=_kind(content, seen) if known else "unknown",
+                fingerprint=manifest.fingerprint,
+                rows=manifest.rows,
+                added=manifest.rows - (before.rows if before is not None else 0) if known else None,
+                tokens=manifest.tokens,
+                shards=len(manifest.shards),
+                newest=not path,
+            )
+        )
+        seen.append(content)
+        before = manifest
+    return found
+
+
+def _kind(content: tuple[str, tuple[str, ...]], seen: list[tuple[str, tuple[str, ...]]]) -> str:
+    """What made it: told from the content and the files that were delivered, its own and those before it."""
+    if seen and content == seen[-1]:
+        return "compacted"
+    if content in seen:
+        return "rolled back"
+    return "delivery" if not seen or len(content[1]) > len(seen[-1][1]) else "changed"

@@ -17,16 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.dataset.arrow_footer import batch_summaries
+from datapipe.dataset.encryption import ContentDigest
+from datapipe.dataset.keyring import as_keyring, is_locked, locked
 from datapipe.dataset.manifest import MANIFEST_NAME, RowGroups, fields_of, parse_manifest
 from datapipe.dataset.reader import Dataset, open_dataset
 from datapipe.dataset.snapshots import snapshot_paths
 from datapipe.dataset.writer import TOKENS_COLUMN, row_groups_of
-from datapipe.errors import DatapipeError
+from datapipe.errors import DatapipeError, EncryptionError
 from datapipe.storage import checksum_bytes, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from datapipe.dataset.keyring import Keyring
     from datapipe.dataset.manifest import FileEntry, Manifest, ShardEntry
     from datapipe.storage import Store
 
@@ -52,12 +55,17 @@ class VerifyReport:
         return not self.faults
 
 
-def verify_dataset(url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> VerifyReport:
+def verify_dataset(
+    url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None, keys: Any = None
+) -> VerifyReport:
     """Check a dataset against its manifest, or decode every row of a bare folder.
 
     With a manifest: its own validity and fingerprint, and its fields; of each shard the size, checksum, schema, and of
     each row group rows, tokens, place and sizes (an Arrow batch's `uncompressed` is an estimate, and not compared); the
     vocabulary's size and checksum; that each split's ledger adds up and its documents are those its shard holds.
+
+    Of encrypted columns sizes and checksums alone are compared where `keys` (see `open_dataset`) are not given: a note
+    says so. With them, also the digest of the rows.
 
     Raises:
         StorageError: the place itself cannot be read. Everything below that is a fault in the report.
@@ -65,7 +73,8 @@ def verify_dataset(url: str | os.PathLike[str], *, storage_options: Mapping[str,
     url = os.fspath(url)
     store = open_store(url, storage_options=storage_options)
     if not store.exists(MANIFEST_NAME):
-        return _verify_bare(open_dataset(url, storage_options=storage_options))
+        return _verify_bare(open_dataset(url, storage_options=storage_options, keys=keys))
+    keyring = as_keyring(keys)
     try:
         manifest = parse_manifest(store.read(MANIFEST_NAME), where=f"{store.url}/{MANIFEST_NAME}")
     except DatapipeError as error:
@@ -74,13 +83,16 @@ def verify_dataset(url: str | os.PathLike[str], *, storage_options: Mapping[str,
     if manifest.fields != fields_of(manifest.schema):
         faults.append((MANIFEST_NAME, "its fields are not those of its Arrow schema"))
     for shard in manifest.shards:
-        faults += [(shard.path, fault) for fault in _shard_faults(store, manifest, shard)]
+        faults += [(shard.path, fault) for fault in _shard_faults(store, manifest, shard, keyring)]
     faults += _vocabulary_faults(store, manifest) + _ledger_faults(manifest)
     for entry in (*manifest.sources, *(each.file for each in manifest.index)):
         faults += [(entry.path, fault) for fault in _file_faults(store, entry)]
-    faults += _snapshot_faults(store, manifest)
-    known = {shard.path for shard in manifest.shards}
+    before, known = _snapshot_faults(store, manifest)
+    faults += before
     stray = [entry.path for entry in store.list("data") if entry.path not in known]
+    notes = [f"{path} is not listed in the manifest (left by an unfinished run)" for path in stray]
+    if manifest.encryption is not None and keyring is None:
+        notes.append("its rows are encrypted, and were not decoded: --keys module:callable to have them compared, too")
     return VerifyReport(
         url=store.url,
         fingerprint=manifest.fingerprint,
@@ -88,11 +100,11 @@ def verify_dataset(url: str | os.PathLike[str], *, storage_options: Mapping[str,
         rows=manifest.rows,
         bytes=sum(shard.bytes for shard in manifest.shards),
         faults=tuple(faults),
-        notes=tuple(f"{path} is not listed in the manifest (left by an unfinished run)" for path in stray),
+        notes=tuple(notes),
     )
 
 
-def _shard_faults(store: Store, manifest: Manifest, shard: ShardEntry) -> list[str]:
+def _shard_faults(store: Store, manifest: Manifest, shard: ShardEntry, keyring: Keyring | None = None) -> list[str]:
     try:
         data = store.read(shard.path)
     except DatapipeError as error:
@@ -101,11 +113,18 @@ def _shard_faults(store: Store, manifest: Manifest, shard: ShardEntry) -> list[s
         return [f"{len(data):,} bytes, the manifest says {shard.bytes:,}"]
     if (found := checksum_bytes(data)) != shard.checksum.value:
         return [f"checksum {found}, the manifest says {shard.checksum.value}"]
+    if manifest.encryption is not None and keyring is None:
+        return []
     try:
-        schema, found_groups = _contents(data, shard)
+        digest = _digest_of(manifest, keyring)
+        schema, found_groups = _contents(data, shard, keyring, digest)
+    except EncryptionError as error:
+        return [error.got]
     except (pa.ArrowException, OSError, ValueError, struct.error) as error:
-        return [f"cannot be decoded: {error}"]
+        return [locked("it", keyring).got if is_locked(error) else f"cannot be decoded: {error}"]
     faults = []
+    if digest is not None and digest.hexdigest() != shard.content:
+        faults.append(f"the digest of its rows is {digest.hexdigest()}, the manifest says {shard.content}")
     if not schema.equals(manifest.schema, check_metadata=False):
         faults.append(f"its schema is not the manifest's: {', '.join(f'{f.name}: {f.type}' for f in schema)}")
     listed = shard.row_groups
@@ -122,7 +141,17 @@ def _shard_faults(store: Store, manifest: Manifest, shard: ShardEntry) -> list[s
     return faults
 
 
-def _contents(data: bytes, shard: ShardEntry) -> tuple[pa.Schema, RowGroups]:
+def _digest_of(manifest: Manifest, keyring: Keyring | None) -> ContentDigest | None:
+    """A digest of rows, keyed as the manifest's are; None where nothing is encrypted."""
+    entry = manifest.encryption
+    if entry is None or keyring is None:
+        return None
+    return ContentDigest(keyring.secret(entry.footer_key, entry.secret)[0])
+
+
+def _contents(
+    data: bytes, shard: ShardEntry, keyring: Keyring | None, digest: ContentDigest | None
+) -> tuple[pa.Schema, RowGroups]:
     """Decode everything: the schema, and what the manifest should say of the row groups."""
     buffer = pa.BufferReader(data)
     rows: list[int] = []
@@ -134,9 +163,13 @@ def _contents(data: bytes, shard: ShardEntry) -> tuple[pa.Schema, RowGroups]:
             tokens.append(sum(table.column(TOKENS_COLUMN).drop_null().to_numpy().tolist()))
 
     if shard.format == "parquet":
-        file = pq.ParquetFile(buffer, page_checksum_verification=True)
+        opened = keyring.decryption() if keyring is not None else None
+        file = pq.ParquetFile(buffer, page_checksum_verification=True, decryption_properties=opened)
         for group in range(file.num_row_groups):
-            count(file.read_row_group(group))
+            table = file.read_row_group(group)
+            count(table)
+            if digest is not None:
+                digest.add(table)
         schema = file.schema_arrow
         found = row_groups_of(file.metadata, tuple(tokens) if TOKENS_COLUMN in schema.names else None)
         return schema, found.model_copy(update={"rows": tuple(rows)})
@@ -181,8 +214,11 @@ def _file_faults(store: Store, entry: FileEntry) -> list[str]:
     return [] if found == entry.checksum.value else [f"checksum {found}, the manifest says {entry.checksum.value}"]
 
 
-def _snapshot_faults(store: Store, manifest: Manifest) -> list[tuple[str, str]]:
-    """Whether the snapshots before this one can still be opened: what they list must be among what is checked above."""
+def _snapshot_faults(store: Store, manifest: Manifest) -> tuple[list[tuple[str, str]], set[str]]:
+    """Whether the snapshots before this one can still be opened, and the paths of the shards of all.
+
+    What they list is among what is checked of the newest; or it is checked for itself, where shards were merged since.
+    """
     listed = {shard.path: shard for shard in manifest.shards}
     faults = []
     for path in snapshot_paths(store).values():
@@ -191,12 +227,13 @@ def _snapshot_faults(store: Store, manifest: Manifest) -> list[tuple[str, str]]:
         except DatapipeError as error:
             faults.append((path, str(error)))
             continue
-        faults += [
-            (path, f"lists {shard.path}, which the newest snapshot does not have as it was")
-            for shard in older.shards
-            if listed.get(shard.path) != shard
-        ]
-    return faults
+        for shard in older.shards:
+            if shard.path not in listed:
+                listed[shard.path] = shard
+                faults += [(shard.path, fault) for fault in _shard_faults(store, older, shard)]
+            elif listed[shard.path] != shard:
+                faults.append((path, f"lists {shard.path}, which another snapshot does not have as it was"))
+    return faults, set(listed)
 
 
 def _vocabulary_size(data: bytes) -> int | None:
@@ -223,7 +260,7 @@ def _ledger_faults(manifest: Manifest) -> list[tuple[str, str]]:
             )
     if not manifest.ledger and (manifest.recipe is not None or any(s.documents is not None for s in manifest.shards)):
         faults.append(("ledger", "it is empty, and the dataset was made of documents"))
-    documents = {s.path: s.rows if s.documents is None else s.documents for s in manifest.shards}
+    documents = {s.path: s.rows if s.documents is None else s.documents for s in manifest.parts}
     if manifest.ledger:
         kept: dict[str, int] = {}
         for entry in manifest.ledger:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datapipe.dataset.encryption import rows_digest
 from datapipe.dataset.manifest import (
     MANIFEST_NAME,
     Checksum,
@@ -27,11 +28,13 @@ from datapipe.dataset.manifest import (
     safe_path,
 )
 from datapipe.dataset.snapshots import lineage, snapshot_paths
+from datapipe.errors import ConfigError
 from datapipe.storage import checksum_bytes, checksum_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
+    from datapipe.dataset.encryption import Sealing
     from datapipe.storage import Store
 
 _SHARD_NAME: Final = re.compile(r".+-[0-9a-f]{8}\.(?:parquet|arrow)")
@@ -45,32 +48,42 @@ def write_shard(
     tables: Iterable[pa.Table],
     *,
     schema: pa.Schema,
-    row_group_rows: int,
+    row_group_rows: int | None,
     format: Literal["parquet", "arrow"] = "parquet",  # noqa: A002  (the field's own word)
     compression: str = "zstd",
     documents: int | None = None,
     scratch: str | None = None,
+    sealing: Sealing | None = None,
 ) -> ShardEntry | None:
     """Write one shard as `<stem>-<8 hex digits of its checksum>.<format>` and return its entry; None if it has no rows.
 
     Args:
         stem: path without ending, relative to the store ("data/part-00003").
         tables: rows of `schema`, in any cut: row groups are cut anew, `row_group_rows` rows each but the last.
+        row_group_rows: None: each table is a row group, as it comes.
         compression: a Parquet codec, or for Arrow "zstd", "lz4" or "none".
         documents: how many input documents the rows hold, where they were packed.
         scratch: a local folder for the file while it is written; the system's by default.
+        sealing: of Parquet, what columns are encrypted by: the file on its way is encrypted, too.
 
     Raises:
+        ConfigError: Arrow files cannot be encrypted, or the rows lack a column that is to be.
         StorageError: NoSpaceError among them; nothing visible is left behind.
     """
+    if sealing is not None and format != "parquet":
+        raise ConfigError("columns of an Arrow file are to be encrypted", expected="output.format: parquet")
     handle, local = tempfile.mkstemp(prefix="datapipe-", suffix=f".{format}", dir=scratch)
     os.close(handle)
     try:
-        write = _write_parquet if format == "parquet" else _write_arrow
-        groups = write(local, _regroup(tables, schema, row_group_rows), schema, compression)
+        cut = tables if row_group_rows is None else _regroup(tables, schema, row_group_rows)
+        if format == "parquet":
+            groups = _write_parquet(local, cut, schema, compression, sealing)
+        else:
+            groups = _write_arrow(local, cut, schema, compression)
         rows = sum(groups.rows)
         if rows == 0:
             return None
+        content = None if sealing is None else rows_digest(local, sealing.keyring, sealing.digest())
         digest = checksum_file(local)
         size = os.path.getsize(local)  # noqa: PTH202  (a plain path)
         path = safe_path(f"{stem}-{digest[:8]}.{format}")
@@ -86,6 +99,7 @@ def write_shard(
         checksum=Checksum(value=digest),
         row_groups=groups,
         documents=documents,
+        content=content,
     )
 
 
@@ -104,14 +118,21 @@ def publish(store: Store, manifest: Manifest) -> str:
     return manifest.fingerprint
 
 
-def sweep(store: Store, manifest: Manifest, folder: str = "data") -> list[str]:
+def sweep(store: Store, manifest: Manifest, folder: str = "data", *, spare: Collection[str] = ()) -> list[str]:
     """Delete the shards in `folder` that neither the published manifest nor a snapshot before it lists; their paths.
 
     Only names that `write_shard` gives are shards: what somebody else put there stays.
+
+    Args:
+        spare: paths that stay as well: readers may be at them (`retention.spared`).
     """
+    keep = {shard.path for shard in manifest.shards}.union(spare)
+    gone = [entry.path for entry in store.list(folder) if entry.path not in keep and _SHARD_NAME.fullmatch(entry.path)]
+    if not gone and manifest.parent is not None:
+        return []  # what deliveries are appended to lists nothing else: the snapshots before need not be read
     line = lineage(store, manifest)
     keep = {shard.path for each in line for shard in each.shards}
-    gone = [entry.path for entry in store.list(folder) if entry.path not in keep and _SHARD_NAME.fullmatch(entry.path)]
+    gone = [path for path in gone if path not in keep]
     numbers = {each.snapshot for each in line[:-1]}
     gone += [path for number, path in snapshot_paths(store).items() if number not in numbers]
     for path in gone:
@@ -139,17 +160,23 @@ def _regroup(tables: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterat
         yield pa.concat_tables(held).combine_chunks()
 
 
-def _write_parquet(path: str, groups: Iterable[pa.Table], schema: pa.Schema, compression: str) -> RowGroups:
+def _write_parquet(
+    path: str, groups: Iterable[pa.Table], schema: pa.Schema, compression: str, sealing: Sealing | None
+) -> RowGroups:
     tokens: list[int] | None = [] if TOKENS_COLUMN in schema.names else None
     # Dictionaries pay for repeated strings; token lists and numbers only lose decode speed by them.
     dictionary = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     options: dict[str, Any] = {"use_dictionary": dictionary, "write_page_checksum": True}
+    if sealing is not None:
+        options["encryption_properties"] = sealing.properties(schema)
     with pq.ParquetWriter(path, schema, compression=compression, **options) as writer:
         for table in groups:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             if tokens is not None:
                 tokens.append(_token_sum(table))
-    return row_groups_of(pq.read_metadata(path), None if tokens is None else tuple(tokens))
+    opened = sealing.keyring.decryption() if sealing is not None else None
+    meta = pq.read_metadata(path, decryption_properties=opened)
+    return row_groups_of(meta, None if tokens is None else tuple(tokens))
 
 
 def row_groups_of(meta: pq.FileMetaData, tokens: tuple[int, ...] | None) -> RowGroups:

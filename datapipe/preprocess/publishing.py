@@ -8,6 +8,7 @@ path or name of this machine, so the same input and recipe give the same file.
 from __future__ import annotations
 
 import re
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from datapipe.preprocess.work import INDEX, plain_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from datapipe.dataset import FileEntry, IndexEntry, Manifest
+    from datapipe.dataset import EncryptionEntry, FileEntry, IndexEntry, Manifest, PieceEntry, ShardEntry
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.rejects import RejectSample
     from datapipe.preprocess.row_ledger import RowLedger
@@ -52,6 +53,7 @@ def publish_run(
     sources: FileEntry | None = None,
     index: Sequence[IndexEntry] = (),
     statistics: Mapping[str, Any] = NONE,
+    encryption: EncryptionEntry | None = None,
 ) -> Manifest:
     """Publish, then remove the shards, tokenizers and reject files that the new manifest has no place for.
 
@@ -59,11 +61,12 @@ def publish_run(
         before: the snapshot that this one is added to: its shards, ledger and index stay.
         sources: the list of the run's input files. index: what later deliveries are compared with, of this run.
         statistics: by step, what columns are normalised and numbered by.
+        encryption: which columns the shards have encrypted.
 
     Raises:
         PreprocessError: no row is left. SchemaError: two shards differ in their columns.
     """
-    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, keep_snapshot, publish, sweep
+    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, keep_snapshot, publish, spared, sweep
     from datapipe.dataset.manifest import decode_schema
 
     shards: list[ShardEntry] = list(before.shards) if before is not None else []
@@ -94,6 +97,7 @@ def publish_run(
         tuple(shards),
         vocabulary=vocabulary,
         statistics=dict(statistics),
+        encryption=encryption,
         recipe=plan.recipe.as_dict(),
         recipe_fingerprint=plan.recipe.fingerprint,
         ledger=(*(before.ledger if before is not None else ()), *ledger.entries()),
@@ -101,27 +105,51 @@ def publish_run(
         snapshot=before.snapshot + 1 if before is not None else 0,
         sources=(*(before.sources if before is not None else ()), *([sources] if sources is not None else ())),
         index=(*(before.index if before is not None else ()), *index),
+        pieces=_pieces(before, shards),
     )
     data = manifest.to_json()
     if before is not None:
         keep_snapshot(store, before)
     if not store.exists(MANIFEST_NAME) or store.read(MANIFEST_NAME) != data:
         publish(store, manifest)
-    sweep(store, manifest)
-    _sweep_index(store, manifest)
+    spare = spared(store, time.time())
+    sweep(store, manifest, spare=spare)
+    _sweep_index(store, manifest, spare)
     _put_rejects(store, rejects)
-    for entry in list(store.list()):
+    # What is appended keeps its vocabulary: there is no other to remove.
+    for entry in list(store.list()) if before is None else ():
         if _TOKENIZER.fullmatch(entry.path) and (vocabulary is None or entry.path != vocabulary.path):
             store.delete(entry.path)
     return manifest
 
 
-def _sweep_index(store: Store, manifest: Manifest) -> None:
-    """Remove what no snapshot that can still be opened compares with. A snapshot's index holds those before it."""
-    keep = {each.file.path for each in manifest.index} | {each.path for each in manifest.sources}
-    for entry in list(store.list(INDEX)):
-        if entry.path not in keep and _INDEXED.fullmatch(entry.path):
-            store.delete(entry.path)
+def _pieces(before: Manifest | None, shards: Sequence[ShardEntry]) -> tuple[PieceEntry, ...]:
+    """Where shards of earlier snapshots were merged: what they were merged from, and the new shards."""
+    from datapipe.dataset import PieceEntry
+
+    if before is None or not before.pieces:
+        return ()
+    new = shards[len(before.shards) :]
+    return (
+        *before.pieces,
+        *(
+            PieceEntry(path=s.path, rows=s.rows, checksum=s.checksum, documents=s.documents, content=s.content)
+            for s in new
+        ),
+    )
+
+
+def _sweep_index(store: Store, manifest: Manifest, spare: set[str]) -> None:
+    """Remove what no snapshot that can still be opened compares with."""
+    from datapipe.dataset import lineage, named_by
+
+    keep = named_by(manifest) | spare
+    loose = [entry.path for entry in store.list(INDEX) if entry.path not in keep and _INDEXED.fullmatch(entry.path)]
+    if loose:  # a snapshot's index holds those before it, but for what was rolled back
+        keep = keep.union(*map(named_by, lineage(store, manifest)))
+    for path in loose:
+        if path not in keep:
+            store.delete(path)
 
 
 def _put_rejects(store: Store, rejects: RejectSample) -> None:

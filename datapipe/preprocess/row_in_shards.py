@@ -51,12 +51,40 @@ class InShards:
     remark: str = ""
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What a split wrote: `rows` rows of a shard from `first` on (all of it, unless shards were merged since)."""
+
+    shard: ShardEntry
+    first: int
+    rows: int
+
+    @property
+    def path(self) -> str:
+        """Of the shard."""
+        return self.shard.path
+
+
+def _held(run: StoredRun, path: str) -> _Held | None:
+    """Where the rows of the shard that a split wrote are now."""
+    from datapipe.dataset.manifest import pieces_by_shard
+
+    for shard, pieces in zip(run.manifest.shards, pieces_by_shard(run.manifest) or (), strict=False):
+        first = 0
+        for piece in pieces:
+            if piece.path == path:
+                return _Held(shard=shard, first=first, rows=piece.rows)
+            first += piece.rows
+    return None
+
+
 def in_shards(run: StoredRun, split: int, position: int) -> InShards:
     """The shard and rows of the document at (split, position), which was kept."""
     import numpy as np
 
     path = next((entry.shard for entry in run.manifest.ledger if entry.split == split), None)
-    shard = next((each for each in run.manifest.shards if each.path == path), None)
+    shard = None if path is None else _held(run, path)
     if shard is None:
         return InShards(shard=None, remark="no row was made of it (it has no token)")
     fates = Fates()
@@ -79,10 +107,11 @@ def moved_in_shards(run: StoredRun, row_id: str) -> InShards:
     if pack or "row_id" not in run.manifest.schema.names:
         return InShards(shard=None, remark="rows were moved between splits, and the shards do not name each document")
     for shard in run.manifest.shards:
-        table = _columns(run, shard, ("row_id",))
+        whole = _Held(shard=shard, first=0, rows=shard.rows)
+        table = _columns(run, whole, ("row_id",))
         at = -1 if table is None else _index_of(table, row_id)
         if at >= 0:
-            return InShards(shard=shard.path, rows=(_row(shard, at),))
+            return InShards(shard=shard.path, rows=(_row(whole, at),))
     return InShards(shard=None, remark="no shard names it")
 
 
@@ -97,7 +126,7 @@ def _index_of(table: pa.Table, row_id: str) -> int:
 
 def _packed(
     run: StoredRun,
-    shard: ShardEntry,
+    shard: _Held,
     rows: SplitFates,
     kept: npt.NDArray[np.int64],
     rank: int,
@@ -151,7 +180,7 @@ def _packed(
 
 
 def _in_order(
-    shard: ShardEntry,
+    shard: _Held,
     ids: list[str],
     rank: int,
     lengths: npt.NDArray[np.int64],
@@ -187,24 +216,26 @@ def _ids(rows: SplitFates, kept: npt.NDArray[np.int64]) -> list[str]:
     return ids
 
 
-def _row(shard: ShardEntry, row: int, segment: int | None = None) -> RowInShard:
+def _row(held: _Held, row: int, segment: int | None = None) -> RowInShard:
     import itertools
 
-    ends = list(itertools.accumulate(shard.row_groups.rows))
+    row += held.first
+    ends = list(itertools.accumulate(held.shard.row_groups.rows))
     group = next((number for number, end in enumerate(ends) if row < end), len(ends) - 1)
     return RowInShard(row=row, row_group=group, segment=segment)
 
 
-def _columns(run: StoredRun, shard: ShardEntry, names: Sequence[str]) -> pa.Table | None:
-    """Columns of a shard; None where it lacks one."""
+def _columns(run: StoredRun, held: _Held, names: Sequence[str]) -> pa.Table | None:
+    """Columns of what a split wrote; None where the shard lacks one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if any(name not in run.manifest.schema.names for name in names):
         return None
+    shard = held.shard
     local = run.store.local_path(shard.path)
     source: Any = local if local is not None else io.BytesIO(run.store.read(shard.path))
     if shard.format == "parquet":
-        return pq.read_table(source, columns=list(names))
+        return pq.read_table(source, columns=list(names)).slice(held.first, held.rows)
     with pa.memory_map(local) if local is not None else source as opened:
-        return pa.ipc.open_file(opened).read_all().select(list(names))
+        return pa.ipc.open_file(opened).read_all().select(list(names)).slice(held.first, held.rows)

@@ -59,7 +59,7 @@ def put_run_files(store: Store, plan: Plan, manifest: Manifest, ledger: RowLedge
         store.put(REPORT, html.encode("utf-8", "replace"))
     plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
     mine = {"ended": datetime.now(tz=UTC).isoformat(timespec="seconds")} | {key: plain[key] for key in _TIMINGS}
-    runs = [*_runs_before(store), mine][-MOST_RUNS:]
+    runs = [*runs_told(store), mine][-MOST_RUNS:]
     store.put(RUN, plain_json({**plain, "runs": runs}))
 
 
@@ -69,7 +69,7 @@ def tells_of(store: Store, manifest: Manifest) -> bool:
     return (found.get("fingerprint"), found.get("snapshot")) == (manifest.fingerprint, manifest.snapshot)
 
 
-def _runs_before(store: Store) -> list[Any]:
+def runs_told(store: Store) -> list[Any]:
     """The runs that `run.json` tells of."""
     runs = _read(store).get("runs", [])
     return runs if isinstance(runs, list) else []

@@ -24,8 +24,11 @@ class Ran:
         return json.loads(self.out)
 
 
-READING = {"compare", "describe", "explain", "plan", "recipe", "report", "steps", "trace", "verify"}
-"""Commands that only read and print: they run in the tests' own process, as starting one costs more than they do."""
+READING = {
+    "compact", "compare", "describe", "expire", "explain", "plan", "recipe", "report", "rollback", "snapshots", "steps",
+    "trace", "verify",
+}  # fmt: skip
+"""Commands that start no process of their own: they run in the tests', as starting one costs more than they do."""
 
 
 def _here(args):
