@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError
+from datapipe.loader.column_collate import column_collate
 from datapipe.loader.resources import cpus
 from datapipe.storage import mask
 
@@ -73,11 +75,15 @@ def collate_function(collate: Any) -> Callable[[dict[str, Any]], Any] | None:
     """The function that finishes a batch: dict of arrays and lists → batch. None: batches are Arrow tables."""
     if callable(collate):
         return collate  # type: ignore[no-any-return]  # just checked
+    if isinstance(collate, Mapping):
+        return column_collate(collate, _to_tensors)
     one_of("collate", collate, ("torch", "numpy", "arrow"))
     if collate == "arrow":
         return None
-    if collate == "numpy":
-        return dict
+    return dict if collate == "numpy" else _to_tensors()
+
+
+def _to_tensors() -> Callable[[dict[str, Any]], dict[str, Any]]:
     try:
         from datapipe.loader.torch_collate import to_tensors
     except ImportError:

@@ -68,8 +68,8 @@ class DataLoader:
         pack: a `datapipe.Pack`: documents are packed into rows of one length, and batch_size counts those.
         bucket: a `datapipe.Bucket`: batches of rows of near lengths.
         transform: table → table or batch → batch, see `datapipe.loader.transform`.
-        collate: "torch" (dict of name → tensor), "numpy" (… → array), "arrow" (pyarrow.Table), or a callable that
-            gets the dict of arrays and lists.
+        collate: "torch" (dict of name → tensor), "numpy" (… → array), "arrow" (pyarrow.Table), a callable that gets
+            the dict of arrays and lists, or a rule for each column, see `datapipe.loader.column_collate`.
         dtypes: column → dtype, in place of the default (integers come as int64). A value beyond it is a LoaderError.
             "stored" (for a column, or for all): integers as they are stored. For decimals "float64" or "unscaled"
             (int64, counting 10^-scale). A list of all values of a column: their places in it. "object": Python objects.
@@ -121,7 +121,7 @@ class DataLoader:
         pack: Pack | None = None,
         bucket: Bucket | None = None,
         transform: Callable[..., Any] | None = None,
-        collate: Literal["torch", "numpy", "arrow"] | Callable[[dict[str, Any]], Any] = "torch",
+        collate: Literal["torch", "numpy", "arrow"] | Mapping[str, Any] | Callable[[dict[str, Any]], Any] = "torch",
         dtypes: Mapping[str, Any] | Literal["stored"] | None = None,
         nulls: Any = "refuse",
         num_threads: int | Literal["auto"] = "auto",
@@ -146,7 +146,7 @@ class DataLoader:
         self._tuner = make_tuner(self.dataset, num_threads, prefetch, memory_budget, active=autotune)
         self._transform = None if transform is None else Transform(transform)
         self._collate = collate_function(collate)
-        self._finishing = Finishing(self._transform, self._collate, own=callable(collate))
+        self._finishing = Finishing(self._transform, self._collate, own=not isinstance(collate, str))
         self._workers = hire(self._finishing, workers, self._tuner.threads, self)
         self._column_options = ColumnOptions(dtypes=dtypes, nulls=nulls)
         self._shuffle = shuffle

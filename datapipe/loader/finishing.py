@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from datapipe.errors import LoaderError
+from datapipe.loader.column_collate import ColumnCollate
 from datapipe.loader.transform import given_rows
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Finishing:
         """The batch, as the collate function makes it."""
         assert self.collate is not None
         try:
+            if isinstance(self.collate, ColumnCollate):
+                return self.collate(value, keys)
             return self.collate(value)
         except StopIteration as error:  # would end the epoch as if it were over
             fault = LoaderError("collate raised StopIteration", expected="a batch", fix="catch it inside collate")
