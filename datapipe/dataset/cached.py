@@ -2,7 +2,7 @@
 
 What enters: a row group of some columns, and how to read it. What leaves: a `Fetched` whose rows are those of the
 dataset, wherever they came from. Invariant: whoever gets a miss brings the entry or gives the right to it back; an
-entry holds all rows of its row group, or it is read from the dataset.
+entry holds all rows of its row group, or it is read from the dataset; of encrypted columns only what is stored is kept.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class RowGroupEntries:
     def fetch(self, read: Read, shard: int, group: int, rows: int, columns: Sequence[str]) -> Fetched:
         """A row group from the cache, or by `read` and then into it."""
         store, path = self._store, self._footers.paths[shard]
-        if store.cache.content == "raw":
+        if store.all_ranges:  # as they are stored: what is encrypted there is encrypted here
             store.last_hit  # noqa: B018  (cleared)
             fetched = self._read(read, shard, group, rows)
             hit = store.last_hit

@@ -27,6 +27,7 @@ from datapipe.dataset.bounds import Bounds, bounds_of
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.dataset.decompression import Decompression
 from datapipe.dataset.footers import Footers
+from datapipe.dataset.keyring import is_locked, locked
 from datapipe.dataset.leaves import buffers_of, flat_leaves, leaves_of
 from datapipe.errors import DatapipeError, IntegrityError
 from datapipe.events import REMOTE, active
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from datapipe.dataset.cached import RowGroupEntries
     from datapipe.dataset.footers import ArrowFooter
+    from datapipe.dataset.keyring import Keyring
     from datapipe.storage import Entry, Store
 
     Parts = list[tuple[int, memoryview]]
@@ -66,7 +68,7 @@ def _replaced(path: str, group: int, rows: int) -> IntegrityError:
 
 
 @contextlib.contextmanager
-def _naming(path: str, group: int) -> Iterator[None]:
+def _naming(path: str, group: int, keyring: Keyring | None = None) -> Iterator[None]:
     """Every failure below names the shard and the row group."""
     try:
         yield
@@ -74,6 +76,8 @@ def _naming(path: str, group: int) -> Iterator[None]:
         error.add_note(f"shard {path}, row group {group}")
         raise
     except (pa.ArrowException, OSError, IndexError, ValueError, struct.error) as error:
+        if is_locked(error):
+            raise locked(f"{path}: row group {group}", keyring) from None
         raise IntegrityError(
             f"{path}: row group {group} cannot be read ({error})",
             fix="run `datapipe verify` on the dataset; copy the shard again or make it anew",
@@ -94,6 +98,7 @@ class ParquetFetched:
         leaves: list[int],
         nbytes: int,
         decompression: Decompression,
+        keyring: Keyring | None,
     ) -> None:
         self._path = path
         self._file = file
@@ -102,15 +107,16 @@ class ParquetFetched:
         self._columns = columns
         self._leaves = leaves
         self._decompression = decompression
+        self._keyring = keyring
         self.nbytes = nbytes
         self.flag = 0
 
     def decode(self) -> pa.Table:
         """Decompress, check and decode on this thread (the loader runs one row group per thread)."""
         recorder, watched = active(), None
-        if recorder is not None:
+        if recorder is not None and self._keyring is None:  # pages that are encrypted cannot be taken apart
             watched = self._decompression.begin(recorder, self._meta, self._group, self._leaves, self._file)
-        with _naming(self._path, self._group):
+        with _naming(self._path, self._group, self._keyring):
             # The bytes are at hand: buffered ahead, Arrow would ask for them on threads of its own, at no gain (text
             # takes half as long again), and such a thread that comes back to an interpreter that exits aborts it.
             file = pq.ParquetFile(
@@ -189,7 +195,7 @@ class Shards:
         return self._stored(shard, group, rows)
 
     def _stored(self, shard: int, group: int, rows: int) -> Fetched:
-        with _naming(self._footers.paths[shard], group):
+        with _naming(self._footers.paths[shard], group, self._footers.keyring):
             parquet = self._footers.formats[shard] == "parquet"
             fetched = (self._fetch_parquet if parquet else self._fetch_arrow)(shard, group, rows)
             fetched.flag = REMOTE if self._footers.store.is_remote else 0
@@ -197,7 +203,7 @@ class Shards:
 
     def anew(self, store: Store) -> Shards:
         """The same from `store`, with nothing remembered of the files."""
-        return Shards(Footers(store, self._footers.paths, self._footers.formats), self._columns)
+        return Shards(Footers(store, self._footers.paths, self._footers.formats, self._footers.keyring), self._columns)
 
     def fetch_anew(self, store: Store, shard: int, group: int, rows: int) -> Fetched:
         """A row group from `store`, its footer read once more.
@@ -215,9 +221,10 @@ class Shards:
     def bounds(self, shard: int, groups: Sequence[int], rows: Sequence[int]) -> list[dict[str, Bounds]]:
         """What a Parquet shard's footer says of the columns in each of these row groups; nested ones are left out."""
         path = self._footers.paths[shard]
-        with _naming(path, groups[0] if groups else 0):
-            meta = self._footers.parquet(shard).meta
-            places = flat_leaves(meta, self._columns)
+        with _naming(path, groups[0] if groups else 0, self._footers.keyring):
+            footer = self._footers.parquet(shard)
+            meta = footer.meta
+            places = {n: leaf for n, leaf in flat_leaves(meta, self._columns).items() if leaf not in footer.locked}
             found = []
             for group, count in zip(groups, rows, strict=True):
                 if group >= meta.num_row_groups or meta.row_group(group).num_rows != count:
@@ -232,6 +239,8 @@ class Shards:
         meta, wanted = footer.meta, leaves_of(footer.meta, self._columns)
         if group >= meta.num_row_groups or meta.row_group(group).num_rows != rows:
             raise _replaced(path, group, rows)
+        if not footer.locked.isdisjoint(wanted):
+            raise locked(f"{path}: a column of {', '.join(self._columns)}", None)
         row_group = meta.row_group(group)
         spans = []
         for c in wanted:
@@ -241,7 +250,8 @@ class Shards:
             spans.append((start, start + chunk.total_compressed_size))
         parts, nbytes = self._read(path, spans, footer.entry)
         file = ByteRanges(footer.entry.size, parts)
-        return ParquetFetched(path, file, meta, group, self._columns, wanted, nbytes, self._decompression)
+        keyring = self._footers.keyring
+        return ParquetFetched(path, file, meta, group, self._columns, wanted, nbytes, self._decompression, keyring)
 
     def _read(self, path: str, spans: list[tuple[int, int]], pinned: Entry) -> tuple[Parts, int]:
         store = self._footers.store

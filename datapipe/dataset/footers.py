@@ -19,10 +19,13 @@ import pyarrow.parquet as pq
 from datapipe import events
 from datapipe.dataset.arrow_footer import Block, footer_blocks
 from datapipe.dataset.byte_ranges import ByteRanges
+from datapipe.dataset.keyring import is_locked, locked
+from datapipe.errors import DatapipeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from datapipe.dataset.keyring import Keyring
     from datapipe.storage import Entry, Store
 
 Held = TypeVar("Held")
@@ -37,10 +40,16 @@ MOST_BYTES: Final = 32 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetFooter:
-    """A Parquet file's metadata, and the version of the file that it is of."""
+    """A Parquet file's metadata, and the version of the file that it is of.
+
+    Attributes:
+        locked: numbers of the leaves that are encrypted, where there is no key: Arrow ends the process that asks for
+            their metadata.
+    """
 
     entry: Entry
     meta: pq.FileMetaData
+    locked: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +68,34 @@ class ArrowFooter:
     batches: list[Block]
 
 
+def locked_leaves(footer: ByteRanges, meta: pq.FileMetaData) -> frozenset[int]:
+    """Which leaves of a file with a plain footer are encrypted, found without a key.
+
+    A reader that has the footer's bytes alone fails at a leaf that is encrypted for want of a key, at others for want
+    of their bytes.
+    """
+    found = set()
+    for leaf in range(meta.num_columns if meta.num_row_groups else 0):
+        try:
+            file = pq.ParquetFile(pa.PythonFile(footer, mode="r"), pre_buffer=False)
+            file.reader.read_row_group(0, column_indices=[leaf], use_threads=False)
+        except Exception as error:
+            if is_locked(error):
+                found.add(leaf)
+    return frozenset(found)
+
+
 @final
 class Footers:
     """Footers and mapped files of one dataset; safe to share by threads, picklable (without what it remembers)."""
 
-    def __init__(self, store: Store, paths: tuple[str, ...], formats: tuple[str, ...]) -> None:
+    def __init__(
+        self, store: Store, paths: tuple[str, ...], formats: tuple[str, ...], keyring: Keyring | None = None
+    ) -> None:
         self.store = store
         self.paths = paths
         self.formats = formats
+        self.keyring = keyring
         self._start()
 
     def _start(self) -> None:
@@ -76,10 +105,10 @@ class Footers:
         self._reading: dict[tuple[str, int], threading.Lock] = {}
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.store, self.paths, self.formats
+        return self.store, self.paths, self.formats, self.keyring
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.store, self.paths, self.formats = state
+        self.store, self.paths, self.formats, self.keyring = state
         self._start()
 
     def parquet(self, shard: int) -> ParquetFooter:
@@ -150,8 +179,18 @@ class Footers:
         need = int.from_bytes(tail[-8:-4], "little") + 8
         view = self._extended(path, entry, tail, need)
         file = ByteRanges(entry.size, [(entry.size - len(view), view)])
-        meta = pq.ParquetFile(pa.PythonFile(file, mode="r")).metadata
-        return ParquetFooter(entry=entry, meta=meta), meta.serialized_size
+        # Who has the metadata decrypts with it: it carries the keys of its file on to where rows are decoded.
+        opened = self.keyring.decryption() if self.keyring is not None else None
+        try:
+            meta = pq.ParquetFile(pa.PythonFile(file, mode="r"), decryption_properties=opened).metadata
+        except Exception as error:
+            if not isinstance(error, DatapipeError) and is_locked(error):
+                raise locked(path, self.keyring) from None
+            raise
+        # A footer that is signed, and not encrypted, is of a file some of whose columns are.
+        signed = self.keyring is None and meta.serialized_size != need - 8
+        locked_ = locked_leaves(file, meta) if signed else frozenset()
+        return ParquetFooter(entry=entry, meta=meta, locked=locked_), meta.serialized_size
 
     def _read_arrow(self, path: str) -> tuple[ArrowFooter, int]:
         entry, tail = self._tail(path)

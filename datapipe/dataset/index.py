@@ -20,6 +20,7 @@ import xxhash
 from datapipe.dataset.arrow_footer import batch_summaries, prefixes, sampled, summaries_of
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.dataset.footers import Footers
+from datapipe.dataset.keyring import is_locked, locked
 from datapipe.errors import DatasetError, IntegrityError, SchemaError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from datapipe.dataset.arrow_footer import BatchSummary
     from datapipe.dataset.footers import ArrowFooter
+    from datapipe.dataset.keyring import Keyring
     from datapipe.dataset.manifest import Manifest
     from datapipe.storage import Entry, Store
 
@@ -145,7 +147,10 @@ def read_footer(footers: Footers, shard: int) -> Footer:
     kind, path, store = footers.formats[shard], footers.paths[shard], footers.store
     try:
         if kind == "parquet":
-            return _parquet_footer(footers.parquet(shard).meta)
+            footer = footers.parquet(shard)
+            if footer.locked:
+                raise locked(f"{store.url}/{path}", None)
+            return _parquet_footer(footer.meta)
         if store.is_remote:
             return _remote_arrow_footer(store, path, footers.arrow(shard))
         with store.open(path) as file:
@@ -157,6 +162,8 @@ def read_footer(footers: Footers, shard: int) -> Footer:
                 expected="Parquet, or Arrow IPC in the file format",
                 fix="write it anew; what Hugging Face saved: load_from_disk(folder).to_parquet('new/part-0.parquet')",
             ) from None
+        if is_locked(error):
+            raise locked(f"{store.url}/{path}", footers.keyring) from None
         raise IntegrityError(
             f"{store.url}/{path}: its footer cannot be read ({str(error).splitlines()[0] if str(error) else error!r})",
             expected=f"a whole {kind} file",
@@ -232,7 +239,9 @@ def _arrow_footer(schema: pa.Schema, batches: list[BatchSummary]) -> Footer:
     )
 
 
-def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetIndex, pa.Schema, str, Footers]:
+def index_of_folder(
+    store: Store, entries: Sequence[Entry], keyring: Keyring | None = None
+) -> tuple[DatasetIndex, pa.Schema, str, Footers]:
     """The index, schema, fingerprint and footers of data files without a manifest; footers are read in parallel.
 
     The fingerprint covers the schema and, per file in path order, its size, its row counts and what can be known
@@ -242,7 +251,7 @@ def index_of_folder(store: Store, entries: Sequence[Entry]) -> tuple[DatasetInde
     a manifest is told by its checksums instead.
     """
     kinds = [SUFFIXES["." + entry.path.rsplit(".", 1)[-1].lower()] for entry in entries]
-    held = Footers(store, tuple(entry.path for entry in entries), tuple(kinds))
+    held = Footers(store, tuple(entry.path for entry in entries), tuple(kinds), keyring)
     with ThreadPoolExecutor(min(_FOOTER_THREADS, len(entries))) as pool:
         footers = list(pool.map(lambda shard: read_footer(held, shard), range(len(entries))))
     schema = footers[0].schema

@@ -27,6 +27,7 @@ from datapipe.dataset.fetch import Fetched, Shards
 from datapipe.dataset.filters import Filter, Filters, read_filter, text_of
 from datapipe.dataset.footers import Footers
 from datapipe.dataset.index import SUFFIXES, DatasetIndex, index_of_folder, index_of_manifest
+from datapipe.dataset.keyring import Keyring, as_keyring
 from datapipe.dataset.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from datapipe.dataset.names import no_such_column
 from datapipe.dataset.places import nothing_to_open, one_place
@@ -92,6 +93,7 @@ class Dataset:
         fingerprint: the name of its content (all columns), the same wherever it lies; of a filtered one: of the whole
             content and the filter.
         filter: which rows it has; None: all.
+        keyring: what its encrypted columns are read with.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Dataset:
         filters: Filters = None,
         *,
         footers: Footers | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         self.url = store.url
         self.store = store
@@ -116,7 +119,8 @@ class Dataset:
         self._whole_schema = schema
         self._whole = index
         self._filters = filters
-        footers = footers or Footers(store, index.paths, index.formats)
+        self.keyring = keyring
+        footers = footers or Footers(store, index.paths, index.formats, keyring)
         entries = RowGroupEntries(store, footers) if isinstance(store, CachedStore) else None
         self._shards = Shards(footers, columns, entries)
         self._selected: tuple[Selection, DatasetIndex] | None = None
@@ -200,7 +204,9 @@ class Dataset:
         store = self.store
         if isinstance(store, CachedStore):
             store = store.with_versions(versions_of_manifest(manifest))
-        return Dataset(store, index, manifest.schema, manifest.fingerprint, manifest, columns, self._filters)
+        return Dataset(
+            store, index, manifest.schema, manifest.fingerprint, manifest, columns, self._filters, keyring=self.keyring
+        )
 
     @property
     def cache(self) -> Cache | None:
@@ -272,6 +278,7 @@ def open_dataset(
     snapshot: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
     cache: Cache | str | os.PathLike[str] | None = None,
+    keys: Any = None,
 ) -> Dataset:
     """Open a dataset made by datapipe, or any folder (or one file) of Parquet or Arrow IPC files.
 
@@ -288,8 +295,11 @@ def open_dataset(
         snapshot: which state of a dataset that deliveries are appended to, from 0; None means the newest.
         storage_options: what the store needs (credentials, endpoint); never written anywhere.
         cache: a `datapipe.Cache`, or its folder: what is read is kept there, and read from there the next time.
+        keys: of encrypted columns: a callable that gives a master key (bytes) by its name, a pyarrow `KmsClient` or a
+            class of one, or where that is: "module:callable", "file.py:callable". Its columns are cached as stored.
 
     Raises:
+        EncryptionError: a footer is encrypted, and the right key is not to be had; of columns, reading one says so.
         NotFoundError, AccessError: there is nothing by that name, or it cannot be read.
         ManifestError: there is a manifest and it is not valid.
         DatasetError: there is neither a manifest nor a data file, or no such snapshot.
@@ -297,7 +307,7 @@ def open_dataset(
         SchemaError: a column asked for does not exist, files differ in schema, or the filter compares what cannot be.
         ConfigError: `url`, `columns` or `filters` is wrong.
     """
-    kept = as_cache(cache)
+    kept, keyring = as_cache(cache), as_keyring(keys)
     with events.timed("list"):
         store, entries = _locate(one_place(url), storage_options)
     if entries is None:
@@ -308,7 +318,8 @@ def open_dataset(
         index, schema, fingerprint = index_of_manifest(manifest), manifest.schema, manifest.fingerprint
         footers = None
         if kept is not None:
-            store = CachedStore(store, kept, versions_of_manifest(manifest), all_ranges=kept.content == "raw")
+            raw = kept.content == "raw" or keyring is not None or manifest.encryption is not None
+            store = CachedStore(store, kept, versions_of_manifest(manifest), all_ranges=raw)
     else:
         if snapshot is not None:
             raise DatasetError(
@@ -318,11 +329,11 @@ def open_dataset(
         if kept is not None:
             # What the index is made from is kept too: opening the folder again only lists it.
             store = CachedStore(store, kept, versions_of_entries(entries), all_ranges=store.is_remote)
-        index, schema, fingerprint, footers = index_of_folder(store, entries)
+        index, schema, fingerprint, footers = index_of_folder(store, entries, keyring)
         if isinstance(store, CachedStore):
-            store.all_ranges = store.cache.content == "raw"
+            store.all_ranges = store.cache.content == "raw" or keyring is not None
     wanted = _check_columns(schema, columns, index.paths)
-    return Dataset(store, index, schema, fingerprint, manifest, wanted, filters, footers=footers)
+    return Dataset(store, index, schema, fingerprint, manifest, wanted, filters, footers=footers, keyring=keyring)
 
 
 def _filtered_name(fingerprint: str, filter_: Filter) -> str:

@@ -87,10 +87,12 @@ def complete(task: Task, *, store: bool = True) -> TaskRecord:
     Raises:
         DatapipeError: with the task's place in its notes.
     """
+    from datapipe.preprocess.sealed_file import sealed
     from datapipe.preprocess.work import WorkFolder
 
     try:
-        record = task.run()
+        with sealed(task.output.secret()):
+            record = task.run()
         if store:
             WorkFolder(task.output.open()).finish(record)
     except DatapipeError as error:

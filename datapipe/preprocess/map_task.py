@@ -75,7 +75,7 @@ class _Run:
         self.task = task
         self.store = store
         self.work = WorkFolder(store)
-        self.tally = Tally(task.seed)
+        self.tally = Tally(task.seed, withheld=task.output.sealing is not None)
         self.sources: list[list[Any]] = []
         self.columns: set[str] = set()  # of `input.columns`, those that had a value
         self.keys = Keys(seed=task.seed)
@@ -86,7 +86,11 @@ class _Run:
         self.reshape: list[BoundStep] = steps[len(self.by_row) :]
         # A stage that only collects runs the rows for what a pass needs; their fates are told where they are handed on.
         hands_on = (ROWS in task.writes or SHARD in task.writes) and not task.moved
-        self.signals = SignalsFile(self.work, stack, corpus=task.pieces is not None) if hands_on else None
+        self.signals = None
+        if hands_on:
+            self.signals = SignalsFile(
+                self.work, stack, corpus=task.pieces is not None, withheld=task.output.sealing is not None
+            )
         self.collectors = [collector_of(kind)(kind, task, self.work, stack) for kind in task.writes if kind != SHARD]
 
     def found(self) -> dict[str, Any]:
@@ -148,6 +152,7 @@ class _Run:
             format=settings.format,
             compression=settings.compression,
             scratch=self.work.scratch(),
+            sealing=None if self.task.output.sealing is None else self.task.output.sealing.shard(),
         )
         if entry is None:
             return {}

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from datapipe.preprocess.encrypting import check_encryption
 from datapipe.preprocess.layout import Layout
 from datapipe.preprocess.recipe import digest_of
 from datapipe.preprocess.stage import MAP, SHARD, Stage
@@ -128,6 +129,7 @@ def build_plan(
         ConfigError: the recipe's steps do not work in this order.
     """
     check_order(recipe)
+    check_encryption(recipe)
     total = sum(split.bytes for split in splits)
     buckets = 1
     while buckets < MAX_BUCKETS and buckets * bucket_bytes < total + bytes_before:

@@ -14,6 +14,7 @@ import tempfile
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.errors import StepError
+from datapipe.preprocess.encrypting import WITHHELD
 from datapipe.preprocess.guard import Ended, Guard
 from datapipe.preprocess.poison import MOST, STEP_RAISED, Poison, known, remember, without
 from datapipe.preprocess.tasks import MapTask
@@ -73,7 +74,9 @@ class _Search:
 
     def __init__(self, guard: Guard, task: MapTask, scratch: str) -> None:
         self._guard = guard
-        place = TrialPlace(url=task.output.url, options=task.output.options, scratch=scratch)
+        place = TrialPlace(
+            url=task.output.url, options=task.output.options, sealing=task.output.sealing, scratch=scratch
+        )
         self._task = dataclasses.replace(task, output=place)
         self._left = MOST + 1
         self.rows = 0
@@ -119,6 +122,8 @@ class _Search:
             self._left -= 1
             name = ended.place.name if ended.place is not None else ""
             detail = ended.error.got if ended.error is not None else ended.detail
+            if self._task.output.sealing is not None:  # what a step says as it fails may hold the row
+                detail = WITHHELD
             step = ended.step or "read"
             found.append(Poison(position=start, row_id=name, step=step, reason=ended.reason, detail=detail))
         return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
+from datapipe.dataset.encryption import EncryptionSettings  # noqa: TC001  (options are checked by their types)
 from datapipe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class OutputSettings:
         columns: which columns the shards hold; None: all that the steps leave.
         signals: which rows rules that stand in a row are measured on: "all" that reach the first of them, so that
             `retune` knows what each would have said; "seen": what the rules before left, which is up to twice as fast.
+        encryption: columns that only who has the keys may read; None: none.
     """
 
     format: Literal["parquet", "arrow"] = "parquet"
@@ -109,6 +111,7 @@ class OutputSettings:
     split_bytes: int | None = None
     columns: tuple[str, ...] | None = None
     signals: Literal["all", "seen"] = "all"
+    encryption: EncryptionSettings | None = None
 
     def __post_init__(self) -> None:
         if self.row_group_rows < 1:
@@ -162,11 +165,17 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, complete, with nothing of this machine: what the manifest keeps."""
+        from datapipe.preprocess.encrypting import without_place
         from datapipe.steps import plain_options
 
         reading = plain_options(self.input)
         if self.input.media is None:
             del reading["media"]  # recipes of texts and tables are called what they were before there was a choice
+        output = plain_options(self.output)
+        if self.output.encryption is None:
+            del output["encryption"]
+        else:
+            output["encryption"] = plain_options(without_place(self.output.encryption))
         return {
             "name": self.name,
             "seed": self.seed,
@@ -174,7 +183,7 @@ class Recipe:
             "steps": [
                 {"step": step.name, "version": step.spec.version, "options": step.plain()} for step in self.steps
             ],
-            "output": plain_options(self.output),
+            "output": output,
         }
 
     def reading(self) -> InputSettings:

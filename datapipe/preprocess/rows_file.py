@@ -1,4 +1,4 @@
-"""Rows between two stages: an Arrow IPC file, zstd, one record batch per batch that was read.
+"""Rows between two stages: an Arrow IPC file, zstd, one record batch per batch that was read; encrypted if need be.
 
 What enters: tables of one set of columns. What leaves: the same rows in the same order. Invariant: the same tables give
 the same bytes; a file whose columns would differ from batch to batch is refused with the columns named.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from datapipe.errors import IntegrityError, SchemaError
+from datapipe.preprocess.sealed_file import SealedSink, SealedSource, is_sealing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ class RowsWriter:
             return
         if self._writer is None:
             self.schema = table.schema.remove_metadata()
-            self._sink = pa.OSFile(self._path, "wb")
+            self._sink = SealedSink(self._path) if is_sealing() else pa.OSFile(self._path, "wb")
             options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
             self._writer = pa.ipc.new_file(self._sink, self.schema, options=options)
         table = conform(table, self.schema)
@@ -110,6 +111,15 @@ def _check_lossless(table: pa.Table, found: pa.Table) -> None:
             raise pa.ArrowInvalid(f"{field.name!r} changes as it is cast from {before.type} to {after.type}")
 
 
+def _opened(store: Store, path: str, local: str | None) -> Any:
+    """The file to read: mapped where it can be, decrypted where it must be."""
+    import pyarrow as pa
+
+    if not is_sealing():
+        return pa.memory_map(local) if local is not None else store.open(path)
+    return pa.PythonFile(SealedSource(store.open(path), path), mode="r")
+
+
 def read_rows(
     store: Store, path: str, columns: Sequence[str] | None = None, *, first: int = 0
 ) -> Iterator[pa.Table]:  # fmt: skip
@@ -122,7 +132,7 @@ def read_rows(
 
     local = store.local_path(path)
     try:
-        with pa.memory_map(local) if local is not None else store.open(path) as source:
+        with _opened(store, path, local) as source:
             options = pa.ipc.IpcReadOptions(use_threads=False)
             if columns is not None:
                 names = pa.ipc.open_file(source).schema.names

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from datapipe.errors import ConfigError, CorpusError, PreprocessError
 from datapipe.preprocess.admission import admission_for
 from datapipe.preprocess.delivery import put_sources
+from datapipe.preprocess.encrypting import sealing_of
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.evaluation_items import evaluation_counters
 from datapipe.preprocess.limits import BATCH_SECONDS, MEMORY, Limits
@@ -28,6 +29,7 @@ from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
 from datapipe.preprocess.run_files import put_run_files
+from datapipe.preprocess.sealed_file import sealed
 from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
@@ -130,6 +132,8 @@ def preprocess(
             return nothing_new(store, found, started)
         if fresh:
             work.discard()
+        place = replace(place, sealing=sealing_of(found.plan.recipe, store))
+        stack.enter_context(sealed(place.secret()))
         run = _Run(found.plan, place, store, work, storage_options, found.before)
         run.stop, run.report = on_error == "stop", on_progress
         run.open_engine = lambda: open_engine(
@@ -284,6 +288,7 @@ class _Run:
             ),
             index=list(self._index()),
             statistics=self._statistics(),
+            encryption=None if self._made.output.sealing is None else self._made.output.sealing.entry(),
         )
         if keep_work and self.before is not None:
             pass  # the records of earlier deliveries are not of this plan, and may be wanted again

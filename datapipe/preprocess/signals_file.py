@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.errors import StepError
 from datapipe.preprocess.step_order import POSITION
 from datapipe.steps.row_fates import FATE
+from datapipe.steps.step import LABELS
 
 if TYPE_CHECKING:
     import contextlib
@@ -62,8 +63,13 @@ def base_fields() -> dict[str, pa.DataType]:
 class SignalsFile:
     """Written event by event, in the task's order."""
 
-    def __init__(self, work: WorkFolder, stack: contextlib.ExitStack, *, corpus: bool) -> None:
-        """`corpus`: whether the task reads the corpus; `stack` ends what is open, whatever happens."""
+    def __init__(self, work: WorkFolder, stack: contextlib.ExitStack, *, corpus: bool, withheld: bool = False) -> None:
+        """`corpus`: whether the task reads the corpus; `stack` ends what is open, whatever happens.
+
+        `withheld`: nothing that could be a row's own words is told: no detail, and no text that a step measured but the
+        language.
+        """
+        self._withheld = withheld
         self._work = work
         self._corpus = corpus
         self._path = stack.enter_context(work.scratch_file(SIGNALS))
@@ -83,6 +89,8 @@ class SignalsFile:
         if fates is None:
             return
         extra = [name for name in fates.column_names if name not in ("row_id", *FATE)]
+        if self._withheld:
+            extra = [name for name in extra if name in LABELS or _is_number(fates.schema.field(name).type)]
         if not self._settled:
             self._fields |= {name: _stored(fates.schema.field(name).type) for name in extra}
             self._settled = True
@@ -166,6 +174,8 @@ class SignalsFile:
 
     def _add(self, events: pa.Table) -> None:
         if events.num_rows:
+            if self._withheld and "detail" in events.column_names:
+                events = events.drop_columns(["detail"])
             self._held.append(events)
             self._rows += events.num_rows
             # Row groups are cut by count, not by batch: the bytes do not depend on how the rows came.
@@ -204,8 +214,13 @@ def _stored(kind: pa.DataType) -> pa.DataType:
     """The type a measured column is stored as: words as string, numbers as they are."""
     import pyarrow as pa
 
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return kind if number else pa.string()
+    return kind if _is_number(kind) else pa.string()
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _conform(part: pa.Table, schema: pa.Schema) -> pa.Table:

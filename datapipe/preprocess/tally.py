@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from datapipe.preprocess.encrypting import WITHHELD
 from datapipe.preprocess.rejects import EXCERPT, RejectSample, excerpts, rank_of
 from datapipe.preprocess.tasks import Reject, StepCost
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 class Tally:
     """The counts of one task, filled as it goes."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, withheld: bool = False) -> None:
+        """`withheld`: samples show no text and no detail, as the dataset has columns that are encrypted."""
         self._seed = seed
+        self._withheld = withheld
         self._costs: dict[str, list[float]] = {}
         self.sample = RejectSample(seed)
         self.rows_in = 0
@@ -47,8 +50,8 @@ class Tally:
                 row_id=row.row_id,
                 reason=row.reason,
                 step="read",
-                excerpt=row.excerpt[:200],
-                detail=row.detail,
+                excerpt=WITHHELD if self._withheld else row.excerpt[:200],
+                detail="" if self._withheld else row.detail,
             )
             self._count(self.quarantined, row.reason, 1)
             self.first_bad = self.first_bad or reject
@@ -79,8 +82,8 @@ class Tally:
                     row_id=ids[0],
                     reason=reason,
                     step=step,
-                    excerpt=excerpts(before, ids[:1], heads)[0],
-                    detail=details[0],
+                    excerpt=self._excerpts(before, ids[:1], heads)[0],
+                    detail="" if self._withheld else details[0],
                 )
             self.sample.add(chosen)
 
@@ -89,7 +92,7 @@ class Tally:
         if not table.num_rows:
             return
         row_ids = table.column("row_id").to_pylist()
-        chosen = self._rejects(table, row_ids, removal.reason, removal.step, details)
+        chosen = self._rejects(table, row_ids, removal.reason, removal.step, details, places=True)
         if removal.kind == "duplicate":
             self.duplicates += len(row_ids)
         else:
@@ -159,6 +162,9 @@ class Tally:
     def _count(into: dict[str, int], reason: str, n: int) -> None:
         into[reason] = into.get(reason, 0) + n
 
+    def _excerpts(self, table: pa.Table, ids: list[str], heads: Mapping[str, str] | None) -> list[str]:
+        return [WITHHELD] * len(ids) if self._withheld else excerpts(table, ids, heads)
+
     def _rejects(
         self,
         table: pa.Table,
@@ -167,9 +173,13 @@ class Tally:
         step: str,
         details: list[str] | None = None,
         heads: Mapping[str, str] | None = None,
+        *,
+        places: bool = False,
     ) -> list[Reject]:
         chosen = self.sample.choose(ids, reason)
-        texts = excerpts(table, [ids[i] for _, i in chosen], heads)
+        texts = self._excerpts(table, [ids[i] for _, i in chosen], heads)
+        # Of a row that lost to another, the detail is the other's place.
+        kept = details if details and (places or not self._withheld) else None
         return [
             Reject(
                 rank=rank,
@@ -177,7 +187,7 @@ class Tally:
                 reason=reason,
                 step=step,
                 excerpt=text,
-                detail=details[i] if details else "",
+                detail=kept[i] if kept else "",
             )
             for (rank, i), text in zip(chosen, texts, strict=True)
         ]

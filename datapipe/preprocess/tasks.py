@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapipe.corpus import Split
+    from datapipe.preprocess.encrypting import SealingPlace
     from datapipe.preprocess.poison import Poison
     from datapipe.preprocess.recipe import InputSettings, OutputSettings
     from datapipe.preprocess.stage import Removal
@@ -60,10 +61,15 @@ def task_key(definition: str, inputs: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The output's store, as a worker opens it."""
+    """The output's store, as a worker opens it; `sealing`: what it encrypts by."""
 
     url: str = field(repr=False)
     options: Mapping[str, Any] | None = field(default=None, repr=False)
+    sealing: SealingPlace | None = None
+
+    def secret(self) -> bytes | None:
+        """What rows between stages are encrypted under; None where they are not."""
+        return None if self.sealing is None else self.sealing.secret()
 
     def open(self) -> Store:
         """The store."""

@@ -21,6 +21,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import NotFoundError, PreprocessError, StorageError
+from datapipe.preprocess.encrypting import KEPT_SECRET
 from datapipe.preprocess.recipe import canonical
 from datapipe.preprocess.tasks import OutputFile, TaskRecord, record_from
 
@@ -197,12 +198,12 @@ class WorkFolder:
     def discard(self) -> None:
         """Forget everything."""
         for entry in list(self.store.list(WORK)):
-            if entry.path not in (LOCK, LEASE, MARKER):
+            if entry.path not in (LOCK, LEASE, MARKER, KEPT_SECRET):
                 self.store.delete(entry.path)
 
     def prune(self, keep: Iterable[TaskRecord], files: Iterable[str] = ()) -> None:
         """Remove records and files of tasks that no longer belong to the plan, so that the folder does not grow."""
-        wanted = {LOCK, LEASE, MARKER, *files}
+        wanted = {LOCK, LEASE, MARKER, KEPT_SECRET, *files}
         for record in keep:
             wanted.add(f"{RECORDS}/{record.key}.json")
             wanted.update(file.path for file in record.files.values())

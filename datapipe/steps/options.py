@@ -113,6 +113,8 @@ def _checked(where: str, value: Any, hint: Any) -> Any:
         arms = typing.get_args(hint)
         if value is None and type(None) in arms:
             return None
+        if isinstance(value, Mapping) and len(kinds := [arm for arm in arms if dataclasses.is_dataclass(arm)]) == 1:
+            return _checked(where, value, kinds[0])  # what is wrong in it is said
         for arm in arms:
             if arm is type(None):
                 continue
