@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from datapipe.errors import LoaderError
+from datapipe.errors import ConfigError, LoaderError
 from datapipe.loader.column_collate import ColumnCollate
 from datapipe.loader.transform import given_rows
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from datapipe.loader.transform import RowKeys, Transform
 
-Job = Literal["table", "collate", "batch", "both"]
-"""The transform of a table; collate; the transform of a batch; the two of them."""
+Job = Literal["table", "columns", "collate", "batch", "both"]
+"""The transform of a table; of columns; collate; the transform of a batch; collate and one of the last two kinds."""
 
 
 @final
@@ -29,8 +29,11 @@ class Finishing:
         collate: dict of numpy arrays and lists → batch; None: batches are Arrow tables. own: it is the user's.
 
     Attributes:
-        own_collate: there is one of the user's. of_tables, transforms_batches: which kind of transform there is.
-        of_batches: whether any of the user's code takes batches.
+        own_collate: there is one of the user's. of_tables, of_columns, transforms_batches: which kind of transform
+            there is. of_batches: whether any of the user's code takes what was gathered, or batches.
+
+    Raises:
+        ConfigError: a transform of columns, and there are none: batches are tables.
     """
 
     def __init__(
@@ -41,7 +44,14 @@ class Finishing:
         self.own_collate = own
         self.of_tables = transform is not None and transform.takes == "table"
         self.transforms_batches = transform is not None and transform.takes == "batch"
-        self.of_batches = own or self.transforms_batches
+        self.of_columns = transform is not None and transform.takes == "columns"
+        self.of_batches = own or self.transforms_batches or self.of_columns
+        if self.of_columns and collate is None:
+            raise ConfigError(
+                f'collate="arrow", and the transform {transform.name if transform else ""} takes columns',
+                expected="batches of arrays or tensors",
+                fix='collate="torch" or "numpy"',
+            )
 
     def of_processes(self) -> Finishing:
         """The part of it that is done in worker processes: what they need not do they need not import."""
@@ -53,9 +63,12 @@ class Finishing:
         Raises:
             Exception: what it raised, with a note of the rows.
         """
+        of_columns = self.of_columns and job in {"columns", "both"}
+        if of_columns and self._transform is not None:
+            value = self._transform(value, keys)
         if job in {"collate", "both"} and self.collate is not None:
             value = self.collated(value, keys)
-        if job != "collate" and self._transform is not None:
+        if job != "collate" and not self.of_columns and self._transform is not None:
             value = self._transform(value, keys)
         return value, 0
 

@@ -4,7 +4,7 @@ What enters: block numbers, stretches, batch numbers. What leaves: blocks, prepa
 is free of shared mutable state, so that any thread may run any of them; who runs them, and when, is `inline` and
 `executor`. With a recorder active each leaves spans; without one no clock is read.
 
-    fetch → decode → prepare → gather → transform (tables) → collate → transform (batches)
+    fetch → decode → prepare → gather → transform (tables, columns) → collate → transform (batches)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -210,6 +211,11 @@ class Stages:
             if span is not None:
                 span.end("transform", item, nbytes=size, cause=item)
             return value, size
+        if finishing.of_columns:
+            value, _ = self._run("columns", value, stretch, at)
+            size = _size(value) if sized else 0
+            if span is not None:
+                span.end("transform", item, nbytes=size, cause=item)
         if finishing.own_collate:
             value, _ = self._run("collate", value, stretch, at)
             if not finishing.transforms_batches:
@@ -227,6 +233,8 @@ class Stages:
     def _run(self, job: Job, value: Any, stretch: Stretch, at: int) -> tuple[Any, int]:
         """What the user's code makes of it, and the bytes of that where it came from another process."""
         keys = self._keys(stretch, at)
+        if job == "columns":
+            keys = replace(keys, empty=self._pool.empty)
         run = self._finishing.run if self._workers is None else self._workers.run
         try:
             return run(job, value, keys)

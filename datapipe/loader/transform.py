@@ -1,29 +1,33 @@
 """The user's transform: what kind it is, and running it so that an error says which rows it was given.
 
-What enters: a callable, and a table or a batch. What leaves: what it returned, checked. Invariant: random draws of a
-transform depend on (seed, epoch, row) alone, which it is given; never on thread, rank or time.
+What enters: a callable, and a table, columns or a batch. What leaves: what it returned, checked. Invariant: random
+draws of a transform depend on (seed, epoch, row) alone, which it is given; never on thread, rank or time.
 
 A transform is *table → table* if it has an attribute `takes = "table"` or its first parameter is annotated with an
-Arrow table (as the steps' are); it then runs on Arrow rows before they become arrays. Otherwise it is *batch → batch*:
-it gets what collate made. With a second required parameter, or one named `keys`, it gets `RowKeys` too.
+Arrow table (as the steps' are); it then runs on Arrow rows before they become arrays. With `takes = "columns"` it is
+*columns → columns*: it gets the dict of arrays and lists that collate is then given, and where it makes large arrays
+it takes their memory from `keys.empty`, which is recycled, and page-locked where batches go to a GPU. Otherwise it is
+*batch → batch*: it gets what collate made. With a second required parameter, or one named `keys`, it gets `RowKeys`.
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, final, get_args
+
+import numpy as np
 
 from datapipe.errors import ConfigError, LoaderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import numpy.typing as npt
 
 _TABLE_NAMES: Final = {"Table", "pa.Table", "pyarrow.Table"}
 _SHOWN: Final = 8
+Kind = Literal["table", "columns", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,11 +38,13 @@ class RowKeys:
         seed, epoch: the loader's.
         rows: int64[B], the number of each row in the dataset (`Dataset.take` finds it again). A filter does not change
             them: they count all rows, so that a row's draws are the same in every filtered view of it.
+        empty: (shape, dtype) → an array of that shape to write a batch's values into.
     """
 
     seed: int
     epoch: int
     rows: npt.NDArray[np.int64]
+    empty: Callable[[tuple[int, ...], Any], npt.NDArray[Any]] = field(default=np.empty, repr=False)
 
 
 @final
@@ -62,7 +68,7 @@ class Transform:
             ]
         except (TypeError, ValueError):  # a builtin that does not say
             parameters = []
-        self.takes: Literal["table", "batch"] = "table" if _takes_table(call, parameters) else "batch"
+        self.takes: Kind = _kind(call, parameters)
         second = parameters[1] if len(parameters) > 1 else None
         self.keyed = second is not None and (second.name == "keys" or second.default is second.empty)
 
@@ -82,6 +88,8 @@ class Transform:
             raise
         if result is None:
             raise _refused(self.name, keys, "returned None", f"the {self.takes}, changed or not")
+        if self.takes == "columns" and not isinstance(result, dict):
+            raise _refused(self.name, keys, f"returned {type(result).__name__}", "a dict of name → array or list")
         if self.takes == "table":
             import pyarrow as pa
 
@@ -94,20 +102,21 @@ class Transform:
         return result
 
 
-def _takes_table(call: Callable[..., Any], parameters: list[inspect.Parameter]) -> bool:
-    takes = getattr(call, "takes", None)
+def _kind(call: Callable[..., Any], parameters: list[inspect.Parameter]) -> Kind:
+    takes: Kind | None = getattr(call, "takes", None)
     if takes is not None:
-        if takes not in {"table", "batch"}:
-            raise ConfigError(f"the transform's attribute takes={takes!r}", expected='"table" or "batch"')
-        return bool(takes == "table")
+        if takes not in get_args(Kind):
+            raise ConfigError(f"the transform's attribute takes={takes!r}", expected='"table", "columns" or "batch"')
+        return takes
     if not parameters:
-        return False
+        return "batch"
     annotation = parameters[0].annotation
     if isinstance(annotation, str):
-        return annotation.strip("'\"") in _TABLE_NAMES
-    return getattr(annotation, "__name__", None) == "Table" and getattr(annotation, "__module__", "").startswith(
-        "pyarrow"
-    )
+        of_tables = annotation.strip("'\"") in _TABLE_NAMES
+    else:
+        home = getattr(annotation, "__module__", "")
+        of_tables = getattr(annotation, "__name__", None) == "Table" and home.startswith("pyarrow")
+    return "table" if of_tables else "batch"
 
 
 def given_rows(keys: RowKeys) -> str:

@@ -348,6 +348,32 @@ def test_a_table_transform_runs_before_arrays_and_a_batch_transform_after(memory
     assert {(b["epoch"], b["seed"]) for b in loader} == {(1, 9)}
 
 
+def test_a_transform_of_columns_runs_before_collate_and_writes_into_the_loaders_buffers(memory):
+    """It sees arrays and the mask, whatever collate is; memory from `keys.empty` is used again once a batch is gone."""
+    dataset = memory([10] * 3)
+    places = set()
+
+    class Wide:
+        takes = "columns"
+
+        def __call__(self, columns, keys):
+            assert isinstance(columns["id"], np.ndarray)
+            assert columns["mask"].all()
+            assert keys.rows.tolist() == columns["id"].tolist()
+            out = keys.empty((len(columns["id"]), 16, 1024), np.uint8)
+            out[:] = columns["id"][:, None, None]
+            places.add(out.ctypes.data)
+            return {"wide": out, "id": columns["id"]}
+
+    loader = DataLoader(dataset, 5, transform=Wide(), tail="pad", prefetch=1, num_threads=1, autotune=False)
+    for batch in loader:
+        assert (batch["wide"][:, 3, 5] == batch["id"]).all()
+        assert type(batch["wide"]).__module__ == "torch"
+    assert len(places) < len(loader)
+    with pytest.raises(ConfigError, match="Wide takes columns"):
+        DataLoader(dataset, 5, transform=Wide(), collate="arrow")
+
+
 def test_a_collate_of_ones_own_gets_arrays_and_lists(memory):
     batches = list(DataLoader(memory([10]), 5, collate=lambda batch: sorted(batch["id"].tolist()), shuffle=False))
     assert batches == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import worker_transforms as given
 
-from datapipe.errors import LoaderError
+from datapipe.errors import ConfigError, LoaderError
 from datapipe.loader.finishing import Finishing
 from datapipe.loader.transform import RowKeys, Transform
 
@@ -24,6 +24,19 @@ def test_jobs():
     assert finishing.run("both", {"id": 0}, KEYS)[0] == ["id", "c", "t"]
     tables = Finishing(Transform(given.of_table), dict, own=False)
     assert tables.run("table", pa.table({"id": np.arange(3)}), KEYS)[0].column_names == ["id", "twice"]
+
+
+def test_a_transform_of_columns_stands_before_collate():
+    """It gets what was gathered, and collate, the user's or not, what it made; tables have no columns for it."""
+    transform = Transform(given.of_columns)
+    finishing = Finishing(transform, lambda columns: sorted(columns), own=True)
+    assert finishing.run("columns", {"id": 0}, KEYS)[0] == {"id": 0, "twice": 0}
+    assert finishing.run("both", {"id": 0}, KEYS)[0] == ["id", "twice"]
+    assert finishing.run("collate", {"id": 0}, KEYS)[0] == ["id"]
+    assert finishing.of_batches
+    assert finishing.of_processes() is finishing
+    with pytest.raises(ConfigError, match="of_columns takes columns"):
+        Finishing(transform, None, own=False)
 
 
 def test_processes_get_no_more_than_they_need():

@@ -29,9 +29,17 @@ class Declared:
         return anything
 
 
+class OfColumns:
+    takes = "columns"
+
+    def __call__(self, columns, keys):
+        return columns
+
+
 @pytest.mark.parametrize(
     ("call", "takes", "keyed"),
     [
+        (OfColumns(), "columns", True),
         (annotated, "table", False),
         (by_string, "table", True),
         (Declared(), "table", True),

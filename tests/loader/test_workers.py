@@ -73,7 +73,7 @@ def plain(batches):
     return [{name: np.asarray(value).tolist() for name, value in batch.items() if name != "pid"} for batch in batches]
 
 
-@pytest.mark.parametrize("transform", [given.double, given.keyed, given.of_table])
+@pytest.mark.parametrize("transform", [given.double, given.keyed, given.of_table, given.of_columns])
 @pytest.mark.parametrize("prefetch", [0, 4])
 def test_batches_are_those_of_threads(memory, transform, prefetch):
     """Keys, order and values are the same, over epochs and after a resume."""
