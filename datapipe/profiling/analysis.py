@@ -12,7 +12,7 @@ from datapipe.events import DEVICE
 from datapipe.profiling.critical_path import critical_path
 from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
-from datapipe.profiling.lock_waits import LockWait, loop_waits
+from datapipe.profiling.lock_waits import LockWait, holds, lock_held, loop_waits
 from datapipe.profiling.measures import measure
 from datapipe.profiling.phases import phases
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
@@ -81,8 +81,9 @@ def summarise(run: RawRun) -> Summary:
     mask = loader_spans(spans, stages, ledger)
     work = Precedence(spans[mask], stages)
     batches = match_batches(spans, stages, ledger)
-    split = split_waits(ledger, work, batches)
-    locked = loop_waits(run, ledger, mask)
+    holding = lock_held(run, ledger, mask)
+    split = split_waits(ledger, work, batches, holds(run, holding))
+    locked = loop_waits(run, ledger, mask, holding)
     path = critical_path(ledger, work, batches, split, locked)
 
     steady = ledger.steady

@@ -13,12 +13,14 @@ for longer than they were asleep.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE
 from datapipe.profiling.intervals import union
 from datapipe.profiling.lock_holders import MOSTLY, lock_holders
+from datapipe.profiling.waits import Hold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,12 +39,14 @@ COMPUTES: Final = 0.25
 """A stage on the CPU for less of its time than this waits for something else than a core."""
 SWITCH: Final = 5e6
 """Ns; Python's own switch interval, where a run does not say."""
-_HANDED_OVER: Final = 300_000
+_HANDED_OVER: Final = 600_000
 """Ns within which who waited for the lock goes on after it was let go."""
 _WAITED: Final = 100_000
 """Ns; a shorter wait is a hand-over."""
 _TOLD: Final = 3
-"""Spans that show how long a stage sleeps without the lock held; with fewer, half of what it could be is taken."""
+"""Spans that show how long a stage sleeps: nobody held the lock near their end, or it was waited for a whole interval.
+With fewer, or where these say longer than the others were off the core (odd ones, that waited more than once), half of
+what the wait could be is taken."""
 
 
 @final
@@ -71,8 +75,8 @@ class LoopWaits:
     let_go: Mapping[int, tuple[str, int]] = field(default_factory=dict)
 
 
-def loop_waits(run: RawRun, ledger: Ledger, loader: Bools) -> LoopWaits:
-    """What the parts of the loop waited for the lock.
+def lock_held(run: RawRun, ledger: Ledger, loader: Bools) -> Bools:
+    """bool[spans]: the work of other threads than the loop's that held the lock.
 
     Args:
         run: the spans, and the probes of the lock.
@@ -81,10 +85,36 @@ def loop_waits(run: RawRun, ledger: Ledger, loader: Bools) -> LoopWaits:
     """
     import numpy as np
 
-    spans = run.spans
     held = [name for name, share in lock_holders(run, computing(run, loader)).items() if share > MOSTLY]
     numbers = [run.stages.index(name) for name in held]
-    holding = loader & np.isin(spans["stage"], numbers) & (spans["thread"] != ledger.thread)
+    holding: Bools = loader & np.isin(run.spans["stage"], numbers) & (run.spans["thread"] != ledger.thread)
+    return holding
+
+
+def holds(run: RawRun, holding: Bools) -> list[Hold]:
+    """The same as times, in order of their starts."""
+    import numpy as np
+
+    mine = run.spans[holding]
+    mine = mine[np.argsort(mine["start"], kind="stable")]
+    return [
+        Hold(start, end, run.stages[stage])
+        for start, end, stage in zip(mine["start"].tolist(), mine["end"].tolist(), mine["stage"].tolist(), strict=True)
+    ]
+
+
+def loop_waits(run: RawRun, ledger: Ledger, loader: Bools, holding: Bools) -> LoopWaits:
+    """What the parts of the loop waited for the lock.
+
+    Args:
+        run: the spans, and the switch interval.
+        ledger: the steps.
+        loader: bool[spans], the loader's work.
+        holding: bool[spans], of `lock_held`.
+    """
+    import numpy as np
+
+    spans = run.spans
     if not holding.any():
         return LoopWaits()
     mine = (spans["thread"] == ledger.thread) & ~loader & (spans["flags"] & DEVICE == 0)
@@ -162,8 +192,9 @@ def _waited(start: Ints, end: Ints, off: Floats, since: Ints, until: Ints, switc
     ns = np.where(forced, switch, 0.0)
     between = near & ~forced
     asleep = (off - ns)[~between]
-    if len(asleep) >= _TOLD:
-        ns[between] = np.maximum(off - np.median(asleep), 0.0)[between]
+    told = float(np.median(asleep)) if len(asleep) >= _TOLD else math.inf
+    if between.any() and told <= np.median(off[between]):
+        ns[between] = np.maximum(off - told, 0.0)[between]
     else:
         ns[between] = (np.minimum(np.minimum(switch, off), np.maximum(np.minimum(end, ended) - began, 0)) / 2)[between]
     return ns

@@ -5,14 +5,18 @@ Invariant: each row sums to that step's wait.
 
 A wait is walked back from its end over the work that delivered its batch, last-arriving dependency first. Work of a
 stage is charged to that stage, time between dependencies to "queue" (handing over, or waiting for a turn), and what
-no span explains to "loader": a foreign loader is one closed box.
+no span explains to "loader": a foreign loader is one closed box. Where a batch lies ready while a stage holds Python's
+lock, that stage is what its consumer waits for.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -43,6 +47,14 @@ _ORDER: Final = (
 )
 
 
+class Hold(NamedTuple):
+    """A stage held Python's lock from `start` to `end`, ns."""
+
+    start: int
+    end: int
+    stage: str
+
+
 class WaitSplit(NamedTuple):
     """`names`: S stages; `ns`: int64[n, S], rows sum to each step's wait; `later`: of it, all but the first wait."""
 
@@ -51,13 +63,14 @@ class WaitSplit(NamedTuple):
     later: Ints
 
 
-def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
+def split_waits(ledger: Ledger, work: Precedence, batches: Ints, held: Sequence[Hold] = ()) -> WaitSplit:
     """Split every step's wait by stage.
 
     Args:
         ledger: the steps.
         work: the loader's spans and their edges.
         batches: int64[w], the batch each wait was for (-1: not known).
+        held: when Python's lock was held, in order of their starts.
     """
     import numpy as np
 
@@ -65,7 +78,7 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
     later: list[dict[str, int]] = [{} for _ in ledger.start]
     last = -1
     for (start, end, step), batch in zip(ledger.waits.tolist(), batches.tolist(), strict=True):
-        for name, ns in _walk(work, start, end, batch, ledger.thread).items():
+        for name, ns in _walk(work, start, end, batch, ledger.thread, held).items():
             rows[step][name] = rows[step].get(name, 0) + ns
             if step == last:
                 later[step][name] = later[step].get(name, 0) + ns
@@ -87,7 +100,16 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints) -> WaitSplit:
     return WaitSplit(names, tables[0], tables[1])
 
 
-def _walk(work: Precedence, begin: int, t: int, batch: int, consumer: int) -> dict[str, int]:
+def _kept_by(held: Sequence[Hold], begin: int, end: int) -> tuple[str, int]:
+    """The last to hold the lock within `[begin, end)`, and for how long of it; ("", 0): nobody."""
+    place = bisect_left(held, end, key=lambda hold: hold.start) - 1
+    if place < 0:
+        return "", 0
+    hold = held[place]
+    return hold.stage, max(0, min(hold.end, end) - max(hold.start, begin))
+
+
+def _walk(work: Precedence, begin: int, t: int, batch: int, consumer: int, held: Sequence[Hold]) -> dict[str, int]:
     """Charge `[begin, t)` to stages, walking back from `t`."""
     row: dict[str, int] = {}
 
@@ -103,6 +125,10 @@ def _walk(work: Precedence, begin: int, t: int, batch: int, consumer: int) -> di
         return row
     inline = False
     while t > begin:
+        # It lay ready from here on.
+        holder, kept = _kept_by(held, max(work.end[i], begin), t)
+        if kept:
+            t = charge(holder, t - kept)
         t = charge(QUEUE, work.end[i])
         t = charge(work.stage[i], work.start[i])
         inline = work.thread[i] == consumer

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from datapipe.profiling.lock_probe import LockProbe, lock_delay, lock_enabled
+from datapipe.profiling.lock_probe import _NAPS, LockProbe, _nap, lock_delay, lock_enabled
 
 SWITCH = 5e6
 
@@ -24,6 +24,20 @@ def test_a_free_lock_is_not():
     found = lock_delay([5_000] * 95 + [400_000] * 5, enabled=True, switch=SWITCH)
     assert found.taken == pytest.approx(0.05)
     assert found.warning is None
+
+
+@pytest.mark.parametrize("count", [8, 20, 40])
+def test_probes_ask_at_every_place_of_a_regular_loop(count):
+    """A hold ends as probe k begins: k + 1 asks as much later as its nap, and no gap between naps is twice its share.
+
+    Equal naps asked a loop of 6 ms always while it decoded, and never while its transform held the lock.
+    """
+    least, most = _NAPS
+    asked = sorted([least, *(_nap(k) for k in range(1, count + 1)), most])
+    assert asked[0] == least
+    assert asked[-1] == most
+    assert most - least >= 2 * SWITCH
+    assert max(b - a for a, b in zip(asked, asked[1:], strict=False)) <= 2 * (most - least) / count
 
 
 def test_few_probes_warn_of_nothing():

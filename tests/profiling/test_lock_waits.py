@@ -70,6 +70,26 @@ def test_what_a_span_waited_follows_from_its_end(spans, end, waited):
     assert (found <= run.spans["end"] - run.spans["start"]).all()
 
 
+def test_odd_spans_do_not_say_how_long_a_stage_sleeps(spans):
+    """Three that were off the core for longer than those that may have waited show nothing: half of the hold is taken.
+
+    Their 12 ms would make the others' 6 ms sleep alone, although each of them ended as the holder let go.
+    """
+    for i in range(9):
+        t = 20 * i * MS
+        spans.add("transform", t, t + 5 * MS, thread=1, cpu=5 * MS)
+        spans.add("forward", t - MS // 2, t + 5 * MS + MS // 2)
+    for i in range(3):
+        t = (200 + 20 * i) * MS
+        spans.add("forward", t, t + 12 * MS)
+    run = spans.run()
+    holding = run.spans["thread"] == 1
+    found, _ = locked_out(run, holding, ~holding)
+    short = ~holding & (run.spans["end"] - run.spans["start"] == 6 * MS)
+    assert found[short] == pytest.approx([2.5 * MS] * 9)
+    assert not found[~short].any()
+
+
 def test_work_on_a_core_waits_for_no_lock(spans):
     """A part of the loop that computes is not asleep: nothing of it is taken for waiting."""
     spans.add("transform", 0, 10 * MS, thread=1, cpu=10 * MS).add("forward", 0, 7 * MS, cpu=6 * MS)

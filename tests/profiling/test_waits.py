@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 
 from datapipe.profiling.ledger import build_ledger
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
-from datapipe.profiling.waits import split_waits
+from datapipe.profiling.waits import Hold, split_waits
 
 US = 1_000
 
 
-def split(spans):
+def split(spans, held=()):
     run = spans.run()
     ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
     work = Precedence(run.spans[loader_spans(run.spans, run.stages, ledger)], run.stages)
-    table = split_waits(ledger, work, match_batches(run.spans, run.stages, ledger))
+    table = split_waits(ledger, work, match_batches(run.spans, run.stages, ledger), held)
     return ledger, [
         {name: ns // US for name, ns in zip(table.names, row, strict=True) if ns} for row in table.ns.tolist()
     ]
@@ -56,6 +56,18 @@ def test_a_batch_that_lay_ready_was_only_handed_over(spans):
     add(spans, "collate", 100, 400, item=0, thread=1)
     _, (row,) = split(spans)
     assert row == {"queue": 10}
+
+
+def test_a_batch_that_lay_ready_while_the_lock_was_held_waits_for_its_holder(spans):
+    """The consumer could not run to take it: the transform of the next batch kept the lock for 440 of the 500."""
+    add(spans, "step", 0, 1000, item=0)
+    add(spans, "wait", 100, 900, item=0, cause=0)
+    add(spans, "collate", 0, 400, item=0, thread=1)
+    add(spans, "transform", 410, 850, item=1, thread=1)
+    _, (row,) = split(spans, held=[Hold(410 * US, 850 * US, "transform")])
+    assert row == {"collate": 300, "transform": 440, "queue": 60}
+    _, (free,) = split(spans)
+    assert free == {"collate": 300, "queue": 500}
 
 
 def test_a_foreign_loader_is_one_closed_box(spans):
