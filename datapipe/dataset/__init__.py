@@ -27,8 +27,9 @@ from datapipe.dataset.manifest import (
     content_fingerprint,
     parse_manifest,
 )
-from datapipe.dataset.reader import Dataset, RowGroup, open_dataset
+from datapipe.dataset.reader import Dataset, open_dataset
 from datapipe.dataset.retention import Expired, expire, named_by, roll_back, spared
+from datapipe.dataset.row_groups import RowGroup
 from datapipe.dataset.snapshots import Snapshot, keep_snapshot, lineage, read_snapshot, snapshot_paths, snapshots_of
 from datapipe.dataset.verify import VerifyReport, verify_dataset
 from datapipe.dataset.writer import publish, put_file_entry, sweep, write_shard

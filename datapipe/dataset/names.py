@@ -1,14 +1,16 @@
-"""A column that is not there: its name and those that are enter, the error leaves, with the nearest."""
+"""The columns that are asked for: names enter; names leave, or an error that has the nearest to one that is none."""
 
 from __future__ import annotations
 
 import difflib
 from typing import TYPE_CHECKING
 
-from datapipe.errors import SchemaError
+from datapipe.errors import ConfigError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pyarrow as pa
 
 
 def no_such_column(name: str, names: Sequence[str], paths: Sequence[str] = ()) -> SchemaError:
@@ -27,3 +29,21 @@ def no_such_column(name: str, names: Sequence[str], paths: Sequence[str] = ()) -
             f" them with source={name!r}; or write the column into the files"
         )
     return SchemaError(f"there is no column {name!r}", expected=", ".join(names), fix=fix)
+
+
+def checked_columns(schema: pa.Schema, columns: Sequence[str] | None, paths: Sequence[str] = ()) -> list[str]:
+    """The names asked for; None: all there are.
+
+    Raises:
+        SchemaError: there is no such column. ConfigError: none is asked for, or one twice.
+    """
+    if columns is None:
+        return list(schema.names)
+    if isinstance(columns, str):
+        raise ConfigError(f"columns={columns!r}", expected="a list of names", fix=f"columns=[{columns!r}]")
+    for name in columns:
+        if name not in schema.names:
+            raise no_such_column(name, schema.names, paths)
+    if not columns or len(set(columns)) != len(columns):
+        raise ConfigError(f"columns={list(columns)!r}", expected="at least one name, each once")
+    return list(columns)

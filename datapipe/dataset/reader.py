@@ -12,9 +12,7 @@ import copy
 import operator
 import threading
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -29,57 +27,23 @@ from datapipe.dataset.footers import Footers
 from datapipe.dataset.index import SUFFIXES, DatasetIndex, index_of_folder, index_of_manifest
 from datapipe.dataset.keyring import Keyring, as_keyring
 from datapipe.dataset.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-from datapipe.dataset.names import no_such_column
+from datapipe.dataset.names import checked_columns
 from datapipe.dataset.places import nothing_to_open, one_place
+from datapipe.dataset.row_groups import RowGroups
 from datapipe.dataset.selection import SelectedFetched, Selection, base_numbers, select, selected_index
 from datapipe.dataset.snapshots import read_snapshot
+from datapipe.dataset.views import Part, blocks_of, part_name, sliced
 from datapipe.errors import ConfigError, DatasetError, ManifestError, NotFoundError
 from datapipe.storage import open_store, split_url
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from datapipe.storage import Entry, Store
     from datapipe.storage.cache import Cache
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowGroup:
-    """One block: its shard's path, its number there, its rows, and its uncompressed bytes."""
-
-    path: str
-    group: int
-    rows: int
-    bytes: int
-
-
-@final
-class RowGroups(Sequence[RowGroup]):
-    """The blocks of a dataset as a sequence; elements are made when asked for."""
-
-    def __init__(self, index: DatasetIndex) -> None:
-        self._index = index
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @overload
-    def __getitem__(self, at: int) -> RowGroup: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[RowGroup]: ...
-    def __getitem__(self, at: int | slice) -> RowGroup | list[RowGroup]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        index = self._index
-        return RowGroup(
-            path=index.paths[index.shard[at]],
-            group=int(index.group[at]),
-            rows=int(index.rows[at]),
-            bytes=int(index.bytes[at]),
-        )
 
 
 @final
@@ -93,6 +57,8 @@ class Dataset:
         fingerprint: the name of its content (all columns), the same wherever it lies; of a filtered one: of the whole
             content and the filter.
         filter: which rows it has; None: all.
+        part: which blocks of the dataset it has, where it is a view (`since`, `until`); None: all.
+        follows: what a loader does about newer snapshots, as given to `open_dataset`.
         keyring: what its encrypted columns are read with.
     """
 
@@ -119,6 +85,8 @@ class Dataset:
         self._whole_schema = schema
         self._whole = index
         self._filters = filters
+        self.part: Part | None = None
+        self.follows: bool | Callable[[int], int] = False
         self.keyring = keyring
         footers = footers or Footers(store, index.paths, index.formats, keyring)
         entries = RowGroupEntries(store, footers) if isinstance(store, CachedStore) else None
@@ -158,13 +126,14 @@ class Dataset:
             return self._selected
 
     def row_numbers(self, blocks: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The numbers, in the dataset without the filter, of rows given by block and place in it: int64[n] each.
+        """The numbers, in the whole dataset without the filter, of rows given by block and place in it: int64[n] each.
 
         What is keyed by them (augmentation, splits) comes out the same for a row whatever the filter.
         """
+        before = 0 if self.part is None else self.part.rows_before
         if self.filter is None:
-            return self._whole.first[blocks] + rows
-        return base_numbers(self._whole, self._selection()[0].rows, blocks, rows)
+            return self._whole.first[blocks] + rows + before
+        return base_numbers(self._whole, self._selection()[0].rows, blocks, rows) + before
 
     @property
     def num_rows(self) -> int:
@@ -194,19 +163,60 @@ class Dataset:
         Raises:
             StorageError, ManifestError: the manifest cannot be read, or is none.
         """
-        if self.manifest is None:
+        if self.manifest is None or self.part is not None:
             return None
         manifest = read_snapshot(self.store)
         if (manifest.fingerprint, manifest.snapshot) == (self.manifest.fingerprint, self.manifest.snapshot):
             return None
-        index = index_of_manifest(manifest)
-        columns = _check_columns(manifest.schema, self.columns)
+        return self._of(manifest)
+
+    def at(self, snapshot: int) -> Dataset:
+        """Another snapshot of the dataset, of the same columns and filter.
+
+        Raises:
+            DatasetError: there is no such snapshot, or there are none. StorageError, ManifestError: as `newer`.
+        """
+        if self.manifest is None:
+            raise DatasetError(f"{self.url} has no snapshots", expected="a dataset with a manifest")
+        return self._of(read_snapshot(self.store, snapshot))
+
+    def _of(self, manifest: Manifest) -> Dataset:
+        columns = checked_columns(manifest.schema, self.columns)
         store = self.store
         if isinstance(store, CachedStore):
             store = store.with_versions(versions_of_manifest(manifest))
-        return Dataset(
-            store, index, manifest.schema, manifest.fingerprint, manifest, columns, self._filters, keyring=self.keyring
-        )
+        other = Dataset(
+            store, index_of_manifest(manifest), manifest.schema, manifest.fingerprint, manifest, columns,
+            self._filters, keyring=self.keyring,
+        )  # fmt: skip
+        other.follows = self.follows
+        return other
+
+    def since(self, snapshot: int) -> Dataset:
+        """The rows that were added after a snapshot, in their order: with `until`, new and old data to be mixed.
+
+        Its rows keep their numbers (`row_numbers`) and its name is its own. It does not follow.
+
+        Raises:
+            DatasetError: there is no such snapshot any more, or it is not what this one was added to.
+        """
+        return self._view(blocks_of(self, snapshot), None)
+
+    def until(self, snapshot: int) -> Dataset:
+        """The rows that a snapshot had: its content and its name, read from the files of this one.
+
+        Raises:
+            DatasetError: as `since`.
+        """
+        return self._view(None, blocks_of(self, snapshot))
+
+    def _view(self, low: int | None, high: int | None) -> Dataset:
+        part, index = sliced(self._whole, self.part, low, high)
+        other = copy.copy(self)
+        other.part, other.follows, other._whole, other._selected = part, False, index, None  # noqa: SLF001  (its own)
+        name = part_name(self, part)
+        other.fingerprint = name if self.filter is None else _filtered_name(name, self.filter)
+        return other
 
     @property
     def cache(self) -> Cache | None:
@@ -227,7 +237,7 @@ class Dataset:
         if self.filter is not None:
             self._selection()  # found once, and shared
         other = copy.copy(self)
-        other.columns = tuple(_check_columns(self._whole_schema, columns))
+        other.columns = tuple(checked_columns(self._whole_schema, columns))
         other.schema = pa.schema([self._whole_schema.field(name) for name in columns], metadata=self.schema.metadata)
         other._shards = self._shards.of(columns)  # noqa: SLF001  (its own class)
         return other
@@ -276,6 +286,7 @@ def open_dataset(
     *,
     filters: Filters = None,
     snapshot: int | None = None,
+    follow: bool | Callable[[int], int] = False,
     storage_options: Mapping[str, Any] | None = None,
     cache: Cache | str | os.PathLike[str] | None = None,
     keys: Any = None,
@@ -293,6 +304,8 @@ def open_dataset(
             null compares with nothing: its row is left out. The columns need not be among those wanted. Row groups
             that statistics rule out (or in) are not read for it. A filtered dataset has a name of its own.
         snapshot: which state of a dataset that deliveries are appended to, from 0; None means the newest.
+        follow: let a `DataLoader` take up the newest snapshot at the start of each epoch, see `loader.following`: its
+            state names the snapshot. A function: what this process found newest → what all ranks take.
         storage_options: what the store needs (credentials, endpoint); never written anywhere.
         cache: a `datapipe.Cache`, or its folder: what is read is kept there, and read from there the next time.
         keys: of encrypted columns: a callable that gives a master key (bytes) by its name, a pyarrow `KmsClient` or a
@@ -308,6 +321,8 @@ def open_dataset(
         ConfigError: `url`, `columns` or `filters` is wrong.
     """
     kept, keyring = as_cache(cache), as_keyring(keys)
+    if follow not in (True, False) and not callable(follow):
+        raise ConfigError(f"follow={follow!r}", expected="True, False, or a function of a snapshot's number")
     with events.timed("list"):
         store, entries = _locate(one_place(url), storage_options)
     if entries is None:
@@ -321,7 +336,7 @@ def open_dataset(
             raw = kept.content == "raw" or keyring is not None or manifest.encryption is not None
             store = CachedStore(store, kept, versions_of_manifest(manifest), all_ranges=raw)
     else:
-        if snapshot is not None:
+        if snapshot is not None or follow:
             raise DatasetError(
                 f"{store.url} has no snapshots", expected="a dataset with a manifest", fix="leave it out"
             )
@@ -332,8 +347,10 @@ def open_dataset(
         index, schema, fingerprint, footers = index_of_folder(store, entries, keyring)
         if isinstance(store, CachedStore):
             store.all_ranges = store.cache.content == "raw" or keyring is not None
-    wanted = _check_columns(schema, columns, index.paths)
-    return Dataset(store, index, schema, fingerprint, manifest, wanted, filters, footers=footers, keyring=keyring)
+    wanted = checked_columns(schema, columns, index.paths)
+    opened = Dataset(store, index, schema, fingerprint, manifest, wanted, filters, footers=footers, keyring=keyring)
+    opened.follows = follow
+    return opened
 
 
 def _filtered_name(fingerprint: str, filter_: Filter) -> str:
@@ -375,16 +392,3 @@ def _locate(url: str, storage_options: Mapping[str, Any] | None) -> tuple[Store,
 
 def _hidden(path: str) -> bool:
     return any(part.startswith((".", "_")) for part in path.split("/"))
-
-
-def _check_columns(schema: pa.Schema, columns: Sequence[str] | None, paths: Sequence[str] = ()) -> list[str]:
-    if columns is None:
-        return list(schema.names)
-    if isinstance(columns, str):
-        raise ConfigError(f"columns={columns!r}", expected="a list of names", fix=f"columns=[{columns!r}]")
-    for name in columns:
-        if name not in schema.names:
-            raise no_such_column(name, schema.names, paths)
-    if not columns or len(set(columns)) != len(columns):
-        raise ConfigError(f"columns={list(columns)!r}", expected="at least one name, each once")
-    return list(columns)
