@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final, Literal, final
 from datapipe.errors import ConfigError
 from datapipe.steps.by_name import ByName  # noqa: TC001  (options are checked by their hints)
 from datapipe.steps.columns import mark, set_column
-from datapipe.steps.join_right import KEY, Wanted, expanded, key_texts, one_each, right_batches, same_types
+from datapipe.steps.join_right import KEY, Wanted, expanded, one_each, right_batches, same_types
 from datapipe.steps.options import in_range
+from datapipe.steps.row_keys import key_texts
 from datapipe.steps.step import StepSpec
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Join:
         options = self.options
         if not options.files:
             return table
-        texts = key_texts(table, [name for name, _ in options.keys], "the table")
+        texts = key_texts(table, [name for name, _ in options.keys], "join: the table")
         names = [new for new, _ in options.given]
         taken = [name for name in names if name in table.column_names]
         if JOINED in table.column_names and len(taken) == len(names):

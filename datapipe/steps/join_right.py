@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, SchemaError, StepError
 from datapipe.steps.columns import classic
+from datapipe.steps.row_keys import key_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,48 +79,6 @@ def _shards(manifest: Path) -> list[str]:
     return [str(each) for each in found]
 
 
-def key_texts(table: pa.Table, names: Sequence[str], where: str) -> pa.Array:
-    """The keys of rows as texts: large_string[n], null where a column of them is null or empty.
-
-    An empty text is what CSV has for nothing. 7 and "7" are the same key, because files differ in what they call a
-    number; several columns are told apart by the length of each.
-
-    Raises:
-        ConfigError: a column is not there, or holds what has no one text (floats, lists, times of day).
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = []
-    for name in names:
-        if name not in table.column_names:
-            raise ConfigError(
-                f"join: {where} has no column {name!r}", expected=f"one of {', '.join(table.column_names)}"
-            )
-        values = table.column(name)
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
-        kind = values.type
-        tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean,
-                 pa.types.is_date, pa.types.is_null)  # fmt: skip
-        if not any(test(kind) for test in tests):
-            raise ConfigError(
-                f"join: {where}'s key {name!r} has type {kind}",
-                expected="texts, whole numbers, truth values or dates",
-                fix="cast it first (the step schema does)",
-            )
-        text = values.cast(pa.large_string())
-        texts.append(pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.large_string()), text))
-    if len(texts) > 1:
-        parts: list[Any] = []
-        for text in texts:
-            parts += [pc.binary_length(text).cast(pa.large_string()), pa.scalar(":", pa.large_string()), text]
-        texts = [pc.binary_join_element_wise(*parts, pa.scalar("", pa.large_string()))]
-    (found,) = texts
-    whole = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-    return whole if not isinstance(whole, pa.ChunkedArray) else pa.concat_arrays(whole.chunks)
-
-
 def right_batches(path: str, wanted: Wanted, shown: str = "") -> Iterator[pa.Table]:
     """The records of a file, batch by batch; at least one, empty if need be, so that the types are known.
 
@@ -151,7 +110,7 @@ def right_batches(path: str, wanted: Wanted, shown: str = "") -> Iterator[pa.Tab
 def _chosen(table: pa.Table, wanted: Wanted, name: str) -> pa.Table:
     import pyarrow as pa
 
-    columns: dict[str, Any] = {KEY: key_texts(table, wanted.on, name)}
+    columns: dict[str, Any] = {KEY: key_texts(table, wanted.on, f"join: {name}")}
     for new, old in wanted.columns:
         columns[new] = table.column(old)
     if wanted.newest:

@@ -47,9 +47,9 @@ class KeyCollector(Collector):
 
     def add(self, table: pa.Table) -> None:
         """See `Collector.add`."""
-        from datapipe.steps.join_right import key_texts
+        from datapipe.steps.row_keys import key_texts
 
-        keys = key_texts(table, self._on, "the table")
+        keys = key_texts(table, self._on, "join: the table")
         there = keys.is_valid()
         positions = table.column(POSITION).combine_chunks()
         self._parts.append((keys.filter(there), positions.filter(there)))
