@@ -8,7 +8,7 @@ import typer
 
 from datapipe.cli import console
 from datapipe.cli.console import JsonOption
-from datapipe.cli.dataset import named
+from datapipe.cli.dataset import KeysOption, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,7 @@ Dataset = Annotated[str, typer.Argument(help="A dataset made by preprocess: a fo
 def explain(
     dataset: Dataset,
     row_id: Annotated[str, typer.Argument(help="The row's id, as rejects/ and the shards have it.", metavar="ROW_ID")],
+    keys: KeysOption = None,
     json: JsonOption = False,
 ) -> None:
     """What happened to one row: each step's verdict and scores, the row it repeats, or the shard that holds it.
@@ -28,7 +29,7 @@ def explain(
     from datapipe.preprocess import explain as explained
 
     with named(dataset):
-        found = explained(dataset, row_id)
+        found = explained(dataset, row_id, keys=keys)
     if json:
         console.emit({"ok": True, **found.as_dict()})
         return

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 Where = Annotated[str, typer.Argument(help="A dataset: a folder or URL with a manifest, or of Parquet or Arrow files.")]
 
+KeysOption = Annotated[
+    str | None,
+    typer.Option(help="Where the keys of encrypted columns come from: module:callable or file.py:callable."),
+]
+
 
 @contextlib.contextmanager
 def named(dataset: str) -> Iterator[None]:
@@ -58,7 +63,7 @@ def _nothing_at(dataset: str) -> bool:
         return False
 
 
-def describe(dataset: Where, json: JsonOption = False) -> None:
+def describe(dataset: Where, keys: KeysOption = None, json: JsonOption = False) -> None:
     """Show what a dataset holds: schema, rows, shards, tokens, drops by reason, recipe, fingerprint.
 
     Example: datapipe describe datapipe-demo/dataset
@@ -66,7 +71,7 @@ def describe(dataset: Where, json: JsonOption = False) -> None:
     from datapipe.dataset import open_dataset
 
     with named(dataset):
-        opened = open_dataset(dataset)
+        opened = open_dataset(dataset, keys=keys)
     facts = description(opened)
     if json:
         console.emit(facts)
@@ -88,6 +93,8 @@ def description(dataset: Dataset) -> dict[str, Any]:
         "uncompressed_bytes": int(dataset.index.bytes.sum()),
         "schema": [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in dataset.schema],
     }
+    if manifest is not None and manifest.encryption is not None:
+        facts["encrypted"] = list(manifest.encryption.columns)
     if manifest is not None:
         facts |= {
             "bytes": sum(shard.bytes for shard in manifest.shards),
@@ -117,8 +124,17 @@ def description_lines(facts: dict[str, Any]) -> list[str]:
         vocabulary = f", vocabulary of {facts['vocabulary']:,}" if facts.get("vocabulary") else ""
         lines.append(f"  tokens       {facts['tokens']:,}{vocabulary}")
     lines.append("  columns")
+    locked = facts.get("encrypted", ())
     lines.append(
-        console.table([("  " + f["name"], f["type"] + ("" if f["nullable"] else " not null")) for f in facts["schema"]])
+        console.table(
+            [
+                (
+                    "  " + f["name"],
+                    f["type"] + ("" if f["nullable"] else " not null") + (", encrypted" if f["name"] in locked else ""),
+                )
+                for f in facts["schema"]
+            ]
+        )
     )
     if facts.get("recipe"):
         steps = [step["step"] for step in facts["recipe"].get("steps", [])]
@@ -145,7 +161,7 @@ def ledger_lines(total: LedgerEntry) -> list[str]:
     return _ledger(total.model_dump() | {"unaccounted": total.unaccounted})
 
 
-def verify(dataset: Where, json: JsonOption = False) -> None:
+def verify(dataset: Where, keys: KeysOption = None, json: JsonOption = False) -> None:
     """Check every checksum, count and ledger of a dataset; exit 1 on any mismatch.
 
     Example: datapipe verify datapipe-demo/dataset
@@ -153,7 +169,7 @@ def verify(dataset: Where, json: JsonOption = False) -> None:
     from datapipe.dataset import verify_dataset
 
     with named(dataset):
-        report = verify_dataset(dataset)
+        report = verify_dataset(dataset, keys=keys)
     if json:
         faults = [{"path": path, "fault": fault} for path, fault in report.faults]
         console.emit(
@@ -183,6 +199,7 @@ def plan(
     pack: Annotated[int | None, typer.Option(help="Pack documents into rows of so many tokens.", min=1)] = None,
     bucket: Annotated[str | None, typer.Option(help="Batches of near lengths: boundaries, comma-separated.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="… or of so many tokens, padding included.", min=1)] = None,
+    keys: KeysOption = None,
     json: JsonOption = False,
 ) -> None:
     """Say what an epoch will cost before it is read: steps, bytes, memory, shuffle quality. Reads lengths at most.
@@ -193,7 +210,7 @@ def plan(
     from datapipe.loader import Pack, plan_epoch
 
     with named(dataset):
-        opened = open_dataset(dataset, columns=columns.split(",") if columns else None)
+        opened = open_dataset(dataset, columns=columns.split(",") if columns else None, keys=keys)
     facts = plan_epoch(
         opened, batch_size=batch_size, world_size=world_size, tail=tail, shuffle=shuffle, seed=seed,
         pack=None if pack is None else Pack(pack), bucket=_bucket(bucket, max_tokens),

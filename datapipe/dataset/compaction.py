@@ -57,6 +57,12 @@ def compacted(store: Store, manifest: Manifest, *, target: int = TARGET, scratch
     Raises:
         StorageError: a shard cannot be read or written. IntegrityError: one is not what the manifest says.
     """
+    if manifest.encryption is not None:
+        raise DatasetError(
+            f"{store.url} has encrypted columns, and its shards cannot be merged without keys",
+            expected="a dataset without",
+            fix="make it anew with a larger output.split_bytes",
+        )
     runs = runs_of_small(manifest.shards, target)
     if not runs:
         return None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datapipe.storage import Store
 
 WITHHELD: Final = "(withheld: the dataset has encrypted columns)"
-KEPT_SECRET: Final = "_work/secret"
+KEPT_SECRET: Final = "_work/secret"  # noqa: S105  (a path)
 """Where a service's keys are used: the run's secret, wrapped; a key is needed to open it."""
 _TEXT: Final = ("text", "raw")
 

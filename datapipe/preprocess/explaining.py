@@ -33,13 +33,18 @@ _CHAIN: Final = 8
 
 
 def explain(
-    dataset: str | os.PathLike[str], row_id: str, *, storage_options: Mapping[str, Any] | None = None
-) -> Explanation:  # fmt: skip
+    dataset: str | os.PathLike[str],
+    row_id: str,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    keys: Any = None,
+) -> Explanation:
     """What became of the row of that id.
 
     Args:
         dataset: made by `preprocess`.
         row_id: "<file>:<position>", or what the recipe's input.id_column held.
+        keys: of encrypted columns, as `open_dataset` takes them.
 
     Returns:
         The row's story; of an id that was given more than once, that of the first, the others in `same_id`.
@@ -48,7 +53,7 @@ def explain(
         DatasetError: no row has that id; the message holds those that may have been meant. Or the dataset has no
             signals.
     """
-    run = open_stored_run(dataset, storage_options=storage_options)
+    run = open_stored_run(dataset, storage_options=storage_options, keys=keys)
     places = find_row(run, row_id)
     if not places:
         raise _unknown(run, row_id)

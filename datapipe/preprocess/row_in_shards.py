@@ -230,12 +230,21 @@ def _columns(run: StoredRun, held: _Held, names: Sequence[str]) -> pa.Table | No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from datapipe.dataset.keyring import is_locked, locked
+
     if any(name not in run.manifest.schema.names for name in names):
         return None
     shard = held.shard
     local = run.store.local_path(shard.path)
     source: Any = local if local is not None else io.BytesIO(run.store.read(shard.path))
     if shard.format == "parquet":
-        return pq.read_table(source, columns=list(names)).slice(held.first, held.rows)
+        opened = run.keyring.decryption() if run.keyring is not None else None
+        try:
+            table = pq.read_table(source, columns=list(names), decryption_properties=opened)
+        except OSError as error:
+            if is_locked(error):
+                raise locked(shard.path, run.keyring) from None
+            raise
+        return table.slice(held.first, held.rows)
     with pa.memory_map(local) if local is not None else source as opened:
         return pa.ipc.open_file(opened).read_all().select(list(names)).slice(held.first, held.rows)

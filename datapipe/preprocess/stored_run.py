@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, DatapipeError, DatasetError, IntegrityError, ManifestError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from datapipe.dataset import Manifest
+    from datapipe.dataset import Keyring, Manifest
     from datapipe.steps import StepSpec
     from datapipe.storage import Store
 
@@ -64,6 +64,7 @@ class StoredRun:
 
     Attributes:
         files: by split, in the order of the stages. clusters: paths of tables of near duplicates.
+        keyring: what encrypted columns of shards are read with.
     """
 
     store: Store = field(repr=False)
@@ -71,6 +72,7 @@ class StoredRun:
     steps: tuple[StoredStep, ...]
     files: dict[int, tuple[StageFile, ...]] = field(repr=False)
     clusters: tuple[str, ...] = field(default=(), repr=False)
+    keyring: Keyring | None = field(default=None, repr=False)
 
     @property
     def moved(self) -> bool:
@@ -145,8 +147,8 @@ def damaged(path: str, error: BaseException) -> IntegrityError:
 
 
 def open_stored_run(
-    dataset: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
-) -> StoredRun:  # fmt: skip
+    dataset: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None, keys: Any = None
+) -> StoredRun:
     """Open the run that made a dataset.
 
     Raises:
@@ -154,7 +156,7 @@ def open_stored_run(
     """
     from datapipe.dataset import open_dataset
 
-    opened = open_dataset(str(dataset), storage_options=storage_options)
+    opened = open_dataset(str(dataset), storage_options=storage_options, keys=keys)
     manifest = opened.manifest
     if manifest is None or manifest.recipe is None:
         raise DatasetError(
@@ -162,7 +164,7 @@ def open_stored_run(
             expected="a dataset with a manifest that holds a recipe",
             fix="make it by `datapipe preprocess INPUT... OUTPUT`",
         )
-    run = stored_run(opened.store, manifest)
+    run = replace(stored_run(opened.store, manifest), keyring=opened.keyring)
     if not run.files:
         raise DatasetError(
             f"{opened.url} has no signals", expected="what steps measured, stored with it", fix="run preprocess again"
