@@ -23,7 +23,7 @@ from datapipe.errors import ConfigError, EncryptionError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAGIC: Final = b"dpSEAL1", line feed
+MAGIC: Final = b"dpSEAL1\n"
 FRAME: Final = 1 << 18
 _TAG: Final = 16
 _secret: ContextVar[bytes | None] = ContextVar("datapipe_secret", default=None)
