@@ -104,8 +104,8 @@ def row_group_sizes(store: Store, path: str, format: str) -> list[int] | None:  
                 if source.read(len(_ARROW_MAGIC)) != _ARROW_MAGIC:
                     return None
                 source.seek(0)
-                reader = pa.ipc.open_file(source)
-                return [max(1, source.size() // reader.num_record_batches)] * reader.num_record_batches
+                count = pa.ipc.open_file(source).num_record_batches
+                return [max(1, source.size() // max(1, count))] * count
     except FileFault:
         return None  # its reader will say what is wrong with it
 

@@ -65,6 +65,10 @@ def batches_of(batch: pa.RecordBatch, first_row: int, name: str, options: ReadOp
 
     if batch.num_rows == 0:
         return
+    try:
+        batch.validate()  # before its size is asked for, which follows the offsets of lists
+    except (pa.ArrowInvalid, pa.ArrowIndexError) as error:
+        raise FileFault(DAMAGED_FILE, str(error)) from None
     if options.text_column is None:
         each = max(1, options.max_batch_bytes // max(1, batch.nbytes // batch.num_rows))
         for start in range(0, batch.num_rows, each):

@@ -29,6 +29,8 @@ _MOST: Final = 0.95
 """Of a decoding: the rest is at least the rows' way into Arrow."""
 _CODECS: Final = {"SNAPPY": "snappy", "ZSTD": "zstd", "GZIP": "gzip", "BROTLI": "brotli", "LZ4": "lz4_raw"}
 _STRUCT: Final = 12
+_DEPTH: Final = 8
+"""Structs within structs; a page header's statistics are the third."""
 
 
 class Page(NamedTuple):
@@ -109,12 +111,14 @@ def _decompress_again(chunk: Any, file: ByteRanges) -> int:
         file.seek(first)
         data = memoryview(file.read(chunk.total_compressed_size))
         for page in pages(data):
+            if page.size > chunk.total_uncompressed_size:
+                return 0
             if page.compressed and page.stored > page.levels:
                 part = data[page.start + page.levels : page.start + page.stored]
                 began = time.thread_time_ns()
                 pa.decompress(part, decompressed_size=page.size - page.levels, codec=codec, asbytes=False)
                 taken += time.thread_time_ns() - began
-    except (OSError, ValueError, IndexError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return 0  # decoding has said already what is wrong with it, if anything is
     return taken
 
@@ -126,16 +130,23 @@ def pages(data: memoryview) -> Iterator[Page]:
         data: the chunk's stored bytes.
 
     Raises:
-        IndexError: a header is cut short.
+        ValueError: a header is cut short or damaged.
     """
     at = 0
     while at < len(data):
-        header, at = _struct(data, at)
-        stored, levels, compressed = header[3], 0, True
-        if isinstance(second := header.get(8), dict):
-            levels = second.get(5, 0) + second.get(6, 0)
-            compressed = bool(second.get(7, True))
-        yield Page(at, levels, stored, header[2], compressed)
+        try:
+            header, at = _struct(data, at, 0)
+            levels, compressed = 0, True
+            if isinstance(second := header.get(8), dict):
+                levels = second.get(5, 0) + second.get(6, 0)
+                compressed = bool(second.get(7, True))
+            levels, size, stored = int(levels), int(header[2]), int(header[3])
+        except (IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"a page header is damaged ({error})") from None
+        # A length below 0 would lead back to where it came from.
+        if min(levels, size, stored) < 0 or at + stored > len(data):
+            raise ValueError("a page header is damaged")
+        yield Page(at, levels, stored, size, compressed)
         at += stored
 
 
@@ -148,10 +159,14 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits in a page header")
 
 
-def _struct(data: memoryview, at: int) -> tuple[dict[int, Any], int]:
+def _struct(data: memoryview, at: int, depth: int) -> tuple[dict[int, Any], int]:
     """A thrift struct in the compact protocol: field number → value."""
+    if depth > _DEPTH:
+        raise ValueError("a page header nests too deeply")
     found: dict[int, Any] = {}
     field = 0
     while True:
@@ -164,10 +179,10 @@ def _struct(data: memoryview, at: int) -> tuple[dict[int, Any], int]:
         else:
             step, at = _varint(data, at)
             field = (step >> 1) ^ -(step & 1)
-        found[field], at = _value(data, at, head & 0x0F)
+        found[field], at = _value(data, at, head & 0x0F, depth)
 
 
-def _value(data: memoryview, at: int, kind: int) -> tuple[Any, int]:
+def _value(data: memoryview, at: int, kind: int, depth: int) -> tuple[Any, int]:
     """A value of a compact type: 1 and 2 are booleans, 3 a byte, 4 to 6 zigzag, 7 a double, 8 bytes, 9 and 10 lists."""
     if kind in (1, 2):
         return kind == 1, at
@@ -184,9 +199,11 @@ def _value(data: memoryview, at: int, kind: int) -> tuple[Any, int]:
     if kind in (9, 10):
         head = data[at]
         count, at = (head >> 4, at + 1) if head >> 4 < 15 else _varint(data, at + 1)
+        if count > len(data) or depth > _DEPTH:  # each element takes a byte at least
+            raise ValueError("a list in a page header is longer than the page")
         for _ in range(count):
-            _, at = _value(data, at, head & 0x0F)
+            _, at = _value(data, at, 3 if head & 0x0F in (1, 2) else head & 0x0F, depth + 1)
         return None, at
     if kind == _STRUCT:
-        return _struct(data, at)
+        return _struct(data, at, depth + 1)
     raise ValueError(f"thrift type {kind} in a page header")

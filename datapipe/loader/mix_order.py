@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, final
 
 import numpy as np
 
-from datapipe.errors import ConfigError, LoaderError
+from datapipe.errors import ConfigError, LoaderError, StateError
 from datapipe.loader.sequence import EpochSequence, Sequence, join_pieces
 
 if TYPE_CHECKING:
@@ -271,6 +271,10 @@ class MixEpoch(EpochSequence):
     def __init__(self, order: MixOrder, epoch: int) -> None:
         self.order: MixOrder = order
         self._begin = epoch * order.units if epoch else 0
+        if self._begin >= _ENDLESS:
+            raise StateError(
+                f"epoch {epoch} of a mixture of {order.units:,}", expected="fewer than 2^62 units before it"
+            )
         before = order.shares.counts([self._begin])[0]
         self._walks = [_Walk(order, source, int(units)) for source, units in enumerate(before)]
         self._of = np.repeat(np.arange(len(self._walks)), np.diff(order.source_cuts)).tolist()

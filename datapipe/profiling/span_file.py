@@ -12,14 +12,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ProfileError
 from datapipe.events import FIELDS
-from datapipe.profiling.lock_probe import LockDelay
+from datapipe.profiling.lock_probe import LockDelay  # noqa: TC001  (pydantic reads the fields' types)
 from datapipe.profiling.machine_watch import Watched
 from datapipe.profiling.profile_file import write_whole
 
@@ -31,8 +30,29 @@ if TYPE_CHECKING:
 NAME: Final = "spans.npz"
 MOST_SPANS: Final = 300_000
 """Of 72 bytes, some 15 of them when compressed."""
+_MOST_HEADER: Final = 1 << 16
 _VERSION: Final = 1
 _KEPT: Final = ("stages", "threads", "began", "ended", "wall", "started_unix_ns", "complete", "title", "lost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """The text beside the spans, as checked when it is read."""
+
+    version: int
+    stages: tuple[str, ...]
+    threads: tuple[str, ...]
+    began: int
+    ended: int
+    wall: int
+    started_unix_ns: int
+    complete: bool
+    title: str
+    lost: int
+    environment: dict[str, Any]
+    lock: LockDelay | None = None
+    probes: tuple[tuple[int, int], ...] = ()
+    stalled: float | None = None
 
 
 def save_spans(run: RawRun, folder: str | os.PathLike[str]) -> Path:
@@ -64,34 +84,59 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
     Raises:
         ProfileError: there are none, or the file is damaged or of another version.
     """
-    import numpy as np
+    from pydantic import TypeAdapter
 
     from datapipe.profiling.analysis import RawRun
 
     file = Path(folder) / NAME
     try:
-        with zipfile.ZipFile(file) as archive:  # an .npz is a zip: NumPy takes anything else for a pickle
-            for name in archive.namelist():
-                archive.read(name)  # compares its checksum
-        with np.load(file, allow_pickle=False) as held:
-            spans, about = held["spans"], json.loads(held["about"].tobytes())
-        kept: dict[str, Any] = {name: about[name] for name in _KEPT}
-        known = about["version"] == _VERSION and spans.dtype == np.dtype(list(FIELDS)) and spans.ndim == 1
-        numbered = not len(spans) or int(spans["stage"].max()) < len(kept["stages"])
-        environment = dict(about["environment"])
-        lock = None if about.get("lock") is None else LockDelay(**about["lock"])
-        probes = tuple((int(when), int(late)) for when, late in about.get("probes", ()))
-        stalled = None if about.get("stalled") is None else float(about["stalled"])
+        spans, text = _arrays(file)
+        about = TypeAdapter(_About).validate_json(text.tobytes())
     except FileNotFoundError:
         raise ProfileError(
             f"there are no spans at {file}",
             expected="the folder of a run that was recorded by this version or a later one",
             fix="record the run again: datapipe profile, or with datapipe.profile(FOLDER) as prof",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ProfileError(f"{file} is damaged: {error}", fix="record the run again") from error
-    if not known or not numbered:
+    # NumPy's parser of headers has errors of many kinds, Python's tokenizer's among them.
+    except Exception as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        raise ProfileError(f"{file} is damaged: {said[0]}", fix="record the run again") from error
+    times = (about.began, about.ended, about.wall, about.started_unix_ns, *(n for probe in about.probes for n in probe))
+    if any(abs(each) >= 1 << 62 for each in times):
+        raise ProfileError(f"{file} is damaged: a time beyond 64 bits", fix="record the run again")
+    if about.version != _VERSION or (len(spans) and int(spans["stage"].max()) >= len(about.stages)):
         raise ProfileError(f"{file} is not of this version", expected=f"version {_VERSION}", fix="record the run again")
-    kept |= {"stages": tuple(kept["stages"]), "threads": tuple(kept["threads"])}
-    watched = None if lock is None else Watched(counters=(), lock=lock, limit=None, probes=probes, stalled=stalled)
-    return RawRun(spans=spans, environment=environment, watched=watched, **kept)
+    kept: dict[str, Any] = {name: getattr(about, name) for name in _KEPT}
+    watched = None
+    if about.lock is not None:
+        watched = Watched(counters=(), lock=about.lock, limit=None, probes=about.probes, stalled=about.stalled)
+    return RawRun(spans=spans, environment=about.environment, watched=watched, **kept)
+
+
+def _arrays(file: Path) -> tuple[Any, Any]:
+    """The spans and the text beside them, of which neither may be larger than one that is written.
+
+    `numpy.load` would allocate what a header says, and take what is no archive for a pickle.
+
+    Raises:
+        OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error and others: it is no such file.
+    """
+    import numpy as np
+
+    kinds = {"spans": np.dtype(list(FIELDS)), "about": np.dtype(np.uint8)}
+    found = []
+    with zipfile.ZipFile(file) as archive:
+        for name, kind in kinds.items():
+            member = archive.getinfo(f"{name}.npy")
+            if member.file_size > MOST_SPANS * kinds["spans"].itemsize + _MOST_HEADER:
+                raise ValueError(f"{name} has {member.file_size:,} bytes")
+            data = io.BytesIO(archive.read(member))  # compares its checksum
+            if np.lib.format.read_magic(data) != (1, 0):
+                raise ValueError(f"{name} is of another version of NumPy's format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(data)
+            values = np.frombuffer(data.getvalue(), np.uint8)[data.tell() :]
+            if dtype != kind or shape != (len(values) // kind.itemsize,):
+                raise ValueError(f"{name} is {dtype}{list(shape)} in {len(values):,} bytes")
+            found.append(values.view(kind))
+    return found[0], found[1]

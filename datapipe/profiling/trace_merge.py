@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
+_LARGEST: Final = 1 << 30
+"""Bytes of a trace as JSON: read, it takes some ten times as much memory."""
+_MOST_NS: Final = 1 << 63
 _ABSOLUTE: Final = 1e15
 """µs; a trace without a base and with times beyond this (2001-09-09) counts from the Unix epoch, as older torch did."""
 _IDENTIFIED: Final = "stfbenNDO"
@@ -55,7 +58,10 @@ def merge_traces(traces: Sequence[str | os.PathLike[str]], out: str | os.PathLik
         "traceEvents": events, "displayTimeUnit": "ms", "baseTimeNanoseconds": base,
         "otherData": {Path(path).parent.name + "/" + Path(path).name: data for path, data in other.items()},
     }  # fmt: skip
-    text = json.dumps(merged, allow_nan=False, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(merged, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"a trace holds what JSON cannot: {error}", expected="Chrome traces") from None
     return write_whole(Path(out), gzip.compress(text, compresslevel=6, mtime=0))
 
 
@@ -96,7 +102,7 @@ def _free(pid: object, used: set[object]) -> object:
 def _base(trace: dict[str, Any], path: Path) -> int:
     """Where a trace's times count from, Unix ns."""
     base = trace.get("baseTimeNanoseconds")
-    if isinstance(base, int):
+    if isinstance(base, int) and abs(base) < _MOST_NS:
         return base
     times = [event["ts"] for event in trace["traceEvents"] if event.get("ph") == "X" and "ts" in event]
     if times and min(times) > _ABSOLUTE:
@@ -118,9 +124,12 @@ def _file(path: str | os.PathLike[str]) -> Path:
 def _read(file: Path) -> dict[str, Any]:
     wanted = "a Chrome trace: a JSON object with traceEvents, or that gzipped"
     try:
-        raw = file.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+        with file.open("rb") as opened:
+            packed = opened.peek(2)[:2] == b"\x1f\x8b"
+            source = gzip.GzipFile(fileobj=opened) if packed else opened
+            raw = source.read(_LARGEST + 1)
+        if len(raw) > _LARGEST:
+            raise ProfileError(f"{file} has more than {_LARGEST:,} bytes", expected=wanted)
         trace = json.loads(raw)
     except FileNotFoundError:
         raise ProfileError(f"there is no trace at {file}", expected=wanted) from None
@@ -129,6 +138,18 @@ def _read(file: Path) -> dict[str, Any]:
     except (ValueError, EOFError, zlib.error, RecursionError) as error:
         raise ProfileError(f"{file} is no trace: {error}", expected=wanted) from error
     events = trace.get("traceEvents") if isinstance(trace, dict) else None
-    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+    if not isinstance(events, list) or not all(_is_event(event) for event in events):
         raise ProfileError(f"{file} is no trace: it has no list of events", expected=wanted)
     return dict(trace)
+
+
+def _is_event(event: object) -> bool:
+    """Whether it is an object whose time is a number, and whose process is a number or a name."""
+    if not isinstance(event, dict):
+        return False
+    time, pid, kind = event.get("ts", 0), event.get("pid", 0), event.get("ph", "")
+    return (
+        (isinstance(time, float) or (isinstance(time, int) and abs(time) < _MOST_NS))
+        and isinstance(pid, (int, float, str))
+        and isinstance(kind, str)
+    )

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 TOKENS: Final = "tokens"
 N_TOKENS: Final = "n_tokens"
 UNKNOWN: Final = "tokenize.unknown"
+_LARGEST: Final = 1 << 28
+"""Bytes of a tokenizer.json; one of 262,144 tokens has 35 MB."""
+_MOST_IDS: Final = 1 << 24
+"""Tokens of a vocabulary, sixty times the largest in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,13 @@ class _Loaded:
 
         found: list[Any] = [None] * len(texts) if self.fast is None else self.fast.encode(texts)
         left = [place for place, ids in enumerate(found) if ids is None]
-        encodings = self.tokenizer.encode_batch_fast([texts[place] for place in left], add_special_tokens=False)
+        try:
+            encodings = self.tokenizer.encode_batch_fast([texts[place] for place in left], add_special_tokens=False)
+        except Exception as error:  # the library's only kind
+            raise ConfigError(
+                f"the tokenizer cannot encode a text: {error}",
+                expected="a tokenizer.json whose vocabulary has the unknown token that its model names",
+            ) from None
         for place, encoding in zip(left, encodings, strict=True):
             found[place] = np.array(encoding.ids, self.dtype)
         return found
@@ -217,6 +227,7 @@ def load_tokenizer(path: str) -> Any:
     if not os.path.isfile(path):  # noqa: PTH113  (a path as the recipe wrote it)
         raise ConfigError(f"there is no file {path}", expected="a tokenizer.json", fix=fix)
     try:
+        _check_ids(path)
         tokenizer = Tokenizer.from_file(path)
     except Exception as error:
         raise ConfigError(
@@ -226,6 +237,26 @@ def load_tokenizer(path: str) -> Any:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text is ten-odd ordinary characters
     return tokenizer
+
+
+def _check_ids(path: str) -> None:
+    """Refuse ids that no vocabulary has: the library allocates a place for each up to the largest, and dies of it.
+
+    Raises:
+        ValueError, TypeError, KeyError, RecursionError: it is no tokenizer, or has such an id.
+    """
+    import json
+
+    with open(path, "rb") as file:  # noqa: PTH123  (a path as the recipe wrote it)
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"it has more than {_LARGEST:,} bytes")
+    found = json.loads(data)
+    vocabulary = found["model"]["vocab"]
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary)]
+    ids += [token["id"] for token in found.get("added_tokens") or ()]
+    if any(not isinstance(each, int) or not 0 <= each < _MOST_IDS for each in ids):
+        raise ValueError(f"its ids are not all whole numbers below {_MOST_IDS:,}")
 
 
 def token_dtype(vocabulary: dict[str, int]) -> Any:
