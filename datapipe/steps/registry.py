@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps import (
+    audio_check,
+    audio_convert,
+    audio_decode,
+    audio_windows,
+    augment_audio,
     augment_text,
     blocklist,
     boilerplate,
@@ -28,6 +33,7 @@ from datapipe.steps import (
     html_to_text,
     join,
     language,
+    log_mel,
     mix,
     near_duplicates,
     normalise,
@@ -40,6 +46,7 @@ from datapipe.steps import (
     schema_cast,
     shuffle_rows,
     sort_rows,
+    spec_augment,
     split,
     tokenize_text,
     unicode,
@@ -89,6 +96,13 @@ _HOMES: Final = (
     vocabulary,
     tokenize_text,
     pack,
+    audio_check,
+    audio_convert,
+    audio_decode,
+    augment_audio,
+    log_mel,
+    spec_augment,
+    audio_windows,
 )
 
 REGISTRY: Final[Mapping[str, StepSpec]] = MappingProxyType({home.SPEC.name: home.SPEC for home in _HOMES})

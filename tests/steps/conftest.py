@@ -10,9 +10,20 @@ import pytest
 
 from datapipe.steps import REGISTRY, Keys, bind, run_steps
 
-# Tests share small_pictures.py.
+# Tests share small_pictures.py and sounds.py.
 sys.path.insert(0, str(Path(__file__).parent))
+from sounds import of_texts
 
+AUDIO_STEPS = {
+    "audio_check": (),
+    "audio_convert": (),
+    "audio_decode": (),
+    "audio_windows": ("audio_check",),
+    "augment_audio": ("audio_decode",),
+    "log_mel": ("audio_decode",),
+    "spec_augment": ("audio_decode", "log_mel"),
+}
+"""The audio steps, and what runs before each."""
 PROSE = "The cat sat with the dog and that was the end of it, to be sure. "
 
 AWKWARD = (
@@ -112,6 +123,11 @@ def input_of(bound):
         if name == "url_filter":
             urls = [f"https://www.{'bad' if i % 3 else 'good'}.example/{text[:20]}" for i, text in enumerate(texts)]
             return table.append_column("url", pa.array(urls, pa.string()))
+        if name in AUDIO_STEPS:
+            table = of_texts(texts, broken=not AUDIO_STEPS[name])
+            for before in AUDIO_STEPS[name]:
+                table = run_steps(table, [bound(before)], Keys()).table
+            return table
         if name == "pack":
             return run_steps(table, [bound("tokenize")], Keys()).table
         return table
