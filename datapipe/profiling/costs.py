@@ -107,7 +107,8 @@ class Costs:
         self.serial = {name: told.get(name, 1.0) for name in serial}
         self.unsure = frozenset(unsure - serial)
         self.switch = switch_of(run) if self.serial else 0.0
-        held = [name for name, share in self.serial.items() if share > MOSTLY and name in self._number]
+        # Those that probes met: a short one that begins as a holder ends would hide what was waited for.
+        held = [name for name, share in told.items() if share > MOSTLY]
         holding = inside & np.isin(spans["stage"], [self._number[name] for name in held])
         holding &= spans["thread"] != consumer
         waiting = host & (inside | (spans["thread"] == consumer))

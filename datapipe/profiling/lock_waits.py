@@ -44,9 +44,9 @@ _HANDED_OVER: Final = 600_000
 _WAITED: Final = 100_000
 """Ns; a shorter wait is a hand-over."""
 _TOLD: Final = 3
-"""Spans that show how long a stage sleeps: nobody held the lock near their end, or it was waited for a whole interval.
-With fewer, or where these say longer than the others were off the core (odd ones, that waited more than once), half of
-what the wait could be is taken."""
+"""Spans that waited for a whole interval and so show how long a stage sleeps, where none ended with the lock free. With
+fewer, or where what they show is longer than the others were off the core (odd ones, that waited more than once), half
+of what the wait could be is taken."""
 
 
 @final
@@ -191,8 +191,8 @@ def _waited(start: Ints, end: Ints, off: Floats, since: Ints, until: Ints, switc
     forced = near & (ended > end) & (end - began >= switch) & (off >= switch)
     ns = np.where(forced, switch, 0.0)
     between = near & ~forced
-    asleep = (off - ns)[~between]
-    told = float(np.median(asleep)) if len(asleep) >= _TOLD else math.inf
+    alone, made = off[~near], (off - ns)[forced]
+    told = float(np.median(alone)) if len(alone) else float(np.median(made)) if len(made) >= _TOLD else math.inf
     if between.any() and told <= np.median(off[between]):
         ns[between] = np.maximum(off - told, 0.0)[between]
     else:

@@ -102,3 +102,14 @@ def test_a_sleep_that_ended_under_the_lock_was_shorter(spans):
         spans.add("forward", i * 20 * MS + 4 * MS, i * 20 * MS + 12 * MS)
     found = costs_of(spans, 4, taken=0.9)[0]
     assert found.own("forward", 8 * MS, 4 * MS, 12 * MS).idle == 3 * MS
+
+
+def test_short_work_after_a_holder_does_not_hide_what_was_waited_for(spans):
+    """The loop gets the lock as the transform ends, and the next batch is being gathered by then: half an interval."""
+    for i in range(10):
+        t = i * 20 * MS
+        spans.add("transform", t, t + 6 * MS, item=i, thread=1, cpu=6 * MS)
+        spans.add("gather", t + 6 * MS + MS // 10, t + 7 * MS, item=i + 1, thread=1, cpu=MS // 2)
+        spans.add("forward", t, t + 6 * MS + MS // 5)
+    found = costs_of(spans, 4, taken=0.9)[0]
+    assert found.own("forward", 6 * MS + MS // 5, 0, 6 * MS + MS // 5).idle == pytest.approx(3.7 * MS)
