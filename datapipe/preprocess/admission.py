@@ -48,7 +48,7 @@ class Admission:
     """
 
     run: str
-    software: dict[str, str]
+    software: dict[str, str] = field(repr=False)
     output: Place
     inputs: tuple[SourceFile, ...] = field(default=(), repr=False)
     input_options: Mapping[str, Any] | None = field(default=None, repr=False)

@@ -291,16 +291,15 @@ def open_engine(
         client, cluster = local_cluster(max(1, count))
         return DaskEngine(client, cluster, max(1, count), limits)
     client = client_of(scheduler if isinstance(scheduler, Scheduler) else Scheduler(scheduler))
+    asked = admission() if admission is not None else None
+    engine = DaskEngine(client, None, sum(client.nthreads().values()), limits, asked)
     try:
-        asked = admission() if admission is not None else None
         if asked is not None:
             asked.put_sign()
             admit_all(client, asked)
     except BaseException:
-        with quiet():
-            client.close(timeout=5)
+        engine.close()
         raise
-    engine = DaskEngine(client, None, sum(client.nthreads().values()), limits, asked)
     if "dashboard" in client.scheduler_info().get("services", {}):
         engine.dashboard = str(client.dashboard_link)
     return engine

@@ -3,14 +3,27 @@
 import http.client
 import urllib.error
 import urllib.request
+import uuid
 
 import psutil
 import pytest
 
 import datapipe
 from datapipe.errors import ConfigError
-from datapipe.preprocess import Scheduler, clusters
+from datapipe.preprocess import Scheduler, admission, clusters
 from tests.preprocess.authority import Authority
+
+KEY, SECRET = "AKIALOOPBACKTEST0004", "anotherSecretOfThisTestAlone/0123456789"
+LEFT_OUT = ("_work", "run.json", "report.html")
+STEPS = [
+    "decode",
+    "exact_duplicates",
+    "near_duplicates",
+    {"vocabulary": {"size": 300}},
+    "shuffle",
+    "tokenize",
+    {"pack": {"seq_len": 64}},
+]
 
 NO_LIMITS = {"worker_memory": 0, "batch_seconds": 0}
 """The workers of these tests are threads of this process, which is not to be ended."""
@@ -22,8 +35,33 @@ def authority(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def encrypted(authority):
-    """A scheduler and a worker that speak TLS alone: the scheduler's address."""
+def bucket():
+    """A bucket on moto's server, on loopback: (name, storage options, client)."""
+    pytest.importorskip("s3fs", reason="the s3 extra is not installed")
+    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    import boto3
+
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = {"endpoint_url": f"http://{host}:{port}", "region_name": "us-east-1"}
+    client = boto3.client("s3", aws_access_key_id=KEY, aws_secret_access_key=SECRET, **endpoint)
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    client.create_bucket(Bucket=name)
+    yield name, {"key": KEY, "secret": SECRET, "client_kwargs": endpoint}, client
+    server.stop()
+
+
+def stored(client, name, prefix):
+    """Every object below a prefix, by path."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    return {key.removeprefix(prefix): client.get_object(Bucket=name, Key=key)["Body"].read() for key in keys}
+
+
+@pytest.fixture(scope="module")
+def cluster(authority):
+    """A scheduler and three workers that speak TLS alone."""
     import distributed
 
     names = {}
@@ -31,10 +69,20 @@ def encrypted(authority):
         names[f"tls_{role}_cert"], names[f"tls_{role}_key"] = authority.certificate(role)
     security = distributed.Security(require_encryption=True, tls_ca_file=authority.ca, **names)
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, protocol="tls://", host="127.0.0.1", security=security,
+        n_workers=3,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tls://",
+        host="127.0.0.1",
+        security=security,
         dashboard_address="127.0.0.1:0",
-    ) as cluster:  # fmt: skip
-        yield cluster.scheduler_address
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def encrypted(cluster):
+    return cluster.scheduler_address
 
 
 def ours(authority, address, **changes):
@@ -52,6 +100,49 @@ def test_a_run_by_tls(encrypted, authority, undisturbed, corpus, tmp_path, tools
     files = {"ca-file": scheduler.tls_ca, "client.cert": scheduler.tls_cert, "client.key": scheduler.tls_key}
     with dask.config.set({f"distributed.comm.tls.{name}": path for name, path in files.items()}):
         clusters.client_of(Scheduler(encrypted)).close()
+
+
+def test_workers_that_come_and_go_over_a_store(cluster, encrypted, authority, tools, bucket, tmp_path):
+    """Every pass over an object store, a worker lost in each of two and one added: the bytes of one process."""
+    name, options, client = bucket
+    corpus = tools.write_corpus(tmp_path / "in", documents=40)
+    for path in corpus.iterdir():
+        client.put_object(Bucket=name, Key=f"in/{path.name}", Body=path.read_bytes())
+    recipe = {"steps": STEPS, "output": {"split_bytes": 9000}}
+    datapipe.preprocess(corpus, tmp_path / "out", recipe, workers=0)
+    stages = []
+
+    def disturb(progress):
+        if progress.stage not in stages:
+            stages.append(progress.stage)
+            if progress.stage in ("pairs", "shuffle"):
+                cluster.sync(next(iter(cluster.workers.values())).close)
+            elif progress.stage == "clean":
+                cluster.scale(4)
+
+    out = f"s3://{name}/machines"
+    scheduler = ours(authority, encrypted)
+    datapipe.preprocess(
+        f"s3://{name}/in", out, recipe, scheduler=scheduler, storage_options=options, on_progress=disturb, **NO_LIMITS
+    )
+    assert {"clean", "pairs", "shuffle"} <= set(stages)
+    objects = stored(client, name, "machines/")
+    assert {k: v for k, v in objects.items() if k.split("/")[0] not in LEFT_OUT} == tools.published(tmp_path / "out")
+    assert not [path for path in objects if path.startswith("_work/here-")]
+    assert not [path for path, data in objects.items() if SECRET.encode() in data]
+
+
+def test_a_worker_that_is_not_fit_ends_the_run(encrypted, authority, corpus, tmp_path, monkeypatch):
+    """… before its first task, in words; nothing is published, and no sign of the run is left."""
+    mine = admission.software()
+    monkeypatch.setattr(admission, "software", lambda: {**mine, "polars": "0.1"} if mine in asked else mine)
+    asked = []
+    real = admission.Admission.put_sign
+    monkeypatch.setattr(admission.Admission, "put_sign", lambda self: (real(self), asked.append(mine)))
+    with pytest.raises(ConfigError, match=r"has polars 0\.1 \(not .*; so for . of . workers"):
+        datapipe.preprocess(corpus, tmp_path / "out", scheduler=ours(authority, encrypted), **NO_LIMITS)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not list((tmp_path / "out" / "_work").glob("here-*"))
 
 
 def test_who_is_kept_out(encrypted, authority, tmp_path, monkeypatch):
