@@ -6,6 +6,7 @@ import gc
 import signal
 
 import hypothesis
+import pyarrow as pa
 import pytest
 
 # A busy machine is no fault of what is tested.
@@ -25,41 +26,58 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def line_of_deliveries(folder, sizes=(5, 4, 3), *, format="parquet", row_group_rows=2):
-    """A published dataset of one shard per delivery, each a snapshot: the store. Rows are numbered in `row`."""
-    import pyarrow as pa
+ROWS = pa.schema([("row", pa.int64()), ("text", pa.string())])
 
-    from datapipe.dataset import LedgerEntry, build_manifest, keep_snapshot, publish, put_file_entry, write_shard
-    from datapipe.storage import open_store
 
-    schema = pa.schema([("row", pa.int64()), ("text", pa.string())])
-    store = open_store(str(folder))
-    shards, ledger, sources, before, first = (), (), (), None, 0
-    for number, n in enumerate(sizes):
-        rows = range(first, first + n)
-        table = pa.table({"row": list(rows), "text": [f"row {row}" for row in rows]}, schema=schema)
-        stem = f"data/part-{number:05d}"
-        shard = write_shard(store, stem, [table], schema=schema, row_group_rows=row_group_rows, format=format)
-        shards += (shard,)
-        ledger += (LedgerEntry(split=number, documents_in=n, out=n, shard=shard.path),)
-        sources += (put_file_entry(store, f"index/sources/{number:032d}.json", b"[]"),)
-        manifest = build_manifest(
-            schema, shards, ledger=ledger, sources=sources, snapshot=number,
-            parent=None if before is None else before.fingerprint,
-        )  # fmt: skip
-        if before is not None:
-            keep_snapshot(store, before)
-        publish(store, manifest)
-        before, first = manifest, first + n
-    return store
+def delivered(store, n, *, format="parquet", row_group_rows=2):
+    """Add a delivery of `n` rows to a dataset, as a snapshot of one more shard: its manifest. Rows are numbered."""
+    from datapipe.dataset import (
+        LedgerEntry,
+        build_manifest,
+        keep_snapshot,
+        publish,
+        put_file_entry,
+        read_snapshot,
+        write_shard,
+    )
+    from datapipe.dataset.manifest import MANIFEST_NAME, PieceEntry
+
+    before = read_snapshot(store) if store.exists(MANIFEST_NAME) else None
+    split, first = (0, 0) if before is None else (len(before.ledger), before.rows)
+    rows = range(first, first + n)
+    table = pa.table({"row": list(rows), "text": [f"row {row}" for row in rows]}, schema=ROWS)
+    stem = f"data/part-{split:05d}"
+    shard = write_shard(store, stem, [table], schema=ROWS, row_group_rows=row_group_rows, format=format)
+    pieces = ()
+    if before is not None and before.pieces:
+        pieces = (*before.pieces, PieceEntry(path=shard.path, rows=n, checksum=shard.checksum))
+    manifest = build_manifest(
+        ROWS,
+        (*(before.shards if before else ()), shard),
+        ledger=(*(before.ledger if before else ()), LedgerEntry(split=split, documents_in=n, out=n, shard=shard.path)),
+        sources=(*(before.sources if before else ()), put_file_entry(store, f"index/sources/{split:032d}.json", b"[]")),
+        snapshot=before.snapshot + 1 if before else 0,
+        parent=before.fingerprint if before else None,
+        pieces=pieces,
+    )
+    if before is not None:
+        keep_snapshot(store, before)
+    publish(store, manifest)
+    return manifest
 
 
 @pytest.fixture
 def grown(tmp_path):
-    """`grown(sizes, …)`: the store of a new dataset of so many deliveries, see `line_of_deliveries`."""
+    """`grown(sizes, …)`: the store of a new dataset of so many deliveries; `grown.more(store, n)` adds one."""
+    from datapipe.storage import open_store
+
     count = iter(range(1000))
 
     def make(sizes=(5, 4, 3), **more):
-        return line_of_deliveries(tmp_path / f"grown-{next(count)}", sizes, **more)
+        store = open_store(str(tmp_path / f"grown-{next(count)}"))
+        for n in sizes:
+            delivered(store, n, **more)
+        return store
 
+    make.more = delivered
     return make

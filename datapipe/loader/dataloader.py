@@ -7,31 +7,25 @@ else (threads, prefetch, budget, ranks) changes when a batch is ready, never wha
 
 from __future__ import annotations
 
-import functools
 import weakref
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, final
-
-import numpy as np
 
 from datapipe.dataset.cached import cache_counts
 from datapipe.errors import ClosedError
 from datapipe.loader.arguments import TAILS, collate_function, one_of, opened, warn_of_no_batch, whole_number
 from datapipe.loader.autotune import make_tuner
-from datapipe.loader.columns import ColumnOptions, Kind
+from datapipe.loader.columns import ColumnOptions
 from datapipe.loader.delivered import last_rows
-from datapipe.loader.delivery import plan_delivery
 from datapipe.loader.finishing import Finishing
+from datapipe.loader.fitted import Fitted, Fitting
+from datapipe.loader.following import following_for, named_in, snapshot_of
 from datapipe.loader.foreign_arguments import translated
 from datapipe.loader.iterator import EpochIterator
-from datapipe.loader.quarantine import Quarantine, checked_quarantine
-from datapipe.loader.shaping import Shaping
+from datapipe.loader.quarantine import checked_quarantine
 from datapipe.loader.source import Counters
-from datapipe.loader.stages import Stages
-from datapipe.loader.standing import Standing
 from datapipe.loader.state import Settings, geometry_for, saved_batch
-from datapipe.loader.substitutes import Substitutes
-from datapipe.loader.supply import Supply, numbered
+from datapipe.loader.supply import numbered
 from datapipe.loader.topology import resolve_rank, warn_of_repeats
 from datapipe.loader.transform import Transform
 from datapipe.loader.transport import Transport
@@ -43,7 +37,7 @@ if TYPE_CHECKING:
     from datapipe.dataset import Dataset
     from datapipe.device.feeder import Feeder
     from datapipe.loader.bucket import Bucket
-    from datapipe.loader.geometry import Geometry
+    from datapipe.loader.iterator import Progress
     from datapipe.loader.mixture import Mixture
     from datapipe.loader.pack import Pack
     from datapipe.loader.sequence import EpochSequence, Sequence
@@ -148,76 +142,31 @@ class DataLoader:
         self._collate = collate_function(collate)
         self._finishing = Finishing(self._transform, self._collate, own=not isinstance(collate, str))
         self._workers = hire(self._finishing, workers, self._tuner.threads, self)
-        self._column_options = ColumnOptions(dtypes=dtypes, nulls=nulls)
-        self._shuffle = shuffle
-        self._tail: Literal["drop", "pad", "partial"] = tail
         self._transport = Transport(
             device, pin_memory, arrays=self._collate is None or self._collate is dict,
             ahead=device_prefetch, ahead_bytes=device_budget, budget=self._tuner.budget,
         )  # fmt: skip
-        self._shaping = Shaping(self.dataset, pack, bucket, self.batch_size)
-        self._data = self._shaping.data
         one_of("on_error", on_error, ("raise", "quarantine"))
-        self._quarantine = Quarantine(self.dataset) if on_error == "quarantine" else None
-        self._columns, self._widen = plan_delivery(
-            self._data.schema,
-            self._column_options,
-            shuffled=bool(shuffle),
-            narrow=self._transport.moves and collate == "torch" and self._transform is None,
-            tables=self._collate is None or (self._transform is not None and self._transform.takes == "table"),
-            collated=self._collate is not None,
-            packed=self._shaping.packing is not None,
-            padded=tail == "pad",
-            moved=self._transport.moves,
-        )
-        self._chosen = {"lanes": lanes, "window": window}
-        self._standing = Standing(self._make_order())
         self._counters = Counters()
-        self._supply = self._make_supply()
+        self._fitting = Fitting(
+            batch_size=self.batch_size, seed=self.seed, shuffle=shuffle, tail=tail, rank=self.rank,
+            world_size=self.world_size, pack=pack, bucket=bucket, lanes=lanes, window=window,
+            columns=ColumnOptions(dtypes=dtypes, nulls=nulls), transport=self._transport, transform=self._transform,
+            collate=self._collate,
+            tensors=collate == "torch", finishing=self._finishing, workers=self._workers,
+            quarantine=on_error == "quarantine", tuner=self._tuner, counters=self._counters,
+        )  # fmt: skip
+        self._following = following_for(self.dataset, self.world_size)
+        self._fit(self.dataset)
         self._closed = False
         self._iterator: weakref.ref[EpochIterator] | None = None
         warn_of_no_batch(self._order, int(self.dataset.index.rows.sum()), getattr(self.dataset, "filter", None))
 
-    def _make_order(self, geometry: Geometry | None = None, units: int | None = None) -> Sequence:
-        geometry = geometry or self._shaping.geometry(shuffle=self._shuffle, **self._chosen)
-        rows = self.world_size if self._shaping.counts_batches else self.batch_size * self.world_size
-        return self._shaping.sequence(
-            seed=self.seed, geometry=geometry, global_batch=units or rows, tail=self._tail, shuffle=self._shuffle
-        )
-
-    def _make_supply(self) -> Supply:
-        stages = functools.partial(
-            Stages,
-            self._data,
-            columns=self._columns,
-            options=self._column_options,
-            transport=self._transport,
-            finishing=self._finishing,
-            workers=self._workers,
-            positions=np.int32 if self._widen else np.int64,
-            padded=self._tail == "pad",
-            pack=self._shaping.packing,
-            padding=self._shaping.padding,
-            seed=self.seed,
-        )
-        substitutes = self._quarantine and functools.partial(
-            Substitutes, self._quarantine, self._data, seed=self.seed, shuffled=self._shuffle,
-            lengths=self._shaping.lengths, packed=self._shaping.packing is not None,
-        )  # fmt: skip
-        supply = Supply(
-            dataset=self.dataset,
-            shaping=self._shaping,
-            stages=stages,
-            substitutes=substitutes,
-            by_row=self._columns is not None and all(column.kind is Kind.FIXED for column in self._columns),
-            padded=self._tail == "pad",
-            rank=self.rank,
-            world_size=self.world_size,
-            tuner=self._tuner,
-            counters=self._counters,
-        )
-        supply.ends_with(self)
-        return supply
+    def _fit(self, dataset: Dataset | Mixture) -> None:
+        """Stand at the start of a dataset."""
+        self._fitted = Fitted(dataset, self._fitting)
+        self._fitted.supply.ends_with(self)
+        self.dataset = dataset
 
     @property
     def num_threads(self) -> int:
@@ -236,7 +185,7 @@ class DataLoader:
 
     @property
     def _order(self) -> Sequence:
-        return self._standing.order
+        return self._fitted.standing.order
 
     @property
     def global_batch(self) -> int:
@@ -246,12 +195,12 @@ class DataLoader:
     @property
     def epoch(self) -> int:
         """The epoch in progress, or the one that the next `iter()` begins."""
-        return self._standing.progress.epoch
+        return self._fitted.standing.progress.epoch
 
     @property
     def settings(self) -> Settings:
         """All that the order depends on, the dataset apart."""
-        return self._shaping.settings(self._order, seed=self.seed, shuffle=self._shuffle)
+        return self._fitted.shaping.settings(self._order, seed=self.seed, shuffle=self._fitting.shuffle)
 
     def __len__(self) -> int:
         """Batches of every epoch, on every rank. Where lengths decide, the first call reads those of all rows."""
@@ -262,16 +211,20 @@ class DataLoader:
 
         An epoch of which a batch was delivered counts as begun, so breaking off and iterating again gives the next one;
         a state just loaded is gone on from until its first batch was delivered.
-        An earlier iterator of this loader ends.
+        An earlier iterator of this loader ends. Of a dataset that was opened with `follow=`, an epoch that begins here
+        is of the newest snapshot; one that a state names is of the state's.
         """
         if self._closed:
             raise ClosedError("this loader was closed", fix="make a new DataLoader")
         warn_of_repeats(placed=self._placed)
         self._end_iteration()
-        progress = self._standing.begin()
+        progress = self._fitted.standing.begin()
+        if self._following is not None and not progress.position and not progress.resumed:
+            newer = self._following.newest(self.dataset)
+            progress = progress if newer is None else self._move_to(newer, progress.epoch)
         walk, source, feeder = self._open()
         iterator = EpochIterator(
-            source, progress, self._counters, feeder, supply=self._supply, over=lambda given: not walk.has(given)
+            source, progress, self._counters, feeder, supply=self._fitted.supply, over=lambda given: not walk.has(given)
         )
         self._iterator = weakref.ref(iterator)
         if self._workers is not None:
@@ -280,17 +233,17 @@ class DataLoader:
 
     def _open(self) -> tuple[EpochSequence, BatchSource, Feeder | None]:
         """The epoch in progress, its batches from where this loader stands, and what moves them to the device."""
-        progress, order = self._standing.progress, self._order
+        progress, order = self._fitted.standing.progress, self._order
         source: BatchSource | None = None
-        kept = self._supply.take_over(order, progress.epoch, progress.position)
+        kept = self._fitted.supply.take_over(order, progress.epoch, progress.position)
         if kept is not None:
-            self._standing.follow(kept.course.walk)
+            self._fitted.standing.follow(kept.course.walk)
             source = kept
-        walk = self._standing.walk()
+        walk = self._fitted.standing.walk()
         if source is None:
-            source = self._supply.source(walk, progress.epoch, progress.position)
+            source = self._fitted.supply.source(walk, progress.epoch, progress.position)
         item = progress.epoch * numbered(order) + progress.position
-        return walk, source, self._transport.feeder(source, widen=self._widen, first_item=item)
+        return walk, source, self._transport.feeder(source, widen=self._fitted.widen, first_item=item)
 
     def _end_iteration(self) -> None:
         iterator = self._iterator() if self._iterator is not None else None
@@ -301,12 +254,12 @@ class DataLoader:
     def set_epoch(self, epoch: int) -> None:
         """Let the next `iter()` begin this epoch; the epoch of a state just loaded goes on where the state stands."""
         epoch = whole_number("epoch", epoch, 0)
-        progress = self._standing.progress
+        progress = self._fitted.standing.progress
         if epoch == progress.epoch and progress.resumed:
             return
         self._end_iteration()
-        self._standing.move(epoch)
-        self._supply.keep_only(self._order, epoch, 0)
+        self._fitted.standing.move(epoch)
+        self._fitted.supply.keep_only(self._order, epoch, 0)
 
     def skip(self, batches: int) -> None:
         """Pass over the next batches: after a loss spike, load the state from before it and skip what caused it.
@@ -323,46 +276,84 @@ class DataLoader:
         batches = whole_number("batches", batches, 1)
         if self._closed:
             raise ClosedError("this loader was closed", fix="make a new DataLoader")
-        self._standing.skip(batches)
+        self._fitted.standing.skip(batches)
         iterator = self._iterator() if self._iterator is not None else None
         if iterator is not None and not iterator.ended:
             iterator.close()
             _, source, feeder = self._open()
-            iterator.go_on_with(source, self._standing.progress, feeder)
+            iterator.go_on_with(source, self._fitted.standing.progress, feeder)
+
+    def take_up(self, dataset: Dataset) -> None:
+        """Let the next epoch be of another snapshot (`dataset.newer()`): call it on all ranks alike.
+
+        For who decides when, or goes on from a state and wants what is new at once; an epoch in progress ends.
+
+        Raises:
+            SchemaError, ConfigError: its columns are not what this loader delivers. ClosedError: it was closed.
+        """
+        if self._closed:
+            raise ClosedError("this loader was closed", fix="make a new DataLoader")
+        self._end_iteration()
+        progress = self._fitted.standing.progress
+        self._move_to(opened(dataset), progress.epoch + bool(progress.position))
+
+    def _move_to(self, dataset: Dataset, epoch: int) -> Progress:
+        before = self._fitted
+        self._fit(dataset)
+        before.retire()
+        self._fitted.standing.succeed(before.standing, epoch)
+        return self._fitted.standing.progress
 
     def state_dict(self) -> dict[str, Any]:
         """Which batch comes next, as plain JSON, whatever was made ahead. Any rank's will do.
 
         `position` batches of `epoch` were delivered; once an epoch's last one was, that is 0 of the next.
         """
-        state = self._standing.state(self.dataset.fingerprint, self.settings)
-        return state if self._quarantine is None else self._quarantine.in_state(state)
+        state = named_in(self._fitted.standing.state(self.dataset.fingerprint, self.settings), self.dataset)
+        return state if self._fitted.quarantine is None else self._fitted.quarantine.in_state(state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next `iter()` gives the batches that would have come next.
 
-        The state may come from another rank, world size, thread count or machine.
+        The state may come from another rank, world size, thread count or machine, and of a dataset that was opened with
+        `follow=` from another snapshot.
 
         Raises:
             StateError: it does not fit; the message names each difference and its remedy.
         """
+        other, before = snapshot_of(self.dataset, state), self._fitted
+        if other is not None:
+            self._fit(other)
+        try:
+            self._load(state)
+        except BaseException:
+            self._fitted, self.dataset = before, before.dataset
+            raise
+        if other is not None:
+            before.retire()
+        if self._following is not None:
+            self._fitted.standing.first = self.epoch  # those before may have been of another snapshot
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         order = self._order
-        geometry = geometry_for(state, order.geometry, self._chosen, self.dataset.fingerprint, self._shaping.can_have)
-        units = saved_batch(state, self.world_size) if self._shaping.counts_batches else order.global_batch
+        geometry = geometry_for(
+            state, order.geometry, self._fitting.chosen, self.dataset.fingerprint, self._fitted.shaping.can_have
+        )
+        units = saved_batch(state, self.world_size) if self._fitted.shaping.counts_batches else order.global_batch
         if (geometry, units) != (order.geometry, order.global_batch):
-            order = self._make_order(geometry, units)
-        settings = self._shaping.settings(order, seed=self.seed, shuffle=self._shuffle)
-        quarantined = checked_quarantine(state, self.dataset, self._quarantine)
-        self._standing.load(state, order, self.dataset.fingerprint, settings, world_size=self.world_size)
+            order = self._fitted.order(geometry, units)
+        settings = self._fitted.shaping.settings(order, seed=self.seed, shuffle=self._fitting.shuffle)
+        quarantined = checked_quarantine(state, self.dataset, self._fitted.quarantine)
+        self._fitted.standing.load(state, order, self.dataset.fingerprint, settings, world_size=self.world_size)
         self._end_iteration()
-        if self._quarantine is not None:
-            self._quarantine.restore(quarantined)
-        progress = self._standing.progress
-        self._supply.keep_only(order, progress.epoch, progress.position)
+        if self._fitted.quarantine is not None:
+            self._fitted.quarantine.restore(quarantined)
+        progress = self._fitted.standing.progress
+        self._fitted.supply.keep_only(order, progress.epoch, progress.position)
 
     def last_rows(self, batches: int = 1) -> list[dict[str, Any]]:
         """Epoch, number and row numbers of the last global batches delivered, see `datapipe.loader.delivered`."""
-        return last_rows(self._standing, self.dataset, whole_number("batches", batches, 1))
+        return last_rows(self._fitted.standing, self.dataset, whole_number("batches", batches, 1))
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, see `datapipe.loader.source.Counters`; for times, profile the run.
@@ -371,12 +362,12 @@ class DataLoader:
         `cache`: see `datapipe.Cache.stats`, where the dataset has one. `quarantined`: each bad row group, and why.
         With `pack` or `bucket` also `tokens` of the batches made, and the `places` they stand in: the rest is padding.
         """
-        progress, padding = self._standing.progress, self._shaping.padding
+        progress, padding = self._fitted.standing.progress, self._fitted.shaping.padding
         counts = {**asdict(self._counters), "epoch": progress.epoch, "position": progress.position}
         counts.update(cache_counts(self.dataset))
         counts["tuning"] = self._tuner.stats()
-        if self._quarantine is not None:
-            counts["quarantined"] = self._quarantine.stats()
+        if self._fitted.quarantine is not None:
+            counts["quarantined"] = self._fitted.quarantine.stats()
         return counts if padding is None else {**counts, "tokens": padding.tokens, "places": padding.places}
 
     def close(self) -> None:
@@ -385,11 +376,10 @@ class DataLoader:
             self._workers.close()
         self._end_iteration()
         self._closed = True
-        self._supply.keeps = False
-        self._supply.close()
+        self._fitted.retire()
 
     def __repr__(self) -> str:
-        at = f"epoch={self.epoch}, position={self._standing.progress.position}"
+        at = f"epoch={self.epoch}, position={self._fitted.standing.progress.position}"
         return f"DataLoader({self.dataset!r}, {self.batch_size}, rank={self.rank}, world_size={self.world_size}, {at})"
 
     def __enter__(self) -> DataLoader:

@@ -25,7 +25,7 @@ def last_rows(standing: Standing, dataset: Dataset | Mixture, batches: int) -> l
     """`[{"epoch": e, "batch": b, "rows": [numbers]}, …]` of the last `batches` global batches, the oldest first.
 
     Raises:
-        ConfigError: fewer were delivered since the run's first.
+        ConfigError: fewer were delivered since the run's first, or since another snapshot was taken up.
     """
     found: list[dict[str, Any]] = []
     for epoch, batch in _last(standing):
@@ -45,7 +45,7 @@ def _last(standing: Standing) -> Iterator[tuple[int, int]]:
             batch -= 1
             if not any(e == epoch and first <= batch < first + count for e, first, count in standing.skipped):
                 yield epoch, batch
-        if epoch == 0:
+        if epoch <= standing.first:
             return
         epoch, batch = epoch - 1, standing.order.steps
 

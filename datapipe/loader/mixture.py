@@ -316,8 +316,13 @@ def mix(
     for name in sources:
         if not isinstance(name, str) or not name:
             raise ConfigError(f"a source is named {name!r}", expected="a string")
-    for data in sources.values():
-        opened(data)
+    for name, data in sources.items():
+        if getattr(opened(data), "follows", False):
+            raise ConfigError(
+                f"source {name!r} follows newer snapshots, which would change the mix as it goes",
+                expected="datasets that stay as they are",
+                fix="open it without follow=, and mix anew (ds.since(n), ds.until(n)) when there is more",
+            )
     if by not in {"rows", "tokens"}:
         raise ConfigError(f"by={by!r}", expected='"rows" or "tokens"')
     if until not in {"first", "all"} or not isinstance(until, str):

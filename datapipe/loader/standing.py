@@ -31,13 +31,15 @@ class Standing:
 
     Attributes:
         order: the sequence. progress: epoch, and batches of it that were delivered or skipped; the iterator counts on.
-        skipped: [epoch, first batch, batches] of each time.
+        skipped: [epoch, first batch, batches] of each time. first: the epoch from which on `order` is the sequence:
+            those before were of another snapshot.
     """
 
     def __init__(self, order: Sequence) -> None:
         self.order = order
         self.progress = Progress()
         self.skipped: list[list[int]] = []
+        self.first = 0
         self._walk: tuple[int, EpochSequence] | None = None
         self._cursor: Ints | None = None
 
@@ -72,6 +74,11 @@ class Standing:
         """Go to an epoch's start."""
         self.progress = Progress(epoch=epoch)
         self._walk = self._cursor = None
+
+    def succeed(self, before: Standing, epoch: int) -> None:
+        """Take the place of one over another snapshot, at an epoch's start."""
+        self.move(epoch)
+        self.skipped, self.first = before.skipped, epoch
 
     def skip(self, batches: int) -> None:
         """Pass over the next batches, of the epoch in progress (or, where that is over, of the next).
