@@ -44,9 +44,10 @@ _HANDED_OVER: Final = 600_000
 _WAITED: Final = 100_000
 """Ns; a shorter wait is a hand-over."""
 _TOLD: Final = 3
-"""Spans that waited for a whole interval and so show how long a stage sleeps, where none ended with the lock free. With
-fewer, or where what they show is longer than the others were off the core (odd ones, that waited more than once), half
-of what the wait could be is taken."""
+_USUAL: Final = 0.25
+"""So many spans, and such a share of all, that ended while nobody or somebody else held the lock show how long a stage
+sleeps, where there is none that nobody held it in. With fewer, or where what they show is longer than the others were
+off the core (odd ones, that waited more than once), half of what the wait could be is taken."""
 
 
 @final
@@ -191,8 +192,9 @@ def _waited(start: Ints, end: Ints, off: Floats, since: Ints, until: Ints, switc
     forced = near & (ended > end) & (end - began >= switch) & (off >= switch)
     ns = np.where(forced, switch, 0.0)
     between = near & ~forced
-    alone, made = off[~near], (off - ns)[forced]
-    told = float(np.median(alone)) if len(alone) else float(np.median(made)) if len(made) >= _TOLD else math.inf
+    alone, others = off[(last < 0) | (ended <= start)], (off - ns)[~between]
+    enough = len(others) >= max(_TOLD, _USUAL * len(off))
+    told = float(np.median(alone)) if len(alone) else float(np.median(others)) if enough else math.inf
     if between.any() and told <= np.median(off[between]):
         ns[between] = np.maximum(off - told, 0.0)[between]
     else:
