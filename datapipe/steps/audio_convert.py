@@ -2,7 +2,8 @@
 
 What enters: `row_id`, `audio` (encoded bytes). What leaves: the same rows with `audio` as flac or wav, and
 `sample_rate`, `frames`, `channels` and `seconds` of what it holds now. Invariant: a sound that the options would not
-change keeps its bytes, whatever its format, unless `reencode` says otherwise; memory holds one decoded sound at a time.
+change is not decoded and keeps its bytes, whatever its format, unless `reencode` says otherwise; memory holds one
+decoded sound at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, a
 from datapipe.steps.audio_check import SILENT, levels
 from datapipe.steps.audio_conditioning import Conditioning, conditioned
 from datapipe.steps.audio_encoding import Container, Depth, check_encoding, encoded
-from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, AudioFault, read_sound
+from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, AudioFault, read_head, read_sound
 from datapipe.steps.columns import mark, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import DETAIL, StepSpec
@@ -92,14 +93,15 @@ def audio_convert(table: pa.Table, keys: Keys, *, options: AudioConvertOptions) 
 def _row(data: bytes | None, options: AudioConvertOptions) -> tuple[Any, ...]:
     """Bytes, rate, frames, channels, loudness, reason to drop, reason to quarantine, detail."""
     try:
+        head = read_head(data, max_bytes=options.max_decoded_bytes)
+        if not options.reencode and not options.changes(head.rate, head.channels):
+            return data, head.rate, head.frames, head.channels, None, None, None, None
         sound = read_sound(data, max_bytes=options.max_decoded_bytes)
         levels(sound)  # refuses what is no number
-        loudness = None
-        if options.reencode or options.changes(sound.rate, sound.channels):
-            sound, loudness = conditioned(sound, options)
-            if not sound.frames:
-                return data, sound.rate, 0, sound.channels, loudness, SILENT, None, None
-            data = encoded(sound, options.format, options.depth)
+        sound, loudness = conditioned(sound, options)
+        if not sound.frames:
+            return data, sound.rate, 0, sound.channels, loudness, SILENT, None, None
+        data = encoded(sound, options.format, options.depth)
     except AudioFault as fault:
         return data, None, None, None, None, None, fault.reason, fault.detail
     return data, sound.rate, sound.frames, sound.channels, loudness, None, None, None

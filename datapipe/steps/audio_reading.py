@@ -11,15 +11,16 @@ in MP3 a seek is not exact (blocks of 1,000 frames differ from the whole by up t
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps.audio_formats import CONTAINERS, container_of, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
     import numpy as np
@@ -73,6 +74,17 @@ class Sound:
         return int(self.samples.shape[1])
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a header says: the container, frames a second, frames, channels."""
+
+    container: str
+    rate: int
+    frames: int
+    channels: int
+
+
 def library() -> ModuleType:
     """The module `soundfile`.
 
@@ -91,11 +103,15 @@ def library() -> ModuleType:
     return module
 
 
-def _check_size(frames: int, channels: int, max_bytes: int) -> None:
-    if frames * channels * 4 > max_bytes or channels > _MOST_CHANNELS:
-        raise AudioFault(BOMB, f"the header claims {frames:,} frames of {channels} channels")
-    if frames <= 0:
-        raise AudioFault(EMPTY, "no frames")
+def read_head(data: bytes | None, *, formats: Sequence[str] = CONTAINERS, max_bytes: int = MAX_BYTES) -> Head:
+    """What the header says of a sound that was checked before: nothing is decoded.
+
+    Raises:
+        AudioFault: it has no header that can be read, or claims more than `max_bytes` of samples.
+        ConfigError: soundfile is not installed.
+    """
+    with _opened(data, formats, max_bytes, whole=False) as (_, head):
+        return head
 
 
 def read_sound(
@@ -110,6 +126,18 @@ def read_sound(
         AudioFault: it cannot be read.
         ConfigError: soundfile is not installed.
     """
+    with _opened(data, formats, max_bytes, whole=whole) as (file, head):
+        samples = file.read(dtype="float32", always_2d=True)
+    if len(samples) < head.frames and whole:
+        raise AudioFault(TRUNCATED, f"{len(samples):,} of {head.frames:,} frames")
+    if not len(samples):
+        raise AudioFault(EMPTY, "no frames")
+    return Sound(samples=samples, rate=head.rate)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes | None, formats: Sequence[str], max_bytes: int, *, whole: bool) -> Iterator[tuple[Any, Head]]:
+    """The open file and its head; what goes wrong in the block is an AudioFault too."""
     if not data:
         raise AudioFault(EMPTY, "no bytes")
     container = container_of(data)
@@ -123,11 +151,14 @@ def read_sound(
     source = io.BytesIO(data)
     try:
         with soundfile.SoundFile(source) as file:
-            frames, channels, rate = int(file.frames), int(file.channels), int(file.samplerate)
-            _check_size(frames, channels, max_bytes)
-            samples = file.read(dtype="float32", always_2d=True)
-    except AudioFault:
-        raise
+            head = Head(
+                container=container, rate=int(file.samplerate), frames=int(file.frames), channels=int(file.channels)
+            )
+            if head.frames * head.channels * 4 > max_bytes or head.channels > _MOST_CHANNELS:
+                raise AudioFault(BOMB, f"the header claims {head.frames:,} frames of {head.channels} channels")
+            if head.frames <= 0:
+                raise AudioFault(EMPTY, "no frames")
+            yield file, head
     except MemoryError as error:
         raise AudioFault(BOMB, f"{error}") from error
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OverflowError) as error:
@@ -135,8 +166,3 @@ def read_sound(
         ended = container == "flac" and source.tell() >= len(data)
         said = getattr(error, "error_string", None) or str(error)
         raise AudioFault(TRUNCATED if ended else BROKEN, str(said)[:200]) from error
-    if len(samples) < frames and whole:
-        raise AudioFault(TRUNCATED, f"{len(samples):,} of {frames:,} frames")
-    if not len(samples):
-        raise AudioFault(EMPTY, "no frames")
-    return Sound(samples=samples, rate=rate)

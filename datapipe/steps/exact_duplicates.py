@@ -3,7 +3,7 @@
 What enters: `text`, or the columns of a table. What leaves: the same and `content_hash: fixed_size_binary[16]`.
 Invariant: two texts have the same hash if they are equal after `normalise`, and for all practical purposes only then
 (xxh3_128: a corpus of 10^10 documents meets one collision with probability 10^-19). Two records have the same hash if
-the columns named are equal, each as text; null is equal to null, and to nothing else.
+the columns named are equal, each as text (bytes as bytes); null is equal to null, and to nothing else.
 """
 
 from __future__ import annotations
@@ -86,9 +86,11 @@ def hash_records(
         if values is not None and pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
         source = table if values is None else pa.table({name: values})
-        text = column(source, name, pa.large_string())
+        # Bytes (pictures, sounds) are no text, and are compared as they are.
+        kind = pa.large_binary() if values is not None and _is_bytes(values.type) else pa.large_string()
+        text = column(source, name, kind)
         there = text.is_valid().to_numpy()
-        hashes = hash_texts(pc.fill_null(text, ""), normalise)
+        hashes = hash_texts(pc.fill_null(text, pa.scalar(b"" if _is_bytes(kind) else "", kind)), normalise)
         cells[:, place, 0] = there
         cells[:, place, 1:] = np.frombuffer(hashes.buffers()[1], np.uint8).reshape(n, 16) * there[:, None]
     size = 17 * len(columns)
@@ -97,14 +99,22 @@ def hash_records(
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), n, [None, pa.py_buffer(digests)])
 
 
+def _is_bytes(kind: pa.DataType) -> bool:
+    import pyarrow.types as pt
+
+    return bool(pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind))
+
+
 def hash_texts(
     text: pa.ChunkedArray, normalise: Literal["none", "whitespace", "casefold"] = "none"
 ) -> pa.Array:  # fmt: skip
-    """xxh3_128 of each text's UTF-8 bytes, normalised: fixed_size_binary[16], big-endian digests."""
+    """xxh3_128 of each text's UTF-8, normalised (bytes: as they are): fixed_size_binary[16], big-endian digests."""
     import numpy as np
     import pyarrow as pa
     from xxhash import xxh3_128_digest
 
+    if _is_bytes(text.type):
+        normalise = "none"
     if normalise != "none":
         series = to_polars(text).str.replace_all(r"\s+", " ").str.strip_chars()
         text = pa.chunked_array([to_arrow(series).cast(pa.large_string())])
