@@ -5,6 +5,7 @@ The public names, imported on first use, so that `import datapipe` pulls in no t
     open_dataset     a folder or URL of Parquet/Arrow shards → Dataset
     DataLoader       Dataset → batches: global order as a pure function, exact resume
     Cache            what was fetched, kept on a local disk for every process of the node
+    Images           encoded pictures → a batch of pixels, every draw keyed: a transform of DataLoader
     mix, balance     several datasets, or the labels of one, in exact proportions
     Pack, Bucket     documents → rows of one length; batches of near lengths
     preprocess       raw inputs → a sharded dataset, every row accounted for
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from datapipe.loader import Bucket, DataLoader, Pack, balance, mix
     from datapipe.preprocess import RunSummary, preprocess
     from datapipe.profiling import Profile, profile
+    from datapipe.steps.images import Images
+    from datapipe.steps.encoded import encode
     from datapipe.storage.cache import Cache
 
 __version__ = "0.1.0"
@@ -32,10 +35,12 @@ _HOME: Final = {
     "DataLoader": "datapipe.loader",
     "DatapipeError": "datapipe.errors",
     "Dataset": "datapipe.dataset",
+    "Images": "datapipe.steps.images",
     "Pack": "datapipe.loader",
     "Profile": "datapipe.profiling",
     "RunSummary": "datapipe.preprocess",
     "balance": "datapipe.loader",
+    "encode": "datapipe.steps.encoded",
     "mix": "datapipe.loader",
     "open_dataset": "datapipe.dataset",
     "preprocess": "datapipe.preprocess",
@@ -48,10 +53,12 @@ __all__ = [
     "DataLoader",
     "DatapipeError",
     "Dataset",
+    "Images",
     "Pack",
     "Profile",
     "RunSummary",
     "balance",
+    "encode",
     "mix",
     "open_dataset",
     "preprocess",

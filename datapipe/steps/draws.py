@@ -43,3 +43,19 @@ def uniform(ids: Sequence[str], keys: Keys, name: str) -> npt.NDArray[np.float64
     import numpy as np
 
     return (bits(ids, keys, name) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def uniforms(ids: Sequence[str], keys: Keys, name: str, count: int) -> npt.NDArray[np.float64]:
+    """`count` numbers in [0, 1) for each row id: float64[n, count]. More of them leave the first ones as they were.
+
+    SplitMix64 (Steele, Lea, Flood 2014; constants as in Vigna's splitmix64.c) from the row's `bits`.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = bits(ids, keys, name)[:, None] + steps
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+    return np.asarray((z >> np.uint64(11)).astype(np.float64) * 2.0**-53)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.steps.draws import bits, uniform
+from datapipe.steps.draws import bits, uniform, uniforms
 from datapipe.steps.step import Keys
 
 IDS = [f"file.jsonl:{i}" for i in range(20_000)]
@@ -42,3 +42,20 @@ def test_pinned():
         10121602510667571157,
         15514466422299211175,
     ]
+
+
+@given(st.permutations(range(30)), st.integers(1, 40))
+def test_several_draws_of_a_row_are_its_own_and_more_leave_the_first_as_they_were(order, count):
+    keys = Keys(seed=7)
+    whole = uniforms(IDS[:30], keys, "a", 40)
+    assert np.array_equal(uniforms([IDS[i] for i in order], keys, "a", count), whole[list(order), :count])
+
+
+def test_several_draws_do_not_go_together():
+    """Each is uniform, and neither another of the row's nor the single draw of the same name tells of it."""
+    draws = np.column_stack([uniforms(IDS, Keys(), "a", 4), uniform(IDS, Keys(), "a")])
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert np.abs(draws.mean(0) - 0.5).max() < 0.01
+    assert np.abs(np.corrcoef(draws.T) - np.eye(5)).max() < 0.03
+    assert uniforms(["x"], Keys(seed=1, epoch=2), "a", 2).tolist() == [[0.8625470014567631, 0.47348416566400475]]
