@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from datapipe.errors import ConfigError
 from datapipe.steps.by_name import ByName
@@ -67,11 +67,17 @@ class CategoriesOptions:
     Attributes:
         columns: by name, a mapping of how the column is numbered (`{}` for all values), or its min_count.
         suffix: is put behind a column's name, and the column itself stays as it is; "": it is replaced.
+        apply: "offline": the columns are stored numbered. "online": they are stored as they are, and what was measured is
+            in the manifest, for `datapipe.encode` to apply as they are read.
+        measure: of which rows the statistics are, by column the value that they have: {split: train} measures the
+            train part alone. Empty: of all.
         statistics: a file with the vocabularies of an earlier run; "": this run counts them.
     """
 
     columns: ByName[Categories] = ByName()  # noqa: RUF009  (immutable)
     suffix: str = ""
+    apply: Literal["offline", "online"] = "offline"
+    measure: ByName[str] = ByName()  # noqa: RUF009  (immutable)
     statistics: str = ""
 
     @property
@@ -95,7 +101,7 @@ def categories(
         The table with int32 columns that hold no null.
     """
     del keys
-    if vocabularies is None:
+    if vocabularies is None or options.apply == "online":
         return table
     for name, each in options.columns.items():
         values = labels(table, name)
@@ -151,9 +157,12 @@ def chosen(counts: list[tuple[str, int]], each: Categories) -> tuple[list[tuple[
 def resolve(spec: StepSpec, options: CategoriesOptions) -> StepSpec:
     """The columns named are needed and given; hashed, or with vocabularies at hand, this is a map step."""
     names = tuple(options.columns)
-    gives = tuple(name + options.suffix for name in names)
+    gives = tuple(name + options.suffix for name in names) if options.apply == "offline" else ()
     return replace(
-        spec, needs=names, gives=gives, kind="map" if options.statistics or not options.counted else "global"
+        spec,
+        needs=(*names, *options.measure) if options.counted else names,
+        gives=gives,
+        kind="map" if options.statistics or not options.counted else "global",
     )
 
 

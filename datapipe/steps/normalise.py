@@ -25,6 +25,7 @@ from datapipe.errors import ConfigError
 from datapipe.steps.by_name import ByName
 from datapipe.steps.columns import set_column
 from datapipe.steps.options import in_range
+from datapipe.steps.scaled import scaled
 from datapipe.steps.step import StepSpec
 from datapipe.steps.table_statistics import read_statistics
 
@@ -83,12 +84,18 @@ class NormaliseOptions:
         columns: by name, a scale or a mapping of how the column is normalised.
         dtype: of the columns that leave. What is beyond float32 (unscaled, above 3.4e38) becomes infinite there.
         suffix: is put behind a column's name, and the column itself stays as it is; "": it is replaced.
+        apply: "offline": the columns are stored scaled. "online": they are stored as they are, and what was measured is
+            in the manifest, for `datapipe.encode` to apply as they are read.
+        measure: of which rows the statistics are, by column the value that they have: {split: train} measures the
+            train part alone. Empty: of all.
         statistics: a file with the statistics of an earlier run, to be applied as they are; "": this run measures them.
     """
 
     columns: ByName[Scaling] = ByName()  # noqa: RUF009  (immutable)
     dtype: Literal["float32", "float64"] = "float32"
     suffix: str = ""
+    apply: Literal["offline", "online"] = "offline"
+    measure: ByName[str] = ByName()  # noqa: RUF009  (immutable)
     statistics: str = ""
 
 
@@ -112,12 +119,14 @@ def normalise(
     del keys
     import pyarrow as pa
 
-    if statistics is None:
+    if statistics is None or options.apply == "online":
         return table
     for name, scaling in options.columns.items():
-        scaled = scale(numbers(table, name, scaling), scaling, statistics[name])
-        array = pa.array(scaled, pa.float64(), from_pandas=True)
-        table = set_column(table, name + options.suffix, array.cast(getattr(pa, options.dtype)(), safe=False))
+        array = scaled(table.column(name), scaling, statistics[name], options.dtype)
+        if array is None:
+            values = scale(numbers(table, name, scaling), scaling, statistics[name])
+            array = pa.array(values, pa.float64(), from_pandas=True).cast(getattr(pa, options.dtype)(), safe=False)
+        table = set_column(table, name + options.suffix, array)
     return table
 
 
@@ -210,8 +219,9 @@ def _numeric() -> tuple[Any, ...]:
 def resolve(spec: StepSpec, options: NormaliseOptions) -> StepSpec:
     """The columns named are needed and given; with statistics at hand, no other row is needed: a map step."""
     names = tuple(options.columns)
-    gives = tuple(name + options.suffix for name in names)
-    return replace(spec, needs=names, gives=gives, kind="map" if options.statistics or not names else "global")
+    gives = tuple(name + options.suffix for name in names) if options.apply == "offline" else ()
+    needs = (*names, *options.measure) if names else ()
+    return replace(spec, needs=needs, gives=gives, kind="map" if options.statistics or not names else "global")
 
 
 def build(options: NormaliseOptions) -> Step:

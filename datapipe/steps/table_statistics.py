@@ -87,6 +87,7 @@ def manifest_steps(manifest: HasRecipe) -> tuple[BoundStep, ...]:
         name, options = entry["step"], dict(entry["options"])
         if name in MEASURED:
             if name in manifest.statistics:
+                options["apply"] = "offline"
                 options["statistics"] = json.dumps(manifest.statistics[name], ensure_ascii=False)
             else:
                 options["statistics"] = ""

@@ -43,7 +43,9 @@ class SketchCollector(Collector):
 
         super().__init__(kind, task, work, stack)
         self.rows = 0
-        self.begin(options_from(find_step(self.step), task.settings[self.step]))
+        options = options_from(find_step(self.step), task.settings[self.step])
+        self._only = options.measure
+        self.begin(options)
 
     @abc.abstractmethod
     def begin(self, options: Any) -> None:
@@ -59,6 +61,9 @@ class SketchCollector(Collector):
 
     def add(self, table: pa.Table) -> None:
         """See `Collector.add`."""
+        from datapipe.steps.row_choice import rows_with
+
+        table = rows_with(table, self._only, self.step)
         self.rows += table.num_rows
         self.measure(table)
 
