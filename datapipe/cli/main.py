@@ -21,6 +21,7 @@ from datapipe.cli import (
     cut,
     dataset,
     demo,
+    erase,
     export,
     memory,
     preprocess,
@@ -88,6 +89,7 @@ app.command("snapshots")(_guarded(snapshots.snapshots))
 app.command("rollback")(_guarded(snapshots.rollback))
 app.command("compact")(_guarded(snapshots.compact))
 app.command("expire")(_guarded(snapshots.expire))
+app.command("erase")(_guarded(erase.erase))
 app.command("cut")(_guarded(cut.cut))
 app.command("vocabulary")(_guarded(vocabulary.vocabulary))
 app.command("memory")(_guarded(memory.memory))

@@ -15,6 +15,8 @@ Invariant: kill it at any time and call it again, with any number of workers: th
     row_ledger, rejects, publishing    what became of every row; the dataset, published last
     signals_file, stored_run           what steps measured, kept with the dataset
     explaining, retuning               asked afterwards: of one row, of another threshold
+    encrypting, sealed_file            columns that only who has the keys may read
+    erasing, suppression               rows taken out for good
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from datapipe.preprocess.engine import cores
+    from datapipe.preprocess.erasing import Erasure, erase
     from datapipe.preprocess.estimate import near_forecasts
     from datapipe.preprocess.explaining import explain
     from datapipe.preprocess.explanation import Explanation
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.survey import plan_run
 
 _HOME: Final = {
+    "Erasure": "erasing",
     "Explanation": "explanation",
     "Plan": "plan",
     "Progress": "progress",
@@ -52,6 +56,7 @@ _HOME: Final = {
     "Stage": "stage",
     "build_plan": "plan",
     "cores": "engine",
+    "erase": "erasing",
     "explain": "explaining",
     "load_recipe": "recipe_file",
     "near_forecasts": "estimate",
@@ -62,6 +67,7 @@ _HOME: Final = {
 }
 
 __all__ = [
+    "Erasure",
     "Explanation",
     "Plan",
     "Progress",
@@ -72,6 +78,7 @@ __all__ = [
     "Stage",
     "build_plan",
     "cores",
+    "erase",
     "explain",
     "load_recipe",
     "near_forecasts",

@@ -33,6 +33,7 @@ class Made:
         prior: by "<place of the global step in the recipe>:<kind>", (split, file) of earlier snapshots, for passes that
             compare with them.
         given: products of an earlier snapshot, by global step.
+        erased: names the list of rows that have been erased (`Suppression.digest`); "" where none have.
     """
 
     def __init__(self, plan: Plan, output: Place, resources: Mapping[str, OutputFile] | None = None) -> None:
@@ -42,6 +43,7 @@ class Made:
         self.resources = dict(resources or {})
         self.prior: dict[str, list[tuple[int, OutputFile]]] = {}
         self.given: dict[str, OutputFile] = {}
+        self.erased = ""
 
     def product(self, step: str) -> OutputFile | None:
         """The file that a global step has made for later ones; None where there is none (yet)."""

@@ -7,6 +7,7 @@ and the seed alone; memory is bounded by a few batches and, where documents are 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import tempfile
@@ -22,6 +23,7 @@ from datapipe.preprocess.rows_file import conform, read_rows
 from datapipe.preprocess.signals_file import SIGNALS, SignalsFile
 from datapipe.preprocess.stage import ROWS, SHARD
 from datapipe.preprocess.step_order import POSITION, internal
+from datapipe.preprocess.suppression import REASON, read_suppression
 from datapipe.preprocess.tally import Tally
 from datapipe.preprocess.tasks import PASSING, OutputFile, TaskRecord
 from datapipe.preprocess.warnings_of_run import NAMED
@@ -76,6 +78,7 @@ class _Run:
         self.store = store
         self.work = WorkFolder(store)
         self.tally = Tally(task.seed, withheld=task.output.sealing is not None)
+        self.suppression = read_suppression(store) if task.erased else None
         self.sources: list[list[Any]] = []
         self.columns: set[str] = set()  # of `input.columns`, those that had a value
         self.keys = Keys(seed=task.seed)
@@ -253,8 +256,25 @@ class _Run:
         for batch in joined(self._pieces()):
             n = batch.table.num_rows
             if n:
-                yield batch.table.append_column(POSITION, pa.array(range(position, position + n), pa.uint32()))
+                table = batch.table.append_column(POSITION, pa.array(range(position, position + n), pa.uint32()))
                 position += n
+                yield self._left(table)
+
+    def _left(self, table: pa.Table) -> pa.Table:
+        """The rows of a batch that have not been erased; of the others only their number is told."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if self.suppression is None:
+            return table
+        gone = self.suppression.mask(table.column("row_id").cast(pa.string()))
+        if not pc.any(gone).as_py():
+            return table
+        erased = table.filter(gone)
+        self.tally.erased(erased.num_rows)
+        if self.signals is not None:
+            self.signals.erased(erased.column(POSITION))
+        return table.filter(pc.invert(gone))
 
     def _pieces(self) -> Iterator[Batch]:
         """What is read of the corpus, piece by piece, tallied."""
@@ -300,6 +320,9 @@ class _Run:
                 self.sources.append([piece.file.name, piece.file.size, probe])
 
     def _unreadable(self, rows: Sequence[Quarantined]) -> None:
+        if self.suppression is not None:
+            nameless = {"row_id": "", "reason": REASON, "detail": "", "excerpt": ""}
+            rows = [dataclasses.replace(row, **nameless) if row.row_id in self.suppression else row for row in rows]
         self.tally.unreadable(rows)
         if self.signals is not None:
             self.signals.unreadable(rows)

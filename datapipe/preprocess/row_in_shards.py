@@ -150,7 +150,7 @@ def _packed(
         layout = plan_concat(lengths, seq_len)
     else:
         layout = plan_best_fit(lengths, seq_len, int(pack.plain["window"]))
-    ids = _ids(rows, kept)
+    ids = ids_of(rows, kept)
     stored = (
         table.column("row_id").to_pylist(),
         table.column("n_documents").to_pylist(),
@@ -204,7 +204,7 @@ def _in_order(
     return InShards(shard=shard.path, rows=tuple(found))
 
 
-def _ids(rows: SplitFates, kept: npt.NDArray[np.int64]) -> list[str]:
+def ids_of(rows: SplitFates, kept: npt.NDArray[np.int64]) -> list[str]:
     """Row ids of the kept rows, in order."""
     import numpy as np
     import pyarrow as pa

@@ -35,6 +35,7 @@ from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
 from datapipe.preprocess.statistics_task import STATISTICS
 from datapipe.preprocess.summary import RunSummary, nothing_new
+from datapipe.preprocess.suppression import read_suppression
 from datapipe.preprocess.survey import survey
 from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
@@ -186,6 +187,7 @@ class _Run:
         # Files that options name, copied to where every worker can read them.
         copies = {path: work.copy_file("resource", checksum, path) for path, checksum in plan.resources.items()}
         self._made = Made(plan, place, copies)
+        self._made.erased = read_suppression(store).digest
         if before is not None:
             self._made.given = dict(before.given)
             self._made.prior = dict(before.index)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import StepError
 from datapipe.preprocess.step_order import POSITION
+from datapipe.preprocess.suppression import REASON, STEP
 from datapipe.steps.row_fates import FATE
 from datapipe.steps.step import LABELS
 
@@ -150,6 +151,14 @@ class SignalsFile:
             )
         )
 
+    def erased(self, positions: pa.ChunkedArray) -> None:
+        """Rows that have been erased: that there was one, at this place, and nothing else."""
+        import pyarrow as pa
+
+        fate = {"step": STEP, "kind": "drop", "reason": REASON}
+        columns = {name: pa.repeat(pa.scalar(value, pa.string()), len(positions)) for name, value in fate.items()}
+        self._add(pa.table({"position": positions, **columns}))
+
     def poisoned(self, marks: pa.Table, table: pa.Table) -> None:
         """Rows that are left out for the harm they do: their fates, and the rows as they were read."""
         import pyarrow as pa
@@ -189,16 +198,7 @@ class SignalsFile:
         schema = pa.schema(list(self._fields.items()))
         whole = pa.concat_tables([_conform(part, schema) for part in self._held]).combine_chunks()
         if self._writer is None:
-            strings = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "row_id"]
-            self._writer = pq.ParquetWriter(
-                self._path,
-                schema,
-                compression="zstd",
-                use_dictionary=strings,
-                # Ids of a file share their beginning, and positions ascend.
-                column_encoding={"row_id": "DELTA_BYTE_ARRAY", "position": "DELTA_BINARY_PACKED"},
-                write_page_checksum=True,
-            )
+            self._writer = pq.ParquetWriter(self._path, schema, **writing(schema))
         self._writer.write_table(whole.slice(0, rows), row_group_size=rows)
         rest = whole.slice(rows)
         self._held = [rest] if rest.num_rows else []
@@ -208,6 +208,19 @@ class SignalsFile:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
+
+
+def writing(schema: pa.Schema) -> dict[str, Any]:
+    """How a signals file is written, as pyarrow takes it."""
+    import pyarrow as pa
+
+    return {
+        "compression": "zstd",
+        "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type) and f.name != "row_id"],
+        # Ids of a file share their beginning, and positions ascend.
+        "column_encoding": {"row_id": "DELTA_BYTE_ARRAY", "position": "DELTA_BINARY_PACKED"},
+        "write_page_checksum": True,
+    }
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:

@@ -40,6 +40,7 @@ def _map_tasks(stage: Stage, made: Made, input_options: Mapping[str, Any] | None
     for step in stage.steps:
         if step.spec.kind == "global":
             settings |= pass_of(step.name).settings(step, stage, made)
+    erased = [made.erased] if made.erased and stage.source is None else []
     for index, split, rows in _sources(stage, made):
         drops: tuple[DropList, ...] = ()
         digests: list[list[Any]] = []
@@ -48,7 +49,7 @@ def _map_tasks(stage: Stage, made: Made, input_options: Mapping[str, Any] | None
         stem = f"data/part-{index:05d}" if SHARD in stage.writes else ""
         read = _identity(split) if split is not None else rows.checksum if rows is not None else None
         yield MapTask(
-            key=task_key(definition, [read, digests, named, settings, stem]),
+            key=task_key(definition, [read, digests, named, settings, stem, *erased]),
             stage=stage.number,
             name=stage.name,
             split=index,
@@ -71,6 +72,7 @@ def _map_tasks(stage: Stage, made: Made, input_options: Mapping[str, Any] | None
             drops=drops,
             shard=plan.recipe.output if SHARD in stage.writes else None,
             stem=stem,
+            erased=bool(erased),
             moved=any(each.moves for each in plan.stages[: stage.number]),
         )
 

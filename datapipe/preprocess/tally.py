@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from datapipe.preprocess.encrypting import WITHHELD
 from datapipe.preprocess.rejects import EXCERPT, RejectSample, excerpts, rank_of
+from datapipe.preprocess.suppression import REASON
 from datapipe.preprocess.tasks import Reject, StepCost
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class Tally:
                     detail="" if self._withheld else details[0],
                 )
             self.sample.add(chosen)
+
+    def erased(self, rows: int) -> None:
+        """Rows that have been erased: counted, and shown in no sample."""
+        self._count(self.dropped, REASON, rows)
 
     def removed(self, table: pa.Table, removal: Removal, details: list[str]) -> None:
         """Rows that a drop list named; `details`: for each, the place of the row it lost to."""

@@ -34,10 +34,12 @@ _LIBRARIES: Final = (
     "ftfy",
     "gigatoken",
     "numpy",
+    "pillow",
     "polars",
     "py3langid",
     "pyarrow",
     "resiliparse",
+    "simplejpeg",
     "tokenizers",
 )
 
@@ -135,6 +137,7 @@ class MapTask(Task):
             steps that are left mark none.
         skip: rows and pieces that do harm (`poison`), left out and quarantined.
         only: positions [low, high) of the rows to run, of a trial (`poison_search`); None: all.
+        erased: whether rows of the dataset have been erased (`suppression`): what is read is compared with them.
     """
 
     seed: int
@@ -153,6 +156,7 @@ class MapTask(Task):
     moved: bool = False
     skip: tuple[Poison, ...] = ()
     only: tuple[int, int] | None = None
+    erased: bool = False
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""

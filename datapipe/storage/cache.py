@@ -235,6 +235,16 @@ class Cache:
         except OSError as error:
             self._trouble(error)
 
+    def clear(self) -> int:
+        """Remove every entry, whichever dataset's it is; the bytes of them. What is mapped stays until it is let go."""
+        if self._root < 0:
+            return 0
+        names = [name for name, _ in cache_folder.files(self._root) if not name.endswith(cache_folder.PART)]
+        before = self.nbytes()
+        for name in names:
+            self.discard(name)
+        return before - self.nbytes()
+
     # Reading
 
     def _find(self, name: str) -> CachedBytes | None:

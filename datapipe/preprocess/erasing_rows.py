@@ -1,0 +1,114 @@
+"""Where rows that are to be erased have been: their places in the splits, and those of the rows that lost to them.
+
+What enters: a stored run, row ids. What leaves: places. Invariant: a row that was taken for a duplicate of an erased
+one is erased with it: it says the same, and would take its place in the next run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.preprocess.stored_run import StoredRun
+
+    Ints = npt.NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """What was found.
+
+    Attributes:
+        read: by split, positions of rows that the reader made, ascending. unread: by split, places in its first signals
+            file of rows that it did not.
+        ids: of all of them. known: those of the ids asked for that were found. losers: how many were found because they
+            repeat one that was.
+        survivors: ids of rows that stay, and that an erased one was a duplicate of.
+    """
+
+    read: Mapping[int, Ints]
+    unread: Mapping[int, Ints]
+    ids: frozenset[str]
+    known: frozenset[str]
+    losers: int
+    survivors: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return sum(map(len, self.read.values())) + sum(map(len, self.unread.values()))
+
+
+def places_of(run: StoredRun, row_ids: Iterable[str]) -> Places:
+    """Find rows by id, and what repeats them. Reads the ids and fates of all rows, split by split."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(sorted(set(row_ids)), pa.string())
+    read: dict[int, set[int]] = {}
+    unread: dict[int, Any] = {}
+    known: set[str] = set()
+    lost: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    to: dict[tuple[int, int], tuple[int, int]] = {}
+    for split, files in run.files.items():
+        first = run.table(files[0], ["row_id", "position"])
+        found = pc.fill_null(pc.is_in(first.column("row_id"), value_set=wanted), False)
+        if pc.any(found).as_py():
+            known.update(first.column("row_id").filter(found).to_pylist())
+            there = pc.is_valid(first.column("position"))
+            mine = first.column("position").filter(pc.and_(found, there))
+            read[split] = set(mine.to_pylist())
+            unread[split] = np.flatnonzero(pc.and_(found, pc.invert(there)).to_numpy())
+        for file in files:
+            table = run.table(file, ["position", "survivor_split", "survivor_position"])
+            if "survivor_split" not in table.column_names:
+                continue
+            table = table.filter(pc.is_valid(table.column("survivor_split")))
+            for position, s, p in zip(*(table.column(n).to_pylist() for n in table.column_names), strict=True):
+                lost.setdefault((s, p), []).append((split, position))
+                to[split, position] = (s, p)
+    asked = {(split, position) for split, positions in read.items() for position in positions}
+    losers, open_ = 0, list(asked)
+    while open_:
+        for split, position in lost.get(open_.pop(), ()):
+            if position not in read.setdefault(split, set()):
+                read[split].add(position)
+                open_.append((split, position))
+                losers += 1
+    stay = {to[place] for place in asked if place in to and to[place][1] not in read.get(to[place][0], ())}
+    positions = {split: np.array(sorted(each), np.int64) for split, each in read.items() if each}
+    return Places(
+        read=positions,
+        unread={split: each for split, each in unread.items() if len(each)},
+        ids=frozenset(known) | _ids_at(run, positions),
+        known=frozenset(known),
+        losers=losers,
+        survivors=tuple(sorted(_ids_at(run, _by_split(stay)))),
+    )
+
+
+def _by_split(places: Iterable[tuple[int, int]]) -> dict[int, Ints]:
+    import numpy as np
+
+    found: dict[int, list[int]] = {}
+    for split, position in places:
+        found.setdefault(split, []).append(position)
+    return {split: np.array(each, np.int64) for split, each in found.items()}
+
+
+def _ids_at(run: StoredRun, positions: Mapping[int, Ints]) -> frozenset[str]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids: set[str] = set()
+    for split, mine in positions.items():
+        table = run.table(run.files[split][0], ["row_id", "position"])
+        chosen = pc.is_in(table.column("position"), value_set=pa.array(mine, pa.uint32()))
+        ids.update(table.column("row_id").filter(chosen).drop_null().to_pylist())
+    return frozenset(ids)

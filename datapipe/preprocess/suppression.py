@@ -1,0 +1,89 @@
+"""`erased.json`: which rows have been erased, remembered so that they do not come back, by hashes of their ids.
+
+    {"salt": "<32 hex>", "ids": ["<32 hex>", …]}
+
+What enters: row ids. What leaves: whether one has been erased. Invariant: ids are kept as BLAKE2b of 16 bytes, keyed by
+a salt of the dataset's own: who has the file can try ids, and read none. Nothing is ever taken out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import IntegrityError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+
+    from datapipe.storage import Store
+
+ERASED: Final = "erased.json"
+REASON: Final = "erased"
+"""What such a row is counted by, as if a step of that name had dropped it."""
+STEP: Final = "erase"
+_HEX: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@final
+class Suppression:
+    """The erased rows of one dataset."""
+
+    def __init__(self, salt: bytes, ids: Iterable[str] = ()) -> None:
+        self._salt = salt
+        self._ids = set(ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, row_id: object) -> bool:
+        return isinstance(row_id, str) and self._name(row_id) in self._ids
+
+    def mask(self, row_ids: Any) -> pa.Array:
+        """Which of these ids (a string column) have been erased: boolean[n]; a null has not."""
+        import pyarrow as pa
+
+        return pa.array([row_id in self for row_id in row_ids.to_pylist()], pa.bool_())
+
+    def add(self, row_ids: Iterable[str]) -> None:
+        """Remember more of them."""
+        self._ids.update(map(self._name, row_ids))
+
+    @property
+    def digest(self) -> str:
+        """Names what is in it: tasks that read the corpus depend on it. "" where there is nothing."""
+        return hashlib.blake2b(self.to_json(), digest_size=16).hexdigest() if self._ids else ""
+
+    def to_json(self) -> bytes:
+        """The file."""
+        return json.dumps({"salt": self._salt.hex(), "ids": sorted(self._ids)}, indent=1).encode() + b"\n"
+
+    def _name(self, row_id: str) -> str:
+        return hashlib.blake2b(row_id.encode("utf-8", "surrogatepass"), key=self._salt, digest_size=16).hexdigest()
+
+
+def read_suppression(store: Store) -> Suppression:
+    """What has been erased of the dataset at `store`; an empty one where nothing has.
+
+    Raises:
+        IntegrityError: the file is damaged: without it, what was erased would come back.
+    """
+    try:
+        raw = json.loads(store.read(ERASED))
+        salt, ids = bytes.fromhex(raw["salt"]), list(raw["ids"])
+        if len(salt) == 16 and all(isinstance(each, str) and _HEX.fullmatch(each) for each in ids):
+            return Suppression(salt, ids)
+    except NotFoundError:
+        return Suppression(os.urandom(16))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise IntegrityError(
+        f"{store.url}/{ERASED} is damaged",
+        expected="the list of erased rows, as `datapipe erase` wrote it",
+        fix="restore it from a copy: without it, rows that were erased would come back",
+    )
