@@ -40,6 +40,7 @@ _LIBRARIES: Final = (
     "pyarrow",
     "resiliparse",
     "simplejpeg",
+    "simplejpeg",
     "tokenizers",
 )
 

@@ -69,11 +69,11 @@ def decode_image(
             as warns is damaged.
         ConfigError: simplejpeg or Pillow is not installed.
     """
-    data = memoryview(data)
+    data = memoryview(data).cast("B")  # Arrow's buffers are of signed bytes
     if not is_jpeg(data):
         return _by_pillow(data, max_pixels)
     head = head or read_head(data)
-    _check_size(head.width, head.height, max_pixels)
+    check_size(head.width, head.height, max_pixels)
     # The two bytes of a scan's marker do not occur within its data (a byte 255 there is followed by 0).
     scans = bytes(data).count(_SCAN)
     if scans > MOST_SCANS:
@@ -103,7 +103,8 @@ def decode_image(
     return _upright(pixels, head.orientation)
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture of more pixels than the limit: DecodeError, "too_large"."""
     if width * height > max_pixels:
         raise DecodeError(
             f"an image of {width:,} × {height:,} pixels",
@@ -135,7 +136,7 @@ def _by_pillow(data: memoryview, max_pixels: int) -> npt.NDArray[np.uint8]:
     name = image.format
     if 0 in image.size:
         raise DecodeError(f"an image of {image.width} × {image.height} pixels", reason="zero_size", expected="a pixel")
-    _check_size(*image.size, max_pixels)
+    check_size(*image.size, max_pixels)
     orientation = orientation_of(image)
     try:
         image.load()

@@ -45,6 +45,8 @@ class ImageHead:
         orientation: of Exif, 1 (upright) to 8; 5 to 8 swap the sides. What Pillow turns itself (TIFF) is 1 here.
         mode: of the pixels as stored, in Pillow's words: "RGB", "L", "P", "CMYK", "RGBA", "I;16" …
         animated: it has more than one frame; the first is what is decoded.
+        alpha: some pixels may be transparent, by a channel or by an entry of the palette.
+        deep: more than 8 bits a colour, as stored.
     """
 
     format: str
@@ -53,6 +55,8 @@ class ImageHead:
     orientation: int = _UPRIGHT
     mode: str
     animated: bool = False
+    alpha: bool = False
+    deep: bool = False
 
     @property
     def pixels(self) -> int:
@@ -75,7 +79,7 @@ def read_head(data: bytes | memoryview) -> ImageHead:
         DecodeError: with a reason of REASONS; too_large is for `decode_image` to say.
         ConfigError: Pillow is not installed.
     """
-    data = memoryview(data)
+    data = memoryview(data).cast("B")  # Arrow's buffers are of signed bytes
     if is_jpeg(data):
         return _jpeg(data)
     image = opened(data)
@@ -83,15 +87,26 @@ def read_head(data: bytes | memoryview) -> ImageHead:
         width, height = image.size
         orientation = orientation_of(image)
         animated = bool(getattr(image, "is_animated", False))
+        alpha = bool(image.has_transparency_data)
+        # The mode does not say it of colours: 16 bits of red are read as 8. How the file is read does ("RGB;16B").
+        deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     except Exception as error:
         raise unreadable(error, image.format) from error
     if orientation > 4:
         width, height = height, width
     name = (image.format or "").lower()
-    head = ImageHead(
-        format=name, width=width, height=height, orientation=orientation, mode=image.mode, animated=animated
+    return _sized(
+        ImageHead(
+            format=name,
+            width=width,
+            height=height,
+            orientation=orientation,
+            mode=image.mode,
+            animated=animated,
+            alpha=alpha,
+            deep=deep,
+        )
     )
-    return _sized(head)
 
 
 def is_jpeg(data: memoryview) -> bool:

@@ -124,13 +124,14 @@ class ClustersTask(Task):
 
     Attributes:
         links: link files. before: cluster tables of earlier snapshots. first: splits below it belong to those.
-        documents: how many documents were compared.
+        documents: how many documents were compared. step: for what.
     """
 
     links: tuple[str, ...] = field(repr=False)
     before: tuple[str, ...] = field(default=(), repr=False)
     first: int = 0
     documents: int = 0
+    step: str = "near_duplicates"
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
@@ -140,7 +141,7 @@ class ClustersTask(Task):
         store = self.output.open()
         files, lists, dropped = resolved(store, self)
         record = _record(
-            self, started, cpu, "near_duplicates: clusters", self.documents, self.documents - dropped, self.bytes, files
+            self, started, cpu, f"{self.step}: clusters", self.documents, self.documents - dropped, self.bytes, files
         )
         record.lists.update(lists)
         return record

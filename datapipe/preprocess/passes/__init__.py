@@ -3,6 +3,7 @@
 categories          how often labels occur → their numbers
 join                columns of large files, by key
 exact_duplicates    which rows repeat an earlier one (and, of ids, which repeat an id)
+image_duplicates    which pictures look like another
 near_duplicates     which rows are nearly equal to another
 repeated_lines      which lines repeat an earlier one, and are taken out
 repeated_paragraphs the same for paragraphs
@@ -26,6 +27,7 @@ _HOME: Final = {
     "categories": "categories_pass",
     "exact_duplicates": "exact_duplicates_pass",
     "join": "join_pass",
+    "image_duplicates": "image_duplicates_pass",
     "near_duplicates": "near_duplicates_pass",
     "repeated_lines": "repeated_lines_pass",
     "repeated_paragraphs": "repeated_paragraphs_pass",
