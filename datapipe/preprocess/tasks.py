@@ -40,7 +40,6 @@ _LIBRARIES: Final = (
     "pyarrow",
     "resiliparse",
     "simplejpeg",
-    "simplejpeg",
     "tokenizers",
 )
 

@@ -12,6 +12,7 @@ from datapipe.steps import REGISTRY, Keys, bind, run_steps
 
 # Tests share small_pictures.py and sounds.py.
 sys.path.insert(0, str(Path(__file__).parent))
+from small_pictures import encoded, scene
 from sounds import of_texts
 
 AUDIO_STEPS = {
@@ -24,6 +25,7 @@ AUDIO_STEPS = {
     "spec_augment": ("audio_decode", "log_mel"),
 }
 """The audio steps, and what runs before each."""
+IMAGE_STEPS = ("image_check", "image_duplicates", "image_resize", "image_pixels")
 PROSE = "The cat sat with the dog and that was the end of it, to be sure. "
 
 AWKWARD = (
@@ -54,6 +56,12 @@ AWKWARD = (
     PROSE * 3000,
     "x" * (1 << 20),
 )
+
+
+def picture(text):
+    """A small picture that depends on the text; of an odd length, its bytes cut."""
+    data = encoded(scene(8 + len(text) % 13, 9 + len(text) % 7), "PNG" if len(text) % 3 else "JPEG")
+    return data[: len(data) // 2] if len(text) % 2 else data
 
 
 def documents(texts, media_type="text/plain"):
@@ -128,6 +136,8 @@ def input_of(bound):
             for before in AUDIO_STEPS[name]:
                 table = run_steps(table, [bound(before)], Keys()).table
             return table
+        if name in IMAGE_STEPS:
+            return table.append_column("image", pa.array(map(picture, texts), pa.large_binary()))
         if name == "pack":
             return run_steps(table, [bound("tokenize")], Keys()).table
         return table
