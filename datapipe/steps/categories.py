@@ -67,8 +67,8 @@ class CategoriesOptions:
     Attributes:
         columns: by name, a mapping of how the column is numbered (`{}` for all values), or its min_count.
         suffix: is put behind a column's name, and the column itself stays as it is; "": it is replaced.
-        apply: "offline": the columns are stored numbered. "online": they are stored as they are, and what was measured is
-            in the manifest, for `datapipe.encode` to apply as they are read.
+        apply: "offline": the columns are stored numbered. "online": they are stored as they are, and what was measured
+            is in the manifest, for `datapipe.encode` to apply as they are read.
         measure: of which rows the statistics are, by column the value that they have: {split: train} measures the
             train part alone. Empty: of all.
         statistics: a file with the vocabularies of an earlier run; "": this run counts them.
