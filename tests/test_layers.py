@@ -14,12 +14,13 @@ MAY = {
     "errors": set(),
     "events": set(),
     "best_fit": set(),  # the one algorithm that both wings need: pure, on the lowest floor
+    "parquet_chunks": set(),  # both readers of Parquet need it: of raw inputs, and of datasets
     "device": BASE,
     "storage": BASE,
     "steps": BASE | {"best_fit"},
     "profiling": BASE,
-    "dataset": BASE | {"storage"},
-    "corpus": BASE | {"storage"},
+    "dataset": BASE | {"storage", "parquet_chunks"},
+    "corpus": BASE | {"storage", "parquet_chunks"},
     "loader": BASE | {"best_fit", "dataset", "storage", "device"},
     "preprocess": BASE | {"corpus", "steps", "dataset", "storage"},
     "train": BASE | {"device", "loader"},

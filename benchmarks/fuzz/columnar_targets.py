@@ -77,6 +77,15 @@ def _corpus(name: str) -> Callable[[bytes], object]:
     return check
 
 
+def _sound(table: pa.Table) -> None:
+    """Nothing leads out of its memory; text need not be UTF-8 before somebody makes strings of it."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "Invalid UTF8" not in str(error):
+            raise
+
+
 def _dataset(name: str) -> Callable[[bytes], object]:
     """Opened, planned, every row group decoded, rows taken: valid tables of as many rows as the index says."""
 
@@ -90,11 +99,11 @@ def _dataset(name: str) -> Callable[[bytes], object]:
             return
         for block in range(len(ds.row_groups)):
             table = ds.fetch(block).decode()
-            table.validate(full=True)
+            _sound(table)
             assert table.num_rows == ds.row_groups[block].rows
         if len(ds):
             ds.take([0, len(ds) - 1, 0])
-        names = [name for name in ("tokens", "x", "label") if name in ds.schema.names]
+        names = [name for name in ("text", "tokens", "x", "label") if name in ds.schema.names]
         if len(ds) and names:
             loader = datapipe.DataLoader(
                 ds.select(names), batch_size=16, prefetch=0, nulls=0, tail="partial", rank=0, world_size=1

@@ -14,6 +14,7 @@ from datapipe.corpus.columns import batches_of, wanted
 from datapipe.corpus.file_fault import FileFault
 from datapipe.corpus.reasons import DAMAGED_FILE
 from datapipe.errors import StorageError
+from datapipe.parquet_chunks import check_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,7 @@ def row_group_sizes(store: Store, path: str, format: str) -> list[int] | None:  
             if format == "parquet":
                 with store.open(path) as source:
                     meta = pq.ParquetFile(source).metadata
+                    check_chunks(meta, store.info(path).size)
                     groups = [meta.row_group(group) for group in range(meta.num_row_groups)]
                 return [
                     max(1, sum(here.column(c).total_compressed_size for c in range(here.num_columns)))

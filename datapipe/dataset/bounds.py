@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from datapipe.parquet_chunks import statistics_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,9 +45,9 @@ class Bounds:
     values: bool = True
 
 
-def bounds_of(chunk: pq.ColumnChunkMetaData) -> Bounds:
-    """The bounds that a Parquet column chunk's statistics give."""
-    stats = chunk.statistics
+def bounds_of(chunk: pq.ColumnChunkMetaData, kind: str) -> Bounds:
+    """The bounds that a Parquet column chunk's statistics give; `kind` is its column's physical type."""
+    stats = statistics_of(chunk, kind)
     if stats is None:
         return Bounds()
     nulls = not stats.has_null_count or stats.null_count > 0

@@ -21,6 +21,7 @@ from datapipe.dataset.arrow_footer import Block, footer_blocks
 from datapipe.dataset.byte_ranges import ByteRanges
 from datapipe.dataset.keyring import is_locked, locked
 from datapipe.errors import DatapipeError
+from datapipe.parquet_chunks import check_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,6 +191,7 @@ class Footers:
         # A footer that is signed, and not encrypted, is of a file some of whose columns are.
         signed = self.keyring is None and meta.serialized_size != need - 8
         locked_ = locked_leaves(file, meta) if signed else frozenset()
+        check_chunks(meta, entry.size, [leaf for leaf in range(meta.num_columns) if leaf not in locked_])
         return ParquetFooter(entry=entry, meta=meta, locked=locked_), meta.serialized_size
 
     def _read_arrow(self, path: str) -> tuple[ArrowFooter, int]:

@@ -22,6 +22,7 @@ from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.dataset.footers import Footers
 from datapipe.dataset.keyring import is_locked, locked
 from datapipe.errors import DatasetError, IntegrityError, SchemaError
+from datapipe.parquet_chunks import physical_types, statistics_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,8 @@ SUFFIXES: Final = {
     ".ipc": "arrow",
 }
 _FOOTER_THREADS: Final = 16
+_MOST: Final = 1 << 62
+"""Rows or bytes of a file: a footer may say anything."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,14 +198,15 @@ def _bounds(stats: pq.Statistics | None) -> tuple[object, ...]:
 def _parquet_footer(meta: pq.FileMetaData) -> Footer:
     digest = xxhash.xxh3_128()
     rows, sizes = [], []
+    kinds = physical_types(meta)
     for g in range(meta.num_row_groups):
         group = meta.row_group(g)
         rows.append(group.num_rows)
         sizes.append(group.total_byte_size)
-        for c in range(group.num_columns):
+        for c in range(len(kinds)):
             column = group.column(c)
             sizes_ = (column.total_compressed_size, column.total_uncompressed_size)
-            digest.update(repr((*sizes_, _bounds(column.statistics))).encode())
+            digest.update(repr((*sizes_, _bounds(statistics_of(column, kinds[c])))).encode())
     return Footer(schema=meta.schema.to_arrow_schema(), rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
 
 
@@ -228,6 +232,8 @@ def _remote_arrow_footer(store: Store, path: str, footer: ArrowFooter) -> Footer
 
 def _arrow_footer(schema: pa.Schema, batches: list[BatchSummary]) -> Footer:
     assert len(schema.names) == len(schema)  # a name that is not UTF-8 is an error here, not at its first use
+    if sum(batch.rows for batch in batches) >= _MOST or sum(batch.size for batch in batches) >= _MOST:
+        raise ValueError("its record batches hold more than any file can")
     digest = xxhash.xxh3_128()
     for batch in batches:
         digest.update(f"{batch.rows}:{batch.size};".encode() + batch.digest)

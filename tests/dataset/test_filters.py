@@ -189,7 +189,10 @@ def test_statistics_never_change_the_answer(case):
     file = pq.ParquetFile(pa.BufferReader(sink.getvalue()))
     meta = file.metadata
     bounds = [
-        {name: bounds_of(meta.row_group(g).column(c)) for c, name in enumerate(table.column_names)}
+        {
+            name: bounds_of(meta.row_group(g).column(c), meta.schema.column(c).physical_type)
+            for c, name in enumerate(table.column_names)
+        }
         for g in range(meta.num_row_groups)
     ]
     filters = [read_filter(terms, table.schema)]
@@ -227,7 +230,10 @@ def test_statistics_do_prune(filters, verdicts):
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=10)
     meta = pq.read_metadata(pa.BufferReader(sink.getvalue()))
-    bounds = [{n: bounds_of(meta.row_group(g).column(c)) for c, n in enumerate("nx")} for g in range(3)]
+    bounds = [
+        {n: bounds_of(meta.row_group(g).column(c), meta.schema.column(c).physical_type) for c, n in enumerate("nx")}
+        for g in range(3)
+    ]
     assert read_filter(filters, table.schema).judge(bounds, table.schema).tolist() == verdicts
 
 
