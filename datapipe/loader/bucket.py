@@ -35,8 +35,9 @@ class Bucket:
             more tokens is a batch by itself. A step has one such batch for each rank; resumed on another number of
             ranks a step keeps them: fewer ranks are given several of them as one, more ranks share one.
         column: the column whose rows are measured (lists: their values; text: its bytes). None: `tokens`, else
-            `input_ids`, else the only one of variable length.
-        length: a column that holds the lengths; None: `n_tokens` if there is one, see `datapipe.loader.lengths`.
+            `input_ids`, `audio`, `samples`, else the only one of variable length.
+        length: a column that holds the lengths; None: `n_tokens` (of sounds `frames`) if there is one, see
+            `datapipe.loader.lengths`.
 
     Raises:
         ConfigError: neither or both are given, or they are out of range.

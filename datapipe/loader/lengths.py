@@ -36,8 +36,9 @@ _KEPT_BYTES: Final = 64 << 20
 READ_THREADS: Final = 8
 """A narrow column of a row group is a few kB: its reads wait for the disk or the network, and are done side by side."""
 TOKEN_COLUMNS: Final = ("tokens", "input_ids")
-NARROW: Final = "n_tokens"
-"""The column that the step `tokenize` writes."""
+SOUND_COLUMNS: Final = ("audio", "samples")
+_NARROW: Final = {**dict.fromkeys(TOKEN_COLUMNS, "n_tokens"), **dict.fromkeys(SOUND_COLUMNS, "frames")}
+"""The columns of lengths that the steps `tokenize`, and `audio_check` and `audio_decode`, write."""
 
 
 def measured_column(dataset: Dataset | Mixture, wanted: str | None, defaults: tuple[str, ...]) -> str:
@@ -89,8 +90,8 @@ class Lengths:
 
     Args:
         column: the column measured. length: a column of integers that holds its lengths, or `column` itself: by its
-            own offsets. None: one named n_<column> or <column>_length (of tokens and input_ids also n_tokens) if there
-            is one, else its own offsets.
+            own offsets. None: one named n_<column> or <column>_length (of tokens and input_ids also n_tokens, of
+            sounds frames) if there is one, else its own offsets.
 
     Attributes:
         column: the column measured. source: the column that is read.
@@ -106,7 +107,7 @@ class Lengths:
             raise ConfigError(
                 f"length={length!r}", expected=f"{column!r} itself, or a column of integers: " + ", ".join(whole)
             )
-        names = (f"n_{column}", f"{column}_length", *((NARROW,) if column in TOKEN_COLUMNS else ()))
+        names = (f"n_{column}", f"{column}_length", *((_NARROW[column],) if column in _NARROW else ()))
         self.column = column
         self.source = length or next((name for name in names if name in whole), column)
         self._data = dataset.select([self.source])

@@ -16,7 +16,7 @@ from datapipe.loader.bucket import Bucket, TokenBatches
 from datapipe.loader.filled import CU_SEQLENS, MAX_SEQLEN
 from datapipe.loader.geometry import Geometry, choose_geometry
 from datapipe.loader.graded import GradedOrder
-from datapipe.loader.lengths import TOKEN_COLUMNS, Lengths, measured_column
+from datapipe.loader.lengths import SOUND_COLUMNS, TOKEN_COLUMNS, Lengths, measured_column
 from datapipe.loader.mixing import can_be_mixed, mixed_geometry, mixed_sequence, record_of
 from datapipe.loader.mixture import Mixture
 from datapipe.loader.order import Order
@@ -105,7 +105,7 @@ class Shaping:
         }
 
     def _set_bucket(self, dataset: Dataset | Mixture, bucket: Bucket, batch_size: int) -> None:
-        column = measured_column(dataset, bucket.column, TOKEN_COLUMNS)
+        column = measured_column(dataset, bucket.column, (*TOKEN_COLUMNS, *SOUND_COLUMNS))
         self._lengths = Lengths(dataset, column, bucket.length)
         self.padding = Padding(column)
         boundaries = None if bucket.boundaries is None else [int(each) for each in bucket.boundaries]

@@ -417,3 +417,18 @@ def test_fewer_units_than_a_step_is_said(of_tables, shape, world):
     """Not an epoch that is empty in silence."""
     with pytest.warns(UserWarning, match="fewer than one step"):
         assert list(loader(dataset(of_tables, [[3, 4, 5]] * 2), 100, 0, world, **shape)) == []
+
+
+def test_sounds_are_measured_by_their_frames(of_tables):
+    """Encoded sounds are bucketed by the column `frames`, not by their bytes, without being named."""
+    frames = [500, 20, 510, 30, 490, 25, 505, 35]
+    table = pa.table(
+        {
+            "audio": pa.array([b"x" * (1000 - n) for n in frames], pa.large_binary()),
+            "frames": pa.array(frames, pa.int64()),
+            "label": ["a"] * 8,
+        }
+    )
+    for bucket in (Bucket([100]), Bucket(max_tokens=2100)):
+        batches = list(loader(of_tables(table), 4, bucket=bucket))
+        assert sorted(sorted(batch["frames"].tolist()) for batch in batches) == [[20, 25, 30, 35], [490, 500, 505, 510]]
