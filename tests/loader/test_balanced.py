@@ -105,3 +105,37 @@ def test_many_labels_in_each_row_group_are_warned_of(labelled):
     with pytest.warns(UserWarning, match="rows of 20 labels lie in a row group"):
         balance(labelled([i % 20 for i in range(400)]), "label")
     balance(labelled([i // 20 for i in range(400)]), "label")
+
+
+def test_rows_without_a_label(labelled):
+    """Refused unless said otherwise; dropped, or a label of their own; a label that reads as theirs is refused."""
+    data = labelled(["a", None, "b", None] * 50)
+    with pytest.raises(LoaderError, match="null"):
+        balance(data, "label")
+    dropped = balance(data, "label", nulls="drop", source="of")
+    assert {each for batch in loader(dropped, tail="partial") for each in batch["of"]} == {"a", "b"}
+    own = balance(data, "label", nulls="label", source="of")
+    assert own.names == ("a", "b", "null")
+    batch = next(iter(loader(own, 30)))
+    assert 9 <= batch["of"].count("null") <= 11
+    assert all(row % 2 for row, of in zip(batch["id"].tolist(), batch["of"], strict=True) if of == "null")
+    with pytest.raises(ConfigError, match="beside nulls"):
+        balance(labelled(["a", "null", None]), "label", nulls="label")
+
+
+def test_rare_labels_between_their_share_and_an_equal_one(labelled):
+    """A power of the counts as weights; a row of a rare label comes no oftener than was said."""
+    data = labelled(["common"] * 400 + ["rare"] * 4 + ["seldom"] * 25)
+    roots = balance(data, "label", 0.5).weights.at(0)
+    assert roots["common"] / roots["seldom"] == pytest.approx(4)
+    assert roots["common"] / roots["rare"] == pytest.approx(10)
+    capped = balance(data, "label", most_repeats=8)
+    seen = np.concatenate([batch["id"] for batch in loader(capped, tail="partial")])
+    times = np.bincount(seen, minlength=429)
+    assert times[:400].max() == 1
+    assert 7 <= times[400:404].mean() <= 8.3
+    assert 7 <= times[404:].mean() <= 8.3
+    assert balance(data, "label", 0).weights.at(0) == balance(data, "label").weights.at(0)
+    for wrong in (2.0, -1, "x", True):
+        with pytest.raises(ConfigError):
+            balance(data, "label", wrong)

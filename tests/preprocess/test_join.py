@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,16 +93,74 @@ def test_what_becomes_of_rows_without_a_record(corpus, tmp_path, broadcast):
     assert explain(str(tmp_path / "a"), "clicks/0.csv:0").reason == "join_unmatched"
 
 
-def test_again_and_by_others(corpus, tmp_path, tools):
-    """Two processes publish the same bytes; a run again does nothing; other content of the joined files joins anew."""
+@pytest.mark.slow
+def test_killed_until_it_ends(corpus, tmp_path, tools):
+    """By SIGKILL at every 9th write, through cutting, matching and attaching: the same bytes in the end."""
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe(corpus, broadcast_bytes=0, unmatched="drop")))
+    run(corpus, tmp_path / "whole", broadcast_bytes=0, unmatched="drop")
+    program = Path(__file__).parent / "killed.py"
+    deaths = 0
+    while True:
+        arguments = [corpus / "clicks", tmp_path / "out", 0, "before:9", "{}", path]
+        done = subprocess.run([sys.executable, str(program), *map(str, arguments)], capture_output=True, timeout=120)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        if done.returncode == 0:
+            break
+        deaths += 1
+        assert deaths < 60
+    assert deaths > 3
+    assert tools.published(tmp_path / "out") == tools.published(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_in_worker_processes(corpus, tmp_path, tools):
+    """Two processes publish the same bytes as one."""
+    run(corpus, tmp_path / "one", broadcast_bytes=0)
+    run(corpus, tmp_path / "two", workers=2, broadcast_bytes=0)
+    assert tools.published(tmp_path / "two") == tools.published(tmp_path / "one")
+
+
+class Died(BaseException):
+    """What nothing catches."""
+
+
+def test_a_death_at_any_write(corpus, tmp_path, tools, monkeypatch):
+    """A run that dies at every 4th file goes on where it was, and publishes the same bytes."""
+    from datapipe.storage.local import LocalStore
+
+    run(corpus, tmp_path / "whole", broadcast_bytes=0)
+    real, left = LocalStore.put_file, [0]
+
+    def mortal(self, *args):
+        left[0] -= 1
+        if not left[0]:
+            raise Died
+        return real(self, *args)
+
+    monkeypatch.setattr(LocalStore, "put_file", mortal)
+    deaths, done = 0, False
+    while not done:
+        left[0] = 4
+        try:
+            run(corpus, tmp_path / "out", broadcast_bytes=0)
+            done = True
+        except Died:
+            deaths += 1
+            assert deaths < 40
+    assert deaths > 1
+    monkeypatch.undo()
+    assert tools.published(tmp_path / "out") == tools.published(tmp_path / "whole")
+
+
+def test_again_with_other_content(corpus, tmp_path):
+    """A run again does nothing; other content of the joined files joins anew, without reading the rows again."""
     for number in (0, 1):
         (tmp_path / "users").mkdir(exist_ok=True)
         data = (corpus / "users" / f"{number}.parquet").read_bytes()
         (tmp_path / "users" / f"{number}.parquet").write_bytes(data)
     options = {"files": [str(tmp_path / "users")], "broadcast_bytes": 0}
     run(corpus, tmp_path / "one", **options)
-    run(corpus, tmp_path / "two", workers=2, **options)
-    assert tools.published(tmp_path / "two") == tools.published(tmp_path / "one")
     assert run(corpus, tmp_path / "one", **options).tasks_run == 0
     older = pq.read_table(tmp_path / "users" / "0.parquet")
     newer = older.set_column(1, "age", pa.array([99] * older.num_rows))
