@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test test-slow lint bench clean help
+.PHONY: install demo test test-slow lint bench fuzz clean help
 
 help:           ## show these targets
 	@grep -hE '^[a-z-]+: *[a-zA-Z$$(). /_-]*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -52,6 +52,11 @@ bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios
 	$(BIN)/python benchmarks/tables.py --rows 200000
 	$(BIN)/python benchmarks/train/overlap.py
 	$(BIN)/python benchmarks/gpu/run.py
+
+SECONDS ?= 600
+fuzz: $(VENV)/.installed-test  ## attack every reader, SECONDS=600 each, one after the other; findings lie in fuzz-findings/
+	-$(PIP) install -q -c constraints.txt --only-binary atheris -e '.[fuzz]'
+	nice -n 19 $(BIN)/python benchmarks/fuzz/run.py --seconds $(SECONDS) $(TARGETS)
 
 clean:          ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis datapipe-demo
