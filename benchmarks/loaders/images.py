@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import Contender, Workload, main
 from in_a_row import Living
-from pictures import DECODERS, SEED, SIDE, Corpus, JpegAt, batch_of, find_decoder, look, make_corpus, sample_of
+from pictures import DECODERS, SEED, SIDE, Corpus, JpegAt, batch_of, fill, find_decoder, look, make_corpus, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,19 +80,32 @@ def ours(form: str, **options: Any) -> Callable[[Corpus], Epoch]:
         from datapipe import DataLoader, open_dataset
 
         data = open_dataset(str(corpus.folder / form))
-        decode = corpus.decode
-
-        def to_pixels(batch: dict[str, Any]) -> Any:
-            return batch["id"], batch_of(batch["jpeg"], decode)
-
         # Closed after its turn: one that lives on would read ahead for its next epoch while others have theirs.
         return Living(
             lambda number: DataLoader(
-                data, BATCH, seed=number, tail="partial", transform=to_pixels, collate="numpy", **options
+                data, BATCH, seed=number, tail="partial", transform=ToPixels(corpus.decode), collate=pair, **options
             )
         )
 
     return make
+
+
+class ToPixels:
+    """A transform of columns: the same function for each image, into memory that the loader uses again."""
+
+    takes = "columns"
+
+    def __init__(self, decode: Callable[[Any], np.ndarray]) -> None:
+        self._decode = decode
+
+    def __call__(self, columns: dict[str, Any], keys: Any) -> dict[str, Any]:
+        images = columns["jpeg"]
+        out = keys.empty((len(images), 3, SIDE, SIDE), np.float32)
+        return {"id": columns["id"], "images": fill(out, images, self._decode)}
+
+
+def pair(columns: dict[str, Any]) -> Any:
+    return columns["id"], columns["images"]
 
 
 class Images:

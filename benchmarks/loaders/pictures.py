@@ -82,7 +82,11 @@ def pixels(image: np.ndarray, out: np.ndarray) -> None:
 
 def batch_of(images: Sequence[Any], decode: Callable[[Any], np.ndarray]) -> np.ndarray:
     """JPEGs → float32 [n, 3, 224, 224]."""
-    out = np.empty((len(images), 3, SIDE, SIDE), np.float32)
+    return fill(np.empty((len(images), 3, SIDE, SIDE), np.float32), images, decode)
+
+
+def fill(out: np.ndarray, images: Sequence[Any], decode: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """The same, into memory that is given."""
     for data, target in zip(images, out, strict=True):
         pixels(decode(data), target)
     return out
