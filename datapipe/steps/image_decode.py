@@ -75,7 +75,7 @@ def decode_image(
     head = head or read_head(data)
     check_size(head.width, head.height, max_pixels)
     # The two bytes of a scan's marker do not occur within its data (a byte 255 there is followed by 0).
-    scans = bytes(data).count(_SCAN)
+    scans = bytes(data).count(_SCAN) if head.many_scans else 1
     if scans > MOST_SCANS:
         raise DecodeError(
             f"a JPEG of {scans:,} scans, each of which is a pass over all of it",

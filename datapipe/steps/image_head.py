@@ -47,6 +47,7 @@ class ImageHead:
         animated: it has more than one frame; the first is what is decoded.
         alpha: some pixels may be transparent, by a channel or by an entry of the palette.
         deep: more than 8 bits a colour, as stored.
+        many_scans: a JPEG whose pixels come in more than one pass over the picture.
     """
 
     format: str
@@ -57,6 +58,7 @@ class ImageHead:
     animated: bool = False
     alpha: bool = False
     deep: bool = False
+    many_scans: bool = False
 
     @property
     def pixels(self) -> int:
@@ -181,6 +183,7 @@ def missing(package: str, error: ImportError) -> ConfigError:
 def _jpeg(data: memoryview) -> ImageHead:
     """By a walk over the segments before the first scan (ISO/IEC 10918-1, annex B): a few microseconds."""
     at, end, frame, orientation = 2, data.nbytes, None, _UPRIGHT
+    progressive, together = False, 0
     while at + 4 <= end:
         if data[at] != 0xFF:
             raise DecodeError(f"a JPEG with no marker at byte {at}", reason="damaged")
@@ -188,12 +191,13 @@ def _jpeg(data: memoryview) -> ImageHead:
         if kind == 0xFF:  # a fill byte
             at += 1
             continue
-        if kind in {0xDA, 0xD9}:  # the first scan; the end
+        if kind in {0xDA, 0xD9}:  # the first scan, of so many colours; the end
+            together = data[at + 4] if at + 4 < end else 0
             break
         size = data[at + 2] << 8 | data[at + 3]
         body = data[at + 4 : at + 2 + size]
         if 0xC0 <= kind <= 0xCF and kind not in {0xC4, 0xC8, 0xCC} and len(body) >= 6:
-            frame = body
+            frame, progressive = body, kind & 3 == 2
         elif kind == 0xE1 and bytes(body[:6]) == _EXIF:
             orientation = _exif(bytes(body))
         at += 2 + max(size, 2)
@@ -205,7 +209,16 @@ def _jpeg(data: memoryview) -> ImageHead:
     mode = {1: "L", 4: "CMYK"}.get(colours, "RGB")
     if orientation > 4:
         width, height = height, width
-    return _sized(ImageHead(format="jpeg", width=width, height=height, orientation=orientation, mode=mode))
+    return _sized(
+        ImageHead(
+            format="jpeg",
+            width=width,
+            height=height,
+            orientation=orientation,
+            mode=mode,
+            many_scans=progressive or together < colours,
+        )
+    )
 
 
 def _exif(body: bytes) -> int:
