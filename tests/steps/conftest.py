@@ -103,7 +103,15 @@ def tokenizer_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bound(tokenizer_path):
+def known_path(tmp_path_factory):
+    """What is known of two texts, to be joined."""
+    path = tmp_path_factory.mktemp("known") / "known.jsonl"
+    path.write_text('{"text": "a", "known": "1"}\n{"text": " ", "known": "2"}\n')
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def bound(tokenizer_path, known_path):
     """Bind a step by name, with what it cannot do without."""
 
     def of(name, **options):
@@ -111,6 +119,10 @@ def bound(tokenizer_path):
             options.setdefault("tokenizer", tokenizer_path)
         if name == "pack":
             options.setdefault("seq_len", 64)
+        if name == "join":
+            options = {"files": [known_path], "on": "text", "columns": ["known"], "unmatched": "drop", **options}
+        if name == "split":
+            options.setdefault("parts", {"train": 1, "test": 1})
         return bind(name, options)
 
     return of
