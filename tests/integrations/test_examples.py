@@ -38,7 +38,7 @@ def profiled(folder, text):
 @pytest.mark.parametrize(
     ("name", "steps", "evaluates", "bound"),
     [("quickstart", 60, True, ("dataset",)), ("transfer_learning", 40, True, ("dataset",)),
-     ("char_rnn", 40, False, ("forward", "backward"))],
+     pytest.param("char_rnn", 40, False, ("forward", "backward"), marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_an_example_is_profiled_unmodified(tmp_path, name, steps, evaluates, bound):
     """Every training step, the validation passes and the saving are found, and what bounds the step is named."""

@@ -58,7 +58,7 @@ def torchrun(*argv, cwd):
     return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=200)
 
 
-@pytest.mark.parametrize("slow", [0, 1])
+@pytest.mark.parametrize("slow", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_the_slow_rank_of_a_job_is_named(scripts, tmp_path, slow):
     """Whichever rank reads slowly: the merged verdict names it and its dataset, and the other waits for it."""
     (tmp_path / "out" / f"rank-{1 - slow}").mkdir(parents=True)

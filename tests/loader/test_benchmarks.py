@@ -64,7 +64,8 @@ def test_what_must_stay_as_it_is_is_measured(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["tokens", pytest.param("documents", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tokens", "documents"])
 def test_the_remote_benchmark_runs_against_its_slow_store(kind, tmp_path):
     """The bound, and ours by http and s3: each row once, unchanged."""
     command = [sys.executable, str(FOLDER / "remote.py"), kind, "--quick", "--repeats", "1", "--folder", str(tmp_path)]

@@ -68,7 +68,7 @@ def killed(dataset, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("ranks", [1, 4])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_killed_job_goes_on_with_other_ranks(dataset, unbroken, killed, tmp_path, ranks):
     """From the checkpoint on, every global batch is the unbroken run's, and so are the weights at the end."""
     folder = tmp_path / "job"

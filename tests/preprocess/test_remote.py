@@ -34,7 +34,7 @@ def objects(client, name, prefix):
     return {key.removeprefix(prefix): client.get_object(Bucket=name, Key=key)["Body"].read() for key in keys}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_from_bucket_to_bucket(bucket, corpus, undisturbed, tools, workers):
     """Read from S3, written to S3, by this process and by workers: published bytes as on a disk, then all reused."""
     name, options, client = bucket
