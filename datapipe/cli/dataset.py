@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,8 +48,6 @@ def named(dataset: str) -> Iterator[None]:
 
 
 def _nothing_at(dataset: str) -> bool:
-    from pathlib import Path
-
     from datapipe.errors import StorageError
     from datapipe.storage import open_store, split_url
 
@@ -63,21 +62,65 @@ def _nothing_at(dataset: str) -> bool:
         return False
 
 
-def describe(dataset: Where, keys: KeysOption = None, json: JsonOption = False) -> None:
+def describe(
+    dataset: Where,
+    representation: Annotated[
+        bool, typer.Option("--representation", help="Count documents by language, source, label, length; PII by type.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with sample rows, histograms, thumbnails, waveforms.")
+    ] = None,
+    keys: KeysOption = None,
+    json: JsonOption = False,
+) -> None:
     """Show what a dataset holds: schema, rows, shards, tokens, drops by reason, recipe, fingerprint.
 
-    Example: datapipe describe datapipe-demo/dataset
+    Example: datapipe describe datapipe-demo/dataset --html dataset.html
     """
     from datapipe.dataset import open_dataset
 
     with named(dataset):
         opened = open_dataset(dataset, keys=keys)
     facts = description(opened)
+    lines = description_lines(facts)
+    if representation:
+        facts["representation"], more = _represented(opened)
+        lines += more
+    if html is not None:
+        _write_page(html, opened, facts)
+        facts["html"] = str(html)
+        lines.append(f"  {html}: the same, with sample rows")
     if json:
         console.emit(facts)
         return
-    for line in description_lines(facts):
+    for line in lines:
         console.show(line)
+
+
+def _represented(opened: Dataset) -> tuple[dict[str, Any], list[str]]:
+    from datapipe.errors import DatasetError
+    from datapipe.preprocess.dataset_page import representation_of
+    from datapipe.preprocess.representation import lines_of
+
+    found = representation_of(opened)
+    if found is None:
+        raise DatasetError(
+            f"{opened.url} has no signals to count documents by",
+            expected="a dataset that preprocess made",
+            fix="make it by `datapipe preprocess INPUT... OUTPUT`",
+        )
+    return found.as_dict(), lines_of(found)
+
+
+def _write_page(html: Path, opened: Dataset, facts: dict[str, Any]) -> None:
+    from datapipe.errors import InputError
+    from datapipe.preprocess.dataset_page import dataset_html
+
+    page = dataset_html(opened, facts)
+    try:
+        html.write_text(page, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{html} cannot be written ({error.strerror})", expected="a file in a folder") from None
 
 
 def description(dataset: Dataset) -> dict[str, Any]:
@@ -103,6 +146,7 @@ def description(dataset: Dataset) -> dict[str, Any]:
             "recipe": manifest.recipe,
             "recipe_fingerprint": manifest.recipe_fingerprint,
             "parent": manifest.parent,
+            "snapshot": manifest.snapshot,
         }
         if manifest.ledger:
             total = manifest.total()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from datapipe.errors import NotFoundError
 from datapipe.preprocess.histograms import histograms
 from datapipe.preprocess.publishing import RUN
+from datapipe.preprocess.representation import representation
 from datapipe.preprocess.run_report import REPORT, report_html
 from datapipe.preprocess.stored_run import stored_run
 from datapipe.preprocess.work import plain_json
@@ -55,7 +56,10 @@ def put_run_files(store: Store, plan: Plan, manifest: Manifest, ledger: RowLedge
     if not done_before:
         splits = {split.index for split in plan.splits}
         run = stored_run(store, manifest, splits)
-        html = report_html(summary, manifest, ledger.stages, histograms(run) if run.files else None, splits=splits)
+        # Columns of shards are read of a dataset's first delivery: an append costs what is appended.
+        represented = representation(run, splits if manifest.snapshot else None) if run.files else None
+        counts = histograms(run) if run.files else None
+        html = report_html(summary, manifest, ledger.stages, counts, splits=splits, represented=represented)
         store.put(REPORT, html.encode("utf-8", "replace"))
     plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
     mine = {"ended": datetime.now(tz=UTC).isoformat(timespec="seconds")} | {key: plain[key] for key in _TIMINGS}

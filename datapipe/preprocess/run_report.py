@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from datapipe.dataset import Manifest
     from datapipe.preprocess.histograms import Histograms
+    from datapipe.preprocess.representation import Representation
     from datapipe.preprocess.row_ledger import StageLedger
     from datapipe.preprocess.summary import RunSummary
 
@@ -58,12 +59,13 @@ def report_html(
     counts: Histograms | None,
     *,
     splits: Iterable[int],
+    represented: Representation | None = None,
 ) -> str:
     """The report as one HTML document.
 
     Args:
         stages: the ledger's sums by stage. counts: None where no signals were stored.
-        splits: those of this run; others belong to earlier snapshots.
+        splits: those of this run; others belong to earlier snapshots. represented: what it kept, by language and so on.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -84,6 +86,7 @@ def report_html(
     ).render(
         s=summary,
         h=counts,
+        r=represented,
         css=Markup(style),  # noqa: S704  (our own file)
         style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         ended=datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
