@@ -45,7 +45,16 @@ def preprocess(
     ] = "fail",
     worker_memory: Annotated[int, typer.Option(help="MiB that a worker may hold; 0: no limit.", min=0)] = 1024,
     batch_seconds: Annotated[float, typer.Option(help="How long 8 MiB of rows may take; 0: no limit.", min=0)] = 600,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what it will cost on --workers; write nothing.")
+    ] = False,
+    sample: Annotated[
+        float,
+        typer.Option(help="Of --dry-run: MiB of the input that are run to know the cost; 0: the plan alone.", min=0),
+    ] = 4,
+    documents: Annotated[
+        int | None, typer.Option(help="Of --dry-run: the cost as if there were so many documents like these.", min=1)
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Clean, filter, deduplicate, tokenize and shard raw files; kill it at any time, run it again: the same bytes.
@@ -76,17 +85,27 @@ def preprocess(
     elif tls_ca or tls_cert or tls_key or insecure:
         raise ConfigError("options of a scheduler, and none", expected="--scheduler", fix="name it, or leave them out")
     if dry_run:
-        from datapipe.preprocess import near_forecasts
+        from datapipe.preprocess import forecast_run, near_forecasts
         from datapipe.preprocess.survey import survey_run
 
         found = survey_run(inputs, output, recipe, overrides, append=append)
         plan, warnings = found.plan, [] if found.replaced is None else [found.replaced]
-        needs = near_forecasts(plan, 1 if workers == 0 else workers or cores())
+        count = 1 if workers == 0 else workers or cores()
+        needs = near_forecasts(plan, count)
+        cost = None
+        # A delivery is compared with an index that a sample has not.
+        if sample and plan.splits and not append:
+            with console.output_aside(aside=True):  # what a step of the user's prints
+                cost = forecast_run(plan, output, count, documents=documents, sample_bytes=round(sample * (1 << 20)))
         if json:
             forecasts = [each.as_dict() for each in needs]
-            console.emit({"ok": True, "plan": plan.as_dict(), "warnings": warnings, "forecasts": forecasts})
+            priced = None if cost is None else cost.as_dict()
+            console.emit(
+                {"ok": True, "plan": plan.as_dict(), "warnings": warnings, "forecasts": forecasts, "cost": priced}
+            )
         else:
-            console.show("\n".join([*map(str, [plan, *needs]), *(f"warning: {each}" for each in warnings)]))
+            told = [plan, *needs, *([] if cost is None else [cost])]
+            console.show("\n".join([*map(str, told), *(f"warning: {each}" for each in warnings)]))
         return
     policy: Literal["quarantine", "stop"] = "stop" if on_error == "stop" else "quarantine"
     # What a step prints (a user's own, here or in a worker) is no result.

@@ -9,6 +9,7 @@ Invariant: kill it at any time and call it again, with any number of workers: th
     recipe, recipe_file, yaml_nodes    what to do, as checked data
     plan, step_order                   the stages, cut at global steps
     stage_tasks, tasks, execute        tasks: paths in, records out; map_task, duplicates_task, vocabulary_task
+    sampled_run, cost_model            what a run will cost, from a little of it
     engine, clusters, scheduler        where they run: here, or on Dask; admission: which workers may
     limits, guard, poison              what a task may use; rows that do harm, found and left out
     work, output_folder                what is done, whose folder it is
@@ -27,6 +28,7 @@ import types
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from datapipe.preprocess.cost_model import forecast_run
     from datapipe.preprocess.engine import cores
     from datapipe.preprocess.erasing import Erasure, erase
     from datapipe.preprocess.estimate import near_forecasts
@@ -58,6 +60,7 @@ _HOME: Final = {
     "cores": "engine",
     "erase": "erasing",
     "explain": "explaining",
+    "forecast_run": "cost_model",
     "load_recipe": "recipe_file",
     "near_forecasts": "estimate",
     "parse_overrides": "recipe_file",
@@ -80,6 +83,7 @@ __all__ = [
     "cores",
     "erase",
     "explain",
+    "forecast_run",
     "load_recipe",
     "near_forecasts",
     "parse_overrides",

@@ -148,6 +148,19 @@ def build_plan(
     )
 
 
+def bucket_count(total: int, bucket_bytes: int = BUCKET_BYTES) -> int:
+    """Buckets of hashes for an input of `total` bytes."""
+    buckets = 1
+    while buckets < MAX_BUCKETS and buckets * bucket_bytes < total:
+        buckets *= 2
+    return buckets
+
+
+def part_count(splits: int, total: int) -> int:
+    """Parts that sorted or shuffled rows are moved into."""
+    return max(splits, -(-total // PART_BYTES))
+
+
 def split_size(total: int) -> int:
     """Stored bytes per split for an input of `total` bytes: a power of two, so that a few files more change nothing."""
     size = SMALLEST_SPLIT

@@ -26,22 +26,53 @@ def test_run_again_it_finds_everything_done(datapipe, docs, small):
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(datapipe, docs, tmp_path):
-    ran = datapipe("preprocess", docs, tmp_path / "out", "--dry-run")
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--dry-run", "--sample", 0)
     assert ran.code == 0, ran.err
     assert "exact_duplicates" in ran.out
+    assert "cost of" not in ran.out
     assert not (tmp_path / "out").exists()
-    assert datapipe("preprocess", docs, tmp_path / "out", "--dry-run", "--json").json["plan"]
+    assert datapipe("preprocess", docs, tmp_path / "out", "--dry-run", "--json", "--sample", 0).json["plan"]
+
+
+def test_a_dry_run_says_what_it_will_cost(datapipe, docs, tmp_path):
+    """For the workers and documents that are asked about, from a sample; what a sample's steps print is no result."""
+    many = ("--dry-run", "--workers", 10_000, "--documents", 10**9)
+    (tmp_path / "own.py").write_text("def says(table):\n    print('said')\n    return table\n")
+    (tmp_path / "own.yaml").write_text("steps: [decode, 'own.py:says', exact_duplicates]\n")
+    ran = datapipe("preprocess", docs, tmp_path / "out", *many, "--recipe", tmp_path / "own.yaml")
+    assert ran.code == 0, ran.err
+    assert "cost of 1,000,000,000 documents" in ran.out
+    assert "on 10,000 workers of one core" in ran.out
+    assert "scheduler " in ran.out
+    assert "said" not in ran.out
+    cost = datapipe("preprocess", docs, tmp_path / "out", *many, "--json", "--recipe", tmp_path / "own.yaml").json[
+        "cost"
+    ]
+    assert cost["tasks"] == sum(stage["tasks"] for stage in cost["stages"])
+    assert cost["hours"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scheduler_elsewhere_wants_tls(datapipe, docs, tmp_path):
+    """A plain one is refused before anything is read, by exit code 2, and options of none are too."""
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--scheduler", "tcp://10.0.0.1:8786")
+    assert ran.code == 2
+    assert "--insecure" in ran.err
+    assert not (tmp_path / "out").exists()
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--insecure")
+    assert ran.code == 2
+    assert "--scheduler" in ran.err
 
 
 def test_a_dry_run_foretells_what_a_dataset_will_lose(datapipe, docs, small, tmp_path):
     """Files that are there and no input of the run: said before, as it would be after; nothing where it appends."""
     one = docs / "000.txt"
-    ran = datapipe("preprocess", one, small[0], "--dry-run")
+    ran = datapipe("preprocess", one, small[0], "--dry-run", "--sample", 0)
     assert ran.code == 0, ran.err
     assert "warning: 62 files (" in ran.out
     assert "made anew, the dataset is without their rows" in ran.out
-    assert datapipe("preprocess", one, small[0], "--dry-run", "--json").json["warnings"]
-    assert datapipe("preprocess", docs, small[0], "--dry-run", "--json").json["warnings"] == []
+    assert datapipe("preprocess", one, small[0], "--dry-run", "--json", "--sample", 0).json["warnings"]
+    assert datapipe("preprocess", docs, small[0], "--dry-run", "--json", "--sample", 0).json["warnings"] == []
 
 
 def test_one_path_is_wrong_usage(datapipe, docs):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.preprocess.amounts import size, spoken
 from datapipe.steps.min_hash import recall
 
 if TYPE_CHECKING:
@@ -75,15 +76,15 @@ class NearForecast:
         }
 
     def __str__(self) -> str:
-        stages = ", ".join(f"{name} {_spoken(seconds)}" for name, seconds in self.seconds.items())
+        stages = ", ".join(f"{name} {spoken(seconds)}" for name, seconds in self.seconds.items())
         curve = ", ".join(f"{jaccard:.2f}: {chance:.3f}" for jaccard, chance in self.recall.items())
         cores = f"{self.workers} worker{'s' if self.workers != 1 else ''}"
         return "\n".join(
             [
                 f"near_duplicates of about {self.documents:,} documents on {cores}, about",
-                f"    time    {_spoken(self.total_seconds)} ({stages})",
-                f"    disk    {_bytes(self.index_bytes)} in the index, {_bytes(self.scratch_bytes)} in the work folder",
-                f"    memory  {_bytes(self.worker_bytes)} a worker; the clusters once {_bytes(self.clusters_bytes)}",
+                f"    time    {spoken(self.total_seconds)} ({stages})",
+                f"    disk    {size(self.index_bytes)} in the index, {size(self.scratch_bytes)} in the work folder",
+                f"    memory  {size(self.worker_bytes)} a worker; the clusters once {size(self.clusters_bytes)}",
                 f"    found   of pairs with a similarity of {curve}",
                 f"    exact   similarities of documents of up to {self.exact_shingles:,} shingles; an estimate beyond",
             ]
@@ -149,17 +150,3 @@ def _kept(mean: float, sketch: int) -> float:
     import math
 
     return mean * (1 - math.exp(-sketch / mean)) if mean > 0 else 0.0
-
-
-def _spoken(seconds: float) -> str:
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def _bytes(size: float) -> str:
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size / 1e3:.0f} kB"
