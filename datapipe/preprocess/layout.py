@@ -48,6 +48,8 @@ class Layout:
         self._check_ids = recipe.input.id_column is not None
         held: list[RecipeStep] = []
         for step in recipe.steps:
+            if step.spec.idle:
+                continue
             if step.spec.kind == "global":
                 held = pass_of(step.name).lay_out(self, step, held)
             elif step.spec.kind == "reshape":

@@ -211,7 +211,7 @@ class Join:
 def resolve(spec: StepSpec, options: JoinOptions) -> StepSpec:
     """The keys are needed, the new columns given; large files need a pass over both sides."""
     if not options.files:
-        return replace(spec, signals=(), counters=())
+        return replace(spec, signals=(), counters=(), idle=True)
     return replace(
         spec,
         needs=tuple(name for name, _ in options.keys),

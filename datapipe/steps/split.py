@@ -150,7 +150,7 @@ def _has(table: pa.Table, name: str, label: str) -> npt.NDArray[np.bool_]:
 def resolve(spec: StepSpec, options: SplitOptions) -> StepSpec:
     """The columns that decide are needed; the new one is given, and how many rows each part has is counted."""
     if not options.parts:
-        return spec
+        return replace(spec, idle=True)
     counted = tuple(f"split.{part}" for part in options.parts)
     more = (options.label,) if options.label else ()
     return replace(

@@ -69,6 +69,7 @@ class StepSpec:
             of the task key, and a worker is given paths of its own.
         resolve: (spec, options) → the spec with these options bound, for a step of which they name the columns it reads
             and adds, or whether it has still to see the whole corpus. `resolved` calls it.
+        idle: with the options bound it leaves every row as it is (a join of no files): no stage runs it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class StepSpec:
     measured_by: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     resolve: Callable[[StepSpec, Any], StepSpec] | None = None
+    idle: bool = False
 
     def resolved(self, options: Any) -> StepSpec:
         """The spec of the step with these options bound: what it then needs, gives and is."""
