@@ -157,6 +157,9 @@ def _told_in_the_open(recipe: Recipe) -> Iterator[tuple[str, Any]]:
             yield step.name, tuple(options.columns)
         elif step.name == "mix":
             yield step.name, (options.by,)
+        elif step.name == "join":
+            # What is joined is copied to where workers read it, and cut into files by key.
+            yield step.name, [name for pairs in (options.keys, options.given) for name, _ in pairs]
 
 
 def without_place(settings: EncryptionSettings) -> EncryptionSettings:

@@ -43,6 +43,15 @@ def _hashes(store: Store, path: str, positions: Positions) -> bytes | None:
     return begins.tobytes() + left.tobytes() if len(left) else None
 
 
+def _image_hashes(store: Store, path: str, positions: Positions) -> bytes | None:
+    import numpy as np
+
+    from datapipe.preprocess.near.image_links import record_type
+
+    records = np.frombuffer(store.read(path), record_type())
+    return records[~np.isin(records["position"], positions)].tobytes() or None
+
+
 def _bands(store: Store, path: str, positions: Positions) -> bytes | None:
     from datapipe.preprocess.near.candidates import band_type
 
@@ -89,6 +98,7 @@ def _sets(store: Store, path: str, positions: Positions) -> bytes | None:
 _KINDS: Final[dict[str, Callable[[Store, str, Positions], bytes | None]]] = {
     "hashes": _hashes,
     "ids": _hashes,
+    "image_hashes": _image_hashes,
     "bands": _bands,
     "lines": _pieces,
     "paragraphs": _pieces,

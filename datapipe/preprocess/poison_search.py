@@ -103,7 +103,11 @@ class _Search:
         if not ended.reason:
             return []
         name = f"{piece.file.name}:{piece.start}"
-        return [Poison(piece=number, row_id=name, step="read", reason=ended.reason, detail=ended.detail)]
+        return [Poison(piece=number, row_id=name, step="read", reason=ended.reason, detail=self._told(ended.detail))]
+
+    def _told(self, detail: str) -> str:
+        """What is kept of how a row did harm: what a step says as it fails may hold the row."""
+        return detail if self._task.output.sealing is None else WITHHELD
 
     def _among(self, low: int, high: int) -> list[Poison]:
         found: list[Poison] = []
@@ -121,9 +125,7 @@ class _Search:
                 continue
             self._left -= 1
             name = ended.place.name if ended.place is not None else ""
-            detail = ended.error.got if ended.error is not None else ended.detail
-            if self._task.output.sealing is not None:  # what a step says as it fails may hold the row
-                detail = WITHHELD
+            detail = self._told(ended.error.got if ended.error is not None else ended.detail)
             step = ended.step or "read"
             found.append(Poison(position=start, row_id=name, step=step, reason=ended.reason, detail=detail))
         return found
