@@ -116,7 +116,9 @@ def guided(judge: Judge, seed: int, seconds: float, corpus: Path) -> None:
     corpus.mkdir(exist_ok=True)
     for i, data in enumerate(judge.target.seeds()):
         (corpus / f"seed-{i}").write_bytes(data)
-    options = [f"-max_total_time={max(1, round(seconds))}", f"-max_len={1 << 16}", f"-seed={seed + 1}"]
+    # Coverage rewards long inputs, which are slow: twice a seed is enough.
+    most = min(1 << 16, max(2048, *(2 * len(data) for data in judge.target.seeds())))
+    options = [f"-max_total_time={max(1, round(seconds))}", f"-max_len={most}", f"-seed={seed + 1}"]
     options += ["-rss_limit_mb=0", "-timeout=9999", "-handle_segv=0", "-handle_abrt=0", "-handle_fpe=0", "-verbosity=0"]
     options += ["-len_control=0", "-reload=0", "-detect_leaks=0", f"-artifact_prefix={corpus.parent}/"]
     atheris.Setup([sys.argv[0], str(corpus), *options], judge, custom_mutator=mutate)
