@@ -59,8 +59,12 @@ def load_recipe(
     else:
         text, where, folder = _find(os.fspath(recipe))
         loaded = _recipe(parse_yaml(text, where=where), where, folder=folder)
+    together: dict[str, dict[str, Any]] = {}
     for key, value in (overrides or {}).items():
-        loaded = _override(loaded, key, value)
+        # What belongs together is checked together: a join's files make no sense before its key is said.
+        together.setdefault(key.rpartition(".")[0] or key, {})[key] = value
+    for values in together.values():
+        loaded = _override(loaded, values)
     return loaded
 
 
@@ -233,22 +237,25 @@ def _located(error: ConfigError, name: str, place: str) -> RecipeError:
     return RecipeError(f"{place}: {got}", expected=error.expected, fix=error.fix)
 
 
-def _override(recipe: Recipe, key: str, value: Any) -> Recipe:
+def _override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of one step or section, by "step.option"; or with another seed."""
     from datapipe.steps import options_from, plain_options
     from datapipe.steps.options import nearest
 
+    key = next(iter(values))
     if key == "seed":
-        _check_seed(value)
-        return replace(recipe, seed=value)
-    target, dot, option = key.rpartition(".")
+        _check_seed(values[key])
+        return replace(recipe, seed=values[key])
+    target, dot, _ = key.rpartition(".")
     names = ["input", "output", *dict.fromkeys(step.name for step in recipe.steps)]
     if not dot:
         raise ConfigError(
             f"override {key!r}", expected="seed, or step.option", fix=nearest(key, [f"{n}.…" for n in names])
         )
+    given = {each.rpartition(".")[2]: value for each, value in values.items()}
     if target in ("input", "output"):
         kind: type[Any] = InputSettings if target == "input" else OutputSettings
-        changed = {**plain_options(getattr(recipe, target)), option: value}
+        changed = {**plain_options(getattr(recipe, target)), **given}
         try:
             settings = options_from(_spec(target, kind), changed)
         except ConfigError as error:
@@ -263,4 +270,4 @@ def _override(recipe: Recipe, key: str, value: Any) -> Recipe:
             fix=nearest(target, names) if not places else "give the options in a recipe file instead",
         )
     step = recipe.steps[places[0]]
-    return recipe.with_step(places[0], options_from(step.spec, {**plain_options(step.options), option: value}))
+    return recipe.with_step(places[0], options_from(step.spec, {**plain_options(step.options), **given}))

@@ -132,3 +132,12 @@ def test_the_fingerprint_is_of_what_is_asked_for(order):
     fingerprint = load_recipe({key: whole[key] for key in order}).fingerprint
     assert fingerprint == load_recipe({"name": "x", "steps": ["decode", "unicode"]}).fingerprint
     assert fingerprint != load_recipe({"name": "x", "steps": ["decode", {"unicode": {"strip": False}}]}).fingerprint
+
+
+def test_values_that_belong_together_are_checked_together():
+    """In whatever order they are given: the rates of labels, and the column of these labels."""
+    rates = {"split.rates": {"rare": {"test": 1}}, "split.label": "kind", "split.parts": {"train": 1, "test": 1}}
+    (step,) = [each for each in load_recipe("table", rates).steps if each.name == "split"]
+    assert step.options.label == "kind"
+    with pytest.raises(ConfigError, match="rates for 1 labels"):
+        load_recipe("table", {key: value for key, value in rates.items() if key != "split.label"})
