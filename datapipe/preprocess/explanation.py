@@ -104,7 +104,7 @@ class Explanation:
         for said in self.steps:
             lines += _said(said)
         if self.redactions:
-            lines.append("  redacted: " + ", ".join(f"{name} {n}" for name, n in self.redactions.items()))
+            lines.append("  counted: " + ", ".join(f"{name} {n}" for name, n in self.redactions.items()))
         if self.where is not None:
             lines += _where(self.where)
         for other in self.same_id:

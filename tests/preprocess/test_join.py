@@ -78,6 +78,7 @@ def test_on_disk_is_in_memory(corpus, tmp_path):
         assert said["join"].signals == {"join.unmatched": 0, "join.null_key": 0}
         unmatched = {step.step: step for step in explain(str(tmp_path / output), "clicks/0.csv:0").steps}
         assert unmatched["join"].signals == {"join.unmatched": 1, "join.null_key": 1}
+        assert "counted: join.unmatched 1, join.null_key 1" in str(explain(str(tmp_path / output), "clicks/0.csv:0"))
 
 
 @pytest.mark.parametrize("broadcast", [0, 1 << 20])
