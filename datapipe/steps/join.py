@@ -43,7 +43,7 @@ class JoinOptions:
     Attributes:
         files: what is joined: files of Parquet, Arrow, CSV, TSV or JSON lines, or folders of them (of a dataset, its
             shards). Their content is part of every task's key. From CSV and JSON columns come as text.
-        on: the key: the name of a column on both sides, or a mapping of the rows' column to the files'. Compared as
+        key: the name of a column on both sides, or a mapping of the rows' column to the files'. Compared as
             text; null and the empty text are no key.
         columns: what the rows get: a list of columns of the files, or a mapping of the new name to the files' name.
         unmatched: a row without a record: "keep" it with nulls, "drop" or "quarantine" it; counted by all.
@@ -54,7 +54,7 @@ class JoinOptions:
     """
 
     files: tuple[str, ...] = ()
-    on: str | ByName[str] = ""
+    key: str | ByName[str] = ""
     columns: tuple[str, ...] | ByName[str] = ()
     unmatched: Literal["keep", "drop", "quarantine"] = "keep"
     duplicates: Literal["error", "first", "last", "newest"] = "error"
@@ -66,9 +66,9 @@ class JoinOptions:
         object.__setattr__(self, "files", expanded(self.files))
         if self.files and not (self.keys and self.given):
             raise ConfigError(
-                f"join: on = {self.on!r}, columns = {self.columns!r}",
+                f"join: key = {self.key!r}, columns = {self.columns!r}",
                 expected="a key, and the columns that are joined",
-                fix="on: user, columns: [country]",
+                fix="key: user, columns: [country]",
             )
         names = [new for new, _ in self.given]
         if len(set(names)) < len(names) or any(name.startswith("__") or name == "row_id" for name in names):
@@ -82,9 +82,9 @@ class JoinOptions:
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
         """(column of the rows, column of the files)."""
-        if isinstance(self.on, str):
-            return ((self.on, self.on),) if self.on else ()
-        return tuple(self.on.items())
+        if isinstance(self.key, str):
+            return ((self.key, self.key),) if self.key else ()
+        return tuple(self.key.items())
 
     @property
     def given(self) -> tuple[tuple[str, str], ...]:

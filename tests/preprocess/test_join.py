@@ -37,7 +37,7 @@ def corpus(tmp_path_factory):
 
 
 def recipe(root, **options):
-    join = {"files": [str(root / "users")], "on": {"user": "id"}, "columns": ["age", "country"], **options}
+    join = {"files": [str(root / "users")], "key": {"user": "id"}, "columns": ["age", "country"], **options}
     return {
         "name": "clicks",
         "input": {"text_column": None, "columns": ["*"]},
@@ -179,7 +179,7 @@ def test_of_several_records_the_one_that_was_asked_for(tmp_path, broadcast):
     (tmp_path / "clicks" / "a.jsonl").write_text('{"user": "u1"}\n{"user": "u2"}\n{"user": null}\n')
     (tmp_path / "a.csv").write_text("user,town,seen\nu1,Bonn,2024-01-05\nu2,Rome,2024-01-01\nu1,Oslo,2024-03-01\n")
     (tmp_path / "b.csv").write_text("user,town,seen\nu1,Nice,2023-12-31\n,Nowhere,2025-01-01\n")
-    options = {"files": [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], "on": "user",
+    options = {"files": [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], "key": "user",
                "columns": {"home": "town"}, "broadcast_bytes": broadcast}  # fmt: skip
 
     def homes(**more):
@@ -199,11 +199,11 @@ def test_a_second_join_by_two_keys(corpus, tmp_path, broadcast):
     first = recipe(corpus, broadcast_bytes=broadcast)
     run(corpus, tmp_path / "known", unmatched="drop")
     first["steps"].append(
-        {"join": {"files": [str(tmp_path / "known")], "on": ["country", "click"], "columns": {"age_again": "age"}}}
+        {"join": {"files": [str(tmp_path / "known")], "key": ["country", "click"], "columns": {"age_again": "age"}}}
     )
     with pytest.raises(ConfigError):
         datapipe.preprocess(str(corpus / "clicks"), tmp_path / "out", recipe=first, workers=0)
-    first["steps"][-1]["join"]["on"] = {"country": "country", "click": "click"}
+    first["steps"][-1]["join"]["key"] = {"country": "country", "click": "click"}
     first["steps"][-1]["join"]["broadcast_bytes"] = broadcast
     datapipe.preprocess(str(corpus / "clicks"), tmp_path / "out", recipe=first, workers=0)
     table = table_of(tmp_path / "out")
@@ -217,7 +217,7 @@ def test_what_cannot_be_joined(corpus, tmp_path):
         ({"files": [str(tmp_path / "none.csv")]}, ConfigError, "there is no file"),
         ({"columns": ["nowhere"]}, ConfigError, "no column 'nowhere'"),
         ({"columns": {"click": "age"}}, ConfigError, "a column 'click' already"),
-        ({"on": "nothing"}, Exception, "nothing"),
+        ({"key": "nothing"}, Exception, "nothing"),
     ):
         for broadcast in (0, 1 << 20):
             with pytest.raises(error, match=match):

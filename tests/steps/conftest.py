@@ -120,7 +120,7 @@ def bound(tokenizer_path, known_path):
         if name == "pack":
             options.setdefault("seq_len", 64)
         if name == "join":
-            options = {"files": [known_path], "on": "text", "columns": ["known"], "unmatched": "drop", **options}
+            options = {"files": [known_path], "key": "text", "columns": ["known"], "unmatched": "drop", **options}
         if name == "split":
             options.setdefault("parts", {"train": 1, "test": 1})
         return bind(name, options)
