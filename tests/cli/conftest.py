@@ -25,8 +25,8 @@ class Ran:
 
 
 READING = {
-    "compact", "compare", "describe", "expire", "explain", "plan", "recipe", "report", "rollback", "snapshots", "steps",
-    "trace", "verify",
+    "compact", "compare", "describe", "erase", "expire", "explain", "plan", "recipe", "report", "rollback", "snapshots",
+    "steps", "trace", "verify",
 }  # fmt: skip
 """Commands that start no process of their own: they run in the tests', as starting one costs more than they do."""
 

@@ -1,0 +1,44 @@
+"""`datapipe erase`, and `describe` with its page, as a user types them."""
+
+import json
+
+import pytest
+
+import datapipe as toolkit
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "in").mkdir()
+    lines = [json.dumps({"text": f"PLANTED{i}x and some words"}) + "\n" for i in range(6)]
+    (folder / "in" / "a.jsonl").write_text("".join(lines))
+    toolkit.preprocess(folder / "in", folder / "out", {"steps": ["decode", "language"]}, workers=0)
+    return folder / "out", [f"in/a.jsonl:{sum(map(len, lines[:i]))}" for i in range(6)]
+
+
+def test_ids_from_the_command_and_from_a_file(datapipe, dataset, tmp_path):
+    folder, ids = dataset
+    (tmp_path / "ids").write_text(f"{ids[1]}\n{ids[2]}\n\n")
+    ran = datapipe("erase", folder, ids[0], "--from", tmp_path / "ids", "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.json["ok"], ran.json["erased"], ran.json["snapshot"]) == (True, 3, 1)
+    ran = datapipe("erase", folder, ids[0])
+    assert "had been erased before" in ran.out
+    ran = datapipe("erase", folder, "in/a.jsonl:7", "--json")
+    assert ran.code == 2
+    assert "nothing was erased" in ran.json["error"]["message"]
+    assert datapipe("erase", folder, "--from", tmp_path / "none").code == 2
+    assert datapipe("erase", tmp_path / "none", "x").code == 2
+
+
+def test_describe_counts_and_writes_a_page(datapipe, dataset, tmp_path):
+    folder, _ = dataset
+    ran = datapipe("describe", folder, "--representation", "--html", tmp_path / "x.html", "--json")
+    assert ran.code == 0, ran.err
+    assert {each["name"] for each in ran.json["representation"]["dimensions"]} >= {"language", "source", "length"}
+    page = (tmp_path / "x.html").read_text()
+    assert "Sample rows" in page
+    assert "Representation" in page
+    assert "representation of" in datapipe("describe", folder, "--representation").out
+    assert datapipe("describe", folder, "--html", tmp_path / "none" / "x.html").code == 2
