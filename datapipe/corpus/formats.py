@@ -44,6 +44,7 @@ class Format:
         media: what rows of it may hold ("image", "audio"); (): text and tables alone. A file of a format that tables
             have none of is passed over where text or tables are read, and the other way round.
         tables: whether text or tables can be read from it.
+        single: whether a file is one row.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Format:
     compressed: bool = True
     media: tuple[str, ...] = ()
     tables: bool = True
+    single: bool = False
 
 
 _TEXT: Final = (
@@ -83,8 +85,8 @@ _ALL: Final = (
         compressed=False,
         media=MEDIA,
     ),
-    Format(name="html", suffixes=(".html", ".htm", ".xhtml"), reader=read_document),
-    Format(name="text", suffixes=_TEXT, reader=read_document),
+    Format(name="html", suffixes=(".html", ".htm", ".xhtml"), reader=read_document, single=True),
+    Format(name="text", suffixes=_TEXT, reader=read_document, single=True),
     Format(
         name="image",
         suffixes=IMAGE_SUFFIXES,
@@ -92,6 +94,7 @@ _ALL: Final = (
         compressed=False,
         media=("image",),
         tables=False,
+        single=True,
     ),
     Format(
         name="audio",
@@ -100,6 +103,7 @@ _ALL: Final = (
         compressed=False,
         media=("audio",),
         tables=False,
+        single=True,
     ),
     Format(name="tar", suffixes=(".tar", ".tgz"), reader=read_tar, media=MEDIA, tables=False),
 )

@@ -37,6 +37,8 @@ def estimate_size(plan: Plan, storage_options: Mapping[str, Any] | None = None) 
     Raises:
         StorageError: one of them cannot be read.
     """
+    from datapipe.corpus import FORMATS
+
     kinds: dict[tuple[str, bool], list[tuple[Piece, float]]] = {}
     for split in plan.splits:
         share = split.bytes / max(1, sum(piece.file.size for piece in split.pieces))
@@ -46,7 +48,7 @@ def estimate_size(plan: Plan, storage_options: Mapping[str, Any] | None = None) 
     for (_, packed), pieces in kinds.items():
         stored = sum(size for _, size in pieces)
         rows_a_byte, text_a_byte = _density(plan, pieces, storage_options, packed=packed)
-        documents += stored * rows_a_byte
+        documents += len(pieces) if FORMATS[pieces[0][0].file.format].single else stored * rows_a_byte
         text_bytes += stored * text_a_byte
     return Size(documents=round(documents), text_bytes=round(text_bytes))
 

@@ -103,13 +103,17 @@ def _said(priced: list[Priced], chosen: Priced | None, terms: Terms) -> str:
 
     if chosen is None:
         return "No cut keeps within the storage that is allowed."
-    if not chosen.cut.online:
+    if chosen is priced[-1]:
         said = f"Run everything ahead: {' → '.join(chosen.cut.offline)} stay in the recipe."
+    elif not chosen.cut.online:
+        said = f"Keep {' → '.join(chosen.cut.offline) or 'what is always ahead'}, and nothing more."
     else:
         ahead = f"keep {' → '.join(chosen.cut.offline)} in the recipe and " if chosen.cut.offline else ""
         bound = ", ".join(f'bind("{name}", …)' for name in chosen.cut.online)
         said = f"{ahead}take {' → '.join(chosen.cut.online)} out: DataLoader(…, transform=steps_transform([{bound}]))"
         said = said[0].upper() + said[1:]
+    if left := [name for name in priced[-1].cut.offline if name not in (*chosen.cut.offline, *chosen.cut.online)]:
+        said += f"\nLeave {', '.join(left)} out of the recipe, and of the loader."
     last = priced[-1]
     turn = crossing(priced[0], last) if len(priced) > 1 else None
     if turn is not None and turn > 0:

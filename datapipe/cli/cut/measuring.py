@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from datapipe.steps import BoundStep, Keys
 
 PASSES: Final = 3
+AHEAD_ALONE: Final = ("image_resize",)
+"""Steps that only save later work: ahead, or not at all. In a loader they would decode and encode what is then decoded
+to the wanted size anyway."""
 
 
 @final
@@ -69,6 +72,7 @@ def measure(
     steps: list[StepCost] = []
     cuts: list[Measured] = []
     for place in range(len(names) + 1):
+        rest = tuple(step for step in sample.movable[place:] if step.name not in AHEAD_ALONE)
         if place:
             step = sample.movable[place - 1]
             keys = Keys(seed=recipe.seed)
@@ -79,7 +83,8 @@ def measure(
             new = replace(step, step=step.spec.build(step.options))
             run_steps(table.slice(0, batch_size), [new], keys)
             online = _in_batches(table, new, keys, batch_size)
-            first_seen.append(max(0.0, online - _in_batches(table, new, keys, batch_size)))
+            more = max(0.0, online - _in_batches(table, new, keys, batch_size))
+            first_seen.append(0.0 if step.name in AHEAD_ALONE else more)
             table = made
             prepare += ahead
             steps.append(
@@ -87,10 +92,11 @@ def measure(
             )
         place_folder = folder / f"cut-{place}"
         stored, writing = _written(table, recipe, place_folder)
-        rate, loading = _loaded(place_folder, sample.movable[place:], batch_size, threads, seed)
+        rate, loading = _loaded(place_folder, rest, batch_size, threads, seed)
         cuts.append(
             Measured(
-                after=names[place - 1] if place else "", offline=names[:place], online=names[place:],
+                after=names[place - 1] if place else "", offline=names[:place],
+                online=tuple(step.name for step in rest),
                 # The sample's own run wrote the rows of the first cut; others write theirs in place of them.
                 prepare=prepare + (writing - first_writing if place else 0.0), stored=stored, rate=rate,
                 loading=loading,

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _OWN: Final = ("row_id", "media_type", "bad_bytes")
 """Columns that reading adds."""
+_TOLD: Final = ("image_pixels",)
+"""Steps that drop nothing after a check has: bytes that cannot be decoded."""
+_PIECES: Final = 16
+"""Of files of many rows, pieces that the sample is taken from."""
 
 
 @final
@@ -56,12 +60,12 @@ class Sample:
 def first_movable(steps: Sequence[RecipeStep]) -> int:
     """The place after the last step that must run ahead: a global one, or one that may drop rows.
 
-    Of a step of the user's own (its name has a colon) the sample tells.
+    Of a step of the user's own (its name has a colon), and of `_TOLD`, the sample tells.
     """
     must = [
         place
         for place, step in enumerate(steps)
-        if step.spec.kind != "map" or (step.spec.reasons and ":" not in step.name)
+        if step.spec.kind != "map" or (step.spec.reasons and ":" not in step.name and step.name not in _TOLD)
     ]
     return must[-1] + 1 if must else 0
 
@@ -149,11 +153,13 @@ def _read(plan: Plan, folder: Path, rows: int) -> tuple[int, float]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from datapipe.corpus import read_piece
+    from datapipe.corpus import FORMATS, read_piece
 
     options = plan.recipe.input.read_options()
     pieces = [piece for split in plan.splits for piece in split.pieces]
-    chosen = [pieces[len(pieces) * i // min(len(pieces), 16)] for i in range(min(len(pieces), 16))]
+    # Of files that are one row each as many as rows are wanted.
+    most = min(len(pieces), rows if all(FORMATS[piece.file.format].single for piece in pieces) else _PIECES)
+    chosen = [pieces[len(pieces) * i // most] for i in range(most)]
     tables: list[pa.Table] = []
     began, read = time.process_time(), 0
     for piece in chosen:

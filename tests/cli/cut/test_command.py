@@ -76,3 +76,29 @@ def test_a_step_of_ones_own_moves_if_it_dropped_nothing(corpus, tmp_path):
     assert len(sample.fixed) == 2
     assert [step.name.rpartition(":")[2] for step in sample.movable] == ["loud"]
     assert 0 < sample.table.num_rows < 100
+
+
+def test_pictures_are_made_smaller_ahead_or_not_at_all(datapipe, tmp_path):
+    """Without the resize ahead the loader decodes what is there; it never resizes and encodes what it then decodes."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for n in range(70):
+        out = io.BytesIO()
+        noise = np.random.default_rng(n).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((160, 120)).save(out, "JPEG")
+        (tmp_path / "photos" / f"{n}.jpg").write_bytes(out.getvalue())
+    recipe = tmp_path / "photos.yaml"
+    recipe.write_text(
+        "input: {text_column: null, media: image}\n"
+        "steps: [image_check, {image_resize: {shorter: 40}}, {image_pixels: {size: 32}}]\n"
+    )
+    told = datapipe("cut", tmp_path / "photos", "--recipe", recipe, "--sample-rows", 64, "--json").json
+    cuts = [one["cut"] for one in told["cuts"]]
+    assert told["fixed"] == ["image_check"]
+    assert [cut["online"] for cut in cuts] == [["image_pixels"], ["image_pixels"], []]
+    assert told["terms"]["rows"] == 70
+    assert cuts[1]["stored"] < cuts[0]["stored"]
