@@ -1,6 +1,7 @@
 """Tables: the recipe `table` over CSV against polars doing the same in memory; rows, statistics and memory.
 
     python benchmarks/tables.py [--rows 1000000] [--workers 2]
+    python benchmarks/tables.py --join [--rows 1000000]         the step join, in memory and on disk, beside polars'
 
 The input is made from a seed: integers, log-normal numbers with gaps, labels, ids, and some rows that do not fit. Both
 sides read it warm. The pipeline's run is whole: schema, exact duplicates, normalise, categories, shuffle, shards with
@@ -59,6 +60,62 @@ def ours(source: str, output: str, workers: int) -> dict[str, float]:
             "stages": summary.stages}  # fmt: skip
 
 
+def joined(source: str, output: str, known: str, broadcast: int) -> dict[str, float]:
+    """Rows joined in this process: seconds, rows without a record, and the largest memory."""
+    import datapipe
+
+    join = {"files": [known], "key": "user", "columns": ["town", "score"], "broadcast_bytes": broadcast}
+    recipe = {"name": "joined", "input": {"text_column": None, "columns": ["*"]}, "steps": [{"join": join}]}
+    started = time.perf_counter()
+    summary = datapipe.preprocess(source, output, recipe=recipe, workers=0)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "missed": summary.counters["join.unmatched"], "peak_mb": peak}
+
+
+def joined_by_polars(source: str, output: str, known: str) -> dict[str, float]:
+    import polars as pl
+
+    started = time.perf_counter()
+    rows = pl.read_parquet(f"{source}/*.parquet")
+    found = rows.join(pl.read_parquet(known), on="user", how="left", maintain_order="left")
+    missed = found["town"].null_count()
+    found.write_parquet(output, compression="zstd", row_group_size=1024)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "missed": missed, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def compare_joins(rows: int) -> None:
+    """As many records as rows, a tenth of the rows without one."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "in").mkdir()
+        for part in range(8):
+            users = rng.integers(0, rows + rows // 9, rows // 8)
+            table = pa.table({"user": [f"u{i}" for i in users], "pay": rng.random(rows // 8)})
+            pq.write_table(table, root / "in" / f"{part}.parquet")
+        names = [f"u{i}" for i in rng.permutation(rows)]
+        towns = [f"t{i}" for i in rng.integers(0, 1000, rows)]
+        pq.write_table(pa.table({"user": names, "town": towns, "score": rng.random(rows)}), root / "known.parquet")
+        load = os.getloadavg()[0]
+
+        def alone(side: str) -> dict[str, float]:
+            command = [sys.executable, __file__, "--known", str(root / "known.parquet")]
+            command += ["--only", side, str(root / "in"), str(root / side)]
+            return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+        found = {side: alone(side) for side in ("memory", "disk", "polars")}
+    assert len({each["missed"] for each in found.values()}) == 1, found
+    print(f"{os.cpu_count()} cores, load {load:.1f}; {rows:,} rows and as many records, one process, warm")
+    for side, each in found.items():
+        print(f"{side:8} {rows / each['seconds']:>10,.0f} rows/s  {each['peak_mb']:.0f} MB")
+
+
 def peer(source: str, output: str) -> dict[str, float]:
     import polars as pl
 
@@ -88,8 +145,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--join", action="store_true", help="measure the step join instead")
     parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--known", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.known:
+        side, source, output = args.only
+        how = {"memory": 1 << 40, "disk": 0}
+        done = joined(source, output, args.known, how[side]) if side in how else None
+        print(json.dumps(done or joined_by_polars(source, output, args.known)))
+        return
+    if args.join:
+        compare_joins(args.rows)
+        return
     if args.only:
         side, source, output = args.only
         print(json.dumps(peer(source, output) if side == "peer" else ours(source, output, args.workers)))

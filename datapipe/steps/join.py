@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final, Literal, final
 from datapipe.errors import ConfigError
 from datapipe.steps.by_name import ByName  # noqa: TC001  (options are checked by their hints)
 from datapipe.steps.columns import mark, set_column
-from datapipe.steps.join_right import KEY, Wanted, expanded, one_each, right_batches, same_types
+from datapipe.steps.join_known import Known, known_of
+from datapipe.steps.join_right import Wanted, expanded, right_batches
 from datapipe.steps.options import in_range
 from datapipe.steps.row_keys import key_texts
 from datapipe.steps.step import StepSpec
@@ -59,7 +60,7 @@ class JoinOptions:
     unmatched: Literal["keep", "drop", "quarantine"] = "keep"
     duplicates: Literal["error", "first", "last", "newest"] = "error"
     newest_by: str = ""
-    broadcast_bytes: int = 64 << 20
+    broadcast_bytes: int = 32 << 20
 
     def __post_init__(self) -> None:
         in_range("join.broadcast_bytes", self.broadcast_bytes, 0)
@@ -102,42 +103,6 @@ class JoinOptions:
     def bytes(self) -> int:
         """Of the files, as far as they are there."""
         return sum(os.path.getsize(path) for path in self.files if os.path.isfile(path))  # noqa: PTH113, PTH202
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What is known of each key, in memory: its columns, and the row of each key there."""
-
-    columns: pa.Table
-    places: dict[str, int]
-
-    def rows_of(self, keys: pa.Array) -> pa.Array:
-        """The row of each key: int64[n], null where there is none."""
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        coded = pc.dictionary_encode(keys)
-        # Each different key is looked up once; the rest is Arrow's.
-        found = np.array([self.places.get(each, -1) for each in coded.dictionary.to_pylist()], np.int64)
-        rows = pa.array(found, mask=found < 0)
-        return rows.take(coded.indices)
-
-
-def known_of(tables: list[pa.Table], duplicates: str) -> Known:
-    """The records of some keys, one each.
-
-    Args:
-        tables: from `right_batches`, in the order of the files.
-    """
-    import pyarrow as pa
-
-    same_types([table.schema for table in tables])
-    table = one_each(pa.concat_tables(tables), duplicates)
-    names = [name for name in table.column_names if not name.startswith("__")]
-    keys = table.column(KEY).to_pylist()
-    return Known(table.select(names), dict(zip(keys, range(len(keys)), strict=True)))
 
 
 @lru_cache(maxsize=2)

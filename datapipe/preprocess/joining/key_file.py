@@ -28,10 +28,10 @@ KEYS: Final = "joinkeys"
 def ranges_of(keys: pa.Array, ranges: int) -> npt.NDArray[np.int64]:
     """The range of each key: XXH3 (64 bits) of its UTF-8 bytes mod `ranges`; int64[n]."""
     import numpy as np
-    from xxhash import xxh3_64_intdigest
 
-    found = (xxh3_64_intdigest(key.encode()) % ranges for key in keys.to_pylist())
-    return np.fromiter(found, np.int64, len(keys))
+    from datapipe.steps.join_known import hashes_of
+
+    return (hashes_of(keys) % np.uint64(ranges)).astype(np.int64)
 
 
 @final

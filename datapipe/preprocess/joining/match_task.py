@@ -41,7 +41,7 @@ class MatchTask(Task):
         """See `Task.run`."""
         import xxhash
 
-        from datapipe.steps.join import known_of
+        from datapipe.steps.join_known import known_of
 
         started, cpu = time.perf_counter(), time.process_time()
         work = WorkFolder(self.output.open())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.tasks import Task
 
-RANGE_BYTES: Final = 32 << 20
+RANGE_BYTES: Final = 16 << 20
 """Stored bytes of the joined files in a range: some five times as much in memory."""
 MAX_RANGES: Final = 1024
 CUT: Final = "join: cut"
