@@ -5,7 +5,7 @@ after `check_chunks` no question about a chunk ends the process.
 
 pyarrow (26.0) describes a chunk by C++ calls that may throw and are not declared so: where a footer's
 statistics of sizes do not fit its schema, or a chunk is of another type, `RowGroupMetaData.column` and
-`ColumnChunkMetaData.statistics` abort the process. To buffer chunks ahead Arrow goes through all of them once, where its
+`ColumnChunkMetaData.statistics` abort the process. To buffer chunks ahead Arrow goes through all of them, where its
 errors are caught: that is asked for here, of a file that has no bytes, and its first read says that all was well.
 On the lowest floor, as readers of raw inputs and of datasets need it.
 """

@@ -79,11 +79,18 @@ class Interrupted(Exception):  # noqa: N818  (it is no error)
 
 
 def fail(error: BaseException) -> None:
-    """Say an error: what was got, what was expected, what to do; with `--debug`, where."""
+    """Say an error: what was got, what was expected, what to do; with `--debug`, where.
+
+    An error of ours has its credentials masked where it is raised; those that it comes from, and others, here.
+    """
+    import traceback
+
     from datapipe.errors import DatapipeError
+    from datapipe.storage import mask
 
     if as_json:
-        detail = {"type": type(error).__name__, "message": str(error), "notes": getattr(error, "__notes__", [])}
+        notes = [mask(note) for note in getattr(error, "__notes__", [])]
+        detail: dict[str, Any] = {"type": type(error).__name__, "message": mask(str(error)), "notes": notes}
         if isinstance(error, DatapipeError):
             detail |= {"got": error.got, "expected": error.expected, "fix": error.fix}
         emit({"ok": False, "error": detail})
@@ -92,12 +99,27 @@ def fail(error: BaseException) -> None:
     elif isinstance(error, Interrupted):
         say(error)
     else:
-        say(f"error: {type(error).__name__}: {error}", "bold red" if err().is_terminal else None)
+        say(f"error: {type(error).__name__}: {mask(str(error))}", "bold red" if err().is_terminal else None)
         say("  to do: run `datapipe --debug …` for the traceback, and report it: this error was not foreseen")
     for note in getattr(error, "__notes__", []):
-        say(f"  in: {note}")
+        say(f"  in: {mask(note)}")
     if debug:
-        err().print_exception(show_locals=False)
+        say(mask("".join(traceback.format_exception(error))))
+
+
+@contextlib.contextmanager
+def warnings_said() -> Iterator[None]:
+    """While it lasts, warnings of any library are said as all else is: they may quote data and URLs."""
+    import warnings
+
+    from datapipe.storage import mask
+
+    def said(message: Warning | str, *_: object, **__: object) -> None:
+        say(f"warning: {mask(str(message))}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = said
+        yield
 
 
 @contextlib.contextmanager

@@ -138,7 +138,8 @@ def run() -> NoReturn:
             # A terminal of another encoding shows an escape where it lacks a character, and the command goes on.
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(standalone_mode=False) or 0
+        with console.warnings_said():
+            code = app(standalone_mode=False) or 0
     except BrokenPipeError:
         # The reader of a pipe (head) went away: that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

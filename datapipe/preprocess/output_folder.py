@@ -105,7 +105,7 @@ def _locked(path: str, url: str) -> Iterator[None]:
             os.makedirs(work, exist_ok=True)  # noqa: PTH103
             handles = [os.open(os.path.dirname(work), os.O_RDONLY)]  # noqa: PTH120
             stack.callback(os.close, handles[0])
-            handles.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+            handles.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
             stack.callback(os.close, handles[1])
         except OSError as error:
             raise _storage(error, url) from None

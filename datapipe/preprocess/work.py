@@ -24,6 +24,7 @@ from datapipe.errors import NotFoundError, PreprocessError, StorageError
 from datapipe.preprocess.encrypting import KEPT_SECRET
 from datapipe.preprocess.recipe import canonical
 from datapipe.preprocess.tasks import OutputFile, TaskRecord, record_from
+from datapipe.storage.private import private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,14 +51,13 @@ class WorkFolder:
         self.store = store
 
     def scratch(self) -> str | None:
-        """A local folder for files while they are written: on the output's own disk, made if need be.
+        """A local folder for files while they are written: on the output's own disk, made if need be, nobody else's.
 
         Where the output is remote: the worker's own (`SCRATCH_FOLDER`), or None, the system's.
         """
         path = self.store.local_path(f"{WORK}/scratch")
         if path is not None:
-            os.makedirs(path, exist_ok=True)  # noqa: PTH103  (a plain path)
-            return path
+            return private_folder(path)
         given = os.environ.get(SCRATCH_FOLDER)
         return given if given and os.path.isdir(given) else None  # noqa: PTH112
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,8 @@ from datapipe.errors import NoSpaceError, ProfileError
 from datapipe.profiling.summary import FORMAT, VERSION, Summary
 
 if TYPE_CHECKING:
+    import os
+
     from pydantic import ValidationError
 
 NAME: Final = "profile.json"
@@ -104,10 +106,12 @@ def write_whole(path: Path, data: bytes) -> Path:
     """Write a file beside its place and rename it there, so that a reader never sees half of it."""
     import errno
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # A name that nobody can guess, and a file that was not there: in a shared folder a link may lie in wait for it.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
+        with beside.open("xb") as file:
+            file.write(data)
         beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -8,12 +8,13 @@ another name; nothing is unpickled: a bare pickle, `torch.save` of a module amon
 from __future__ import annotations
 
 import importlib
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.errors import ConfigError, StepError
+from datapipe.errors import ConfigError, StepError, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Classifier = Callable[[list[str]], Any]
 
+_TENSORS_ALONE: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _EXPECTED: Final = "a .py file, an ONNX model, or one saved by torch.jit.save or torch.export.save"
 
 
@@ -118,13 +120,38 @@ def _torch(path: str, kind: str, tokenizer: str, label: int, max_tokens: int) ->
     """A torch model: token ids int64 [n, T] → scores [n] or [n, k]."""
     torch = _library("torch", "datapipe-toolkit[train]")
     encode = _encoder(tokenizer, max_tokens)
-    model = torch.jit.load(path, map_location="cpu") if kind == "torchscript" else torch.export.load(path).module()
+    model = torch.jit.load(path, map_location="cpu") if kind == "torchscript" else _exported(torch, path)
 
     def classify(texts: list[str]) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
             return column_of(model(torch.from_numpy(encode(texts)[0])).double().numpy(), label)
 
     return classify
+
+
+def _exported(torch: Any, path: str) -> Any:
+    """The model of a `torch.export.save`, nothing unpickled but tensors.
+
+    Raises:
+        ConfigError: it holds more than those, or is damaged.
+    """
+    # Where a part is more than tensors, torch 2.13 loads it once more, with pickle (`deserialize_torch_artifact`): this
+    # variable, which it reads at each load, has it refuse.
+    before = os.environ.get(_TENSORS_ALONE)
+    os.environ[_TENSORS_ALONE] = "1"
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:
+        raise ConfigError(
+            f"{Path(path).name} cannot be loaded: {in_words(error)}",
+            expected="what torch.export.save wrote of a model whose parts are tensors",
+            fix="save the model by torch.jit.save(torch.jit.script(model), path)",
+        ) from error
+    finally:
+        if before is None:
+            del os.environ[_TENSORS_ALONE]
+        else:
+            os.environ[_TENSORS_ALONE] = before
 
 
 def _library(name: str, package: str) -> Any:
@@ -141,13 +168,19 @@ def _encoder(path: str, max_tokens: int) -> Callable[[list[str]], tuple[Any, Any
     import numpy as np
     from tokenizers import Tokenizer
 
+    from datapipe.steps.tokenize_text import check_ids
+
     if not path:
         raise ConfigError(
             "the model takes token ids, and safety_score.tokenizer is not set",
             expected="the tokenizer.json that it was trained with",
             fix="--set safety_score.tokenizer=tokenizer.json",
         )
-    tokenizer = Tokenizer.from_file(path)
+    try:
+        check_ids(path)
+        tokenizer = Tokenizer.from_file(path)
+    except Exception as error:  # the library's only kind, and those of what is no JSON
+        raise ConfigError(f"{path} is no tokenizer: {error}", expected="a Hugging Face tokenizer.json") from error
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
 

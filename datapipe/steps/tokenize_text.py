@@ -227,7 +227,7 @@ def load_tokenizer(path: str) -> Any:
     if not os.path.isfile(path):  # noqa: PTH113  (a path as the recipe wrote it)
         raise ConfigError(f"there is no file {path}", expected="a tokenizer.json", fix=fix)
     try:
-        _check_ids(path)
+        check_ids(path)
         tokenizer = Tokenizer.from_file(path)
     except Exception as error:
         raise ConfigError(
@@ -239,7 +239,7 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
-def _check_ids(path: str) -> None:
+def check_ids(path: str) -> None:
     """Refuse ids that no vocabulary has: the library allocates a place for each up to the largest, and dies of it.
 
     Raises:

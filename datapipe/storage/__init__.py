@@ -49,4 +49,9 @@ def open_store(url: str, *, storage_options: Mapping[str, Any] | None = None) ->
     from datapipe.storage.remote import RemoteStore
 
     options.pop("follow_symlinks", None)
-    return RemoteStore(url, storage_options=options)
+    store = RemoteStore(url, storage_options=options)
+    if scheme_of(url) == "http":
+        from datapipe.storage.plain_http import warn_of_plain
+
+        warn_of_plain(store.url)
+    return store

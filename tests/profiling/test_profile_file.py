@@ -60,7 +60,7 @@ def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(profile_file.Path, "write_bytes", full)
+    monkeypatch.setattr(profile_file.Path, "replace", full)
     with pytest.raises(NoSpaceError):
         save_profile(summary, path.parent)
     assert path.read_bytes() == before
