@@ -8,6 +8,7 @@ JSON hold comes as text, as the readers of a corpus give it.
 
 from __future__ import annotations
 
+import csv as plain_csv
 import gzip
 import json
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 KEY: Final = "__key"
 NEWEST: Final = "__newest"
 _BATCH: Final = 1 << 14
+_BLOCK: Final = 16 << 20
+"""Bytes of CSV read at a time: no record may be longer."""
 _SUFFIXES: Final = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".jsonl", ".ndjson", ".gz")
 
 
@@ -91,12 +94,14 @@ def right_batches(path: str, wanted: Wanted, shown: str = "") -> Iterator[pa.Tab
     import pyarrow as pa
 
     name = shown or Path(path).name
+    if name.endswith(".resource"):  # a worker's copy, named after its checksum
+        name = f"a joined file ({name[:8]}…)"
     there = False
     try:
         for table in _read(path, wanted.names, name):
             there = True
             yield _chosen(classic(table), wanted, name)
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         raise ConfigError(
             f"join.files: {name} cannot be read ({error})",
             expected="Parquet, Arrow, CSV or JSON lines, whole",
@@ -148,8 +153,11 @@ def _read(path: str, names: Sequence[str], shown: str) -> Iterator[pa.Table]:
     if text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         yield from _json_lines(path, names, shown, packed=head.startswith(b"\x1f\x8b"))
         return
-    line = text.partition(b"\n")[0]
-    parse = csv.ParseOptions(delimiter="\t" if b"\t" in line else ",", newlines_in_values=True)
+    line = text.partition(b"\n")[0].decode("utf-8-sig", "replace").rstrip("\r")
+    delimiter = "\t" if "\t" in line else ","
+    if line:
+        _check_names(next(plain_csv.reader([line], delimiter=delimiter)), names, shown)
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     convert = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.large_string()), include_columns=list(names), strings_can_be_null=True,
         null_values=[""], quoted_strings_can_be_null=False,
@@ -157,7 +165,7 @@ def _read(path: str, names: Sequence[str], shown: str) -> Iterator[pa.Table]:
     try:
         with (
             pa.input_stream(path, compression="gzip" if head.startswith(b"\x1f\x8b") else None) as source,
-            csv.open_csv(source, csv.ReadOptions(use_threads=False), parse, convert) as reader,
+            csv.open_csv(source, csv.ReadOptions(use_threads=False, block_size=_BLOCK), parse, convert) as reader,
         ):
             for batch in reader:
                 yield pa.Table.from_batches([batch])
@@ -209,6 +217,8 @@ def _text(value: Any) -> str | None:
 
 
 def _check_names(there: Sequence[str], names: Sequence[str], shown: str) -> None:
+    if twice := [name for name in names if list(there).count(name) > 1]:
+        raise ConfigError(f"join.files: {shown} has two columns {twice[0]!r}", expected="each name once")
     if missing := [name for name in names if name not in there]:
         raise ConfigError(f"join.files: {shown} has no column {missing[0]!r}", expected=f"one of {', '.join(there)}")
 
