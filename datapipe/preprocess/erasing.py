@@ -29,6 +29,7 @@ from datapipe.errors import ConfigError, InputError
 from datapipe.preprocess.erasing_index import signals_bytes, without_rows, without_signals
 from datapipe.preprocess.erasing_rows import places_of
 from datapipe.preprocess.erasing_shards import rewrite
+from datapipe.preprocess.prior_runs import is_run
 from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.split_fates import KEPT, Fates, split_fates
 from datapipe.preprocess.suppression import ERASED, REASON, read_suppression
@@ -278,6 +279,8 @@ def _index(run: StoredRun, work: WorkFolder, places: Places) -> Iterator[IndexEn
     firsts = {split: files[0].path for split, files in run.files.items()}
     none = np.zeros(0, np.int64)
     for entry in run.manifest.index:
+        if is_run(entry.name):
+            continue  # it is made of files that are rewritten here, and they say the same: `compact` makes it anew
         positions, unread = places.read.get(entry.split, none), places.unread.get(entry.split, none)
         prefix, _, kind = entry.name.rpartition(":")
         if prefix == SIGNALS or entry.name.startswith(f"{SIGNALS}:"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from datapipe.preprocess.stage import IDS, MAP, ROWS, SHARD, Removal, Stage
+from datapipe.preprocess.stage import IDS, MAP, ROWS, RUNS, SHARD, Removal, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -94,7 +94,16 @@ class Layout:
             self.rows, self.drops = number, ()
         if check:
             self.drop_list(
-                self.add("duplicate ids", "duplicates", self.buckets, "exact_duplicates", number, IDS, _REPEATED_ID)
+                self.add(
+                    "duplicate ids",
+                    "duplicates",
+                    self.buckets,
+                    "exact_duplicates",
+                    number,
+                    IDS,
+                    _REPEATED_ID,
+                    writes=(f"{IDS}{RUNS}",),
+                )
             )
         return number
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from datapipe.preprocess.passes import feeder_of, pass_of
+from datapipe.preprocess.prior_runs import prior_of
 from datapipe.preprocess.signals_file import SIGNALS
-from datapipe.preprocess.stage import IDS
+from datapipe.preprocess.stage import IDS, RUNS
 from datapipe.preprocess.tasks import DropList, OutputFile, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datapipe.preprocess.plan import Plan
+    from datapipe.preprocess.prior_runs import PriorRun
     from datapipe.preprocess.recipe import RecipeStep
     from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.tasks import TaskRecord
@@ -84,11 +86,16 @@ class Made:
         places = [place for place, step in enumerate(self.plan.recipe.steps) if any(step is each for each in mine)]
         if kind == SIGNALS:
             return f"{SIGNALS}:{','.join(map(str, places))}"
-        return f"{'input' if kind == IDS else places[0]}:{kind}"
+        return f"{'input' if kind.removesuffix(RUNS) == IDS else places[0]}:{kind}"
 
     def prior_files(self, stage: int, kind: str) -> list[tuple[int, OutputFile]]:
         """What earlier snapshots have kept of a kind, by split."""
         return self.prior.get(self.index_name(stage, kind), [])
+
+    def prior_runs(self, stage: int, kind: str) -> tuple[list[tuple[int, OutputFile]], tuple[PriorRun, ...]]:
+        """The same where there are runs of it: files of splits that no run has, and the runs (`prior_runs`)."""
+        name = self.index_name(stage, kind)
+        return prior_of(self.prior, f"{name}{RUNS}", self.prior.get(name, []))
 
     def drops(self, stage: Stage, split: int) -> tuple[tuple[DropList, ...], list[list[Any]]]:
         """The parts of the drop lists a stage is to apply that are one split's, and what names them in a task's key."""

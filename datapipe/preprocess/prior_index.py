@@ -3,7 +3,7 @@
 What enters: the store and the files that the manifest names. What leaves: nothing, or an IntegrityError that names the
 first damaged file. Invariant: no row is called new because the file that knows it was damaged.
 
-The passes read all of these files anyway, but by buckets: a checksum is of a whole file, so it is taken here.
+The passes read these files by buckets: a checksum is of a whole file, so it is taken here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,33 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import IntegrityError
+from datapipe.preprocess.prior_runs import is_run, prior_of
+from datapipe.preprocess.signals_file import SIGNALS
+from datapipe.preprocess.stage import RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from datapipe.preprocess.tasks import OutputFile
     from datapipe.storage import Store
 
+SETS: Final = "sets"
 _BLOCK: Final = 4 << 20
 _THREADS: Final = 4
 """A store far away answers several at once; a disk is read at its speed by one."""
+
+
+def read_whole(index: Mapping[str, Sequence[tuple[int, OutputFile]]]) -> Iterator[OutputFile]:
+    """The files of the index that a delivery reads from end to end.
+
+    Not runs, nor sets of shingles: of those it reads a little, and what it reads has a checksum of its own. Not what
+    rows were measured by, which it does not read.
+    """
+    for name, entries in index.items():
+        kind = name.rpartition(":")[2]
+        if is_run(name) or kind == SETS or name.startswith(f"{SIGNALS}:"):
+            continue
+        yield from (file for _, file in prior_of(index, f"{name}{RUNS}", entries)[0])
 
 
 def check_index(store: Store, files: Iterable[OutputFile]) -> None:

@@ -66,7 +66,7 @@ def publish_run(
     Raises:
         PreprocessError: no row is left. SchemaError: two shards differ in their columns.
     """
-    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, keep_snapshot, publish, spared, sweep
+    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, keep_snapshot, spared, sweep
     from datapipe.dataset.manifest import decode_schema
 
     shards: list[ShardEntry] = list(before.shards) if before is not None else []
@@ -111,7 +111,7 @@ def publish_run(
     if before is not None:
         keep_snapshot(store, before)
     if not store.exists(MANIFEST_NAME) or store.read(MANIFEST_NAME) != data:
-        publish(store, manifest)
+        store.put(MANIFEST_NAME, data)
     spare = spared(store, time.time())
     sweep(store, manifest, spare=spare)
     _sweep_index(store, manifest, spare)

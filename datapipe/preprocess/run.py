@@ -19,6 +19,7 @@ from datapipe.preprocess.delivery import put_sources
 from datapipe.preprocess.encrypting import sealing_of
 from datapipe.preprocess.engine import Engine, open_engine, refuse_inside_worker
 from datapipe.preprocess.evaluation_items import evaluation_counters
+from datapipe.preprocess.index_entries import index_entries
 from datapipe.preprocess.limits import BATCH_SECONDS, MEMORY, Limits
 from datapipe.preprocess.made import Made
 from datapipe.preprocess.meter import Meter
@@ -30,7 +31,6 @@ from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
 from datapipe.preprocess.run_files import put_run_files
 from datapipe.preprocess.sealed_file import sealed
-from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
 from datapipe.preprocess.statistics_task import STATISTICS
@@ -40,7 +40,6 @@ from datapipe.preprocess.survey import survey
 from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
 from datapipe.preprocess.warnings_of_run import columns_never_there, warnings_of
-from datapipe.preprocess.work import INDEX
 from datapipe.steps.safety_score import has_classifier
 from datapipe.steps.user_steps import is_user_step
 
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from datapipe.dataset import FileEntry, IndexEntry
+    from datapipe.dataset import FileEntry
     from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.progress import Progress
@@ -288,7 +287,7 @@ class _Run:
             sources=put_sources(
                 self.store, (file for record in self._readers() for file in record.found.get("sources", ()))
             ),
-            index=list(self._index()),
+            index=list(index_entries(self.plan, self._made, len(self.ledger.entries()))),
             statistics=self._statistics(),
             encryption=None if self._made.output.sealing is None else self._made.output.sealing.entry(),
         )
@@ -360,22 +359,6 @@ class _Run:
         for stage in self.plan.stages:
             if stage.kind == MAP and stage.source is None:
                 yield from self._made.records[stage.number].values()
-
-    def _index(self) -> Iterator[IndexEntry]:
-        """What stages have put into the index, in the order of stages and splits."""
-        from datapipe.dataset import Checksum, FileEntry, IndexEntry
-
-        for stage in self.plan.stages:
-            kinds = (*stage.writes, SIGNALS) if stage.kind == MAP else stage.writes
-            for kind in (kind for kind in kinds if kind != STATISTICS):
-                for split, file in self._made.files(stage.number, kind):
-                    if file.path.startswith(f"{INDEX}/"):
-                        entry = FileEntry(path=file.path, bytes=file.bytes, checksum=Checksum(value=file.checksum))
-                        yield IndexEntry(name=self._made.index_name(stage.number, kind), split=split, file=entry)
-            if STATISTICS in stage.writes:
-                (file,) = (each for _, each in self._made.files(stage.number, STATISTICS))
-                entry = FileEntry(path=file.path, bytes=file.bytes, checksum=Checksum(value=file.checksum))
-                yield IndexEntry(name=f"{stage.owner}:{STATISTICS}", split=0, file=entry)
 
     def _tokenizer(self) -> OutputFile | None:
         """What the step tokenize was given; without one, the vocabulary that was trained."""

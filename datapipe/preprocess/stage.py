@@ -16,6 +16,8 @@ MAP: Final = "map"
 ROWS: Final = "rows"
 SHARD: Final = "shard"
 IDS: Final = "ids"
+RUNS: Final = "_runs"
+"""What the kinds of runs end in (`prior_runs`): `ids_runs` are made of `ids`."""
 
 
 @dataclass(frozen=True, kw_only=True)

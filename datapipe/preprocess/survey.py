@@ -15,7 +15,7 @@ from datapipe.preprocess.delivery import before_of, new_files, no_longer
 from datapipe.preprocess.input_columns import check_input_columns, check_named_fields
 from datapipe.preprocess.output_folder import check_ours, refuse_overlap
 from datapipe.preprocess.plan import Plan, build_plan, split_size
-from datapipe.preprocess.prior_index import check_index
+from datapipe.preprocess.prior_index import check_index, read_whole
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.run_files import tells_of
 
@@ -105,7 +105,7 @@ def survey(
     if before is not None and not found and not tells_of(store, before.manifest):
         before, found = _untold(store, recipe, files, before, storage_options)
     if before is not None and found:
-        check_index(store, (file for kept in before.index.values() for _, file in kept))
+        check_index(store, read_whole(before.index))
     size = recipe.output.split_bytes or split_size(sum(file.size for file in found))
     resources = _resources(recipe)
     splits = plan_splits(found, target_bytes=size, storage_options=storage_options)

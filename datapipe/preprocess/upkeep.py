@@ -31,6 +31,7 @@ class Compacted:
     Attributes:
         snapshot: the newest one's number. fingerprint: of its content, which is what it was.
         shards_before, shards: how many. merged_bytes: of shards that were rewritten.
+        index_before, index: files that later deliveries are compared with.
     """
 
     snapshot: int
@@ -38,11 +39,13 @@ class Compacted:
     shards_before: int
     shards: int
     merged_bytes: int
+    index_before: int
+    index: int
 
     @property
     def changed(self) -> bool:
         """Whether there was anything to merge."""
-        return self.shards_before != self.shards
+        return (self.shards_before, self.index_before) != (self.shards, self.index)
 
 
 def compact(
@@ -62,11 +65,16 @@ def compact(
     """
     from datapipe.dataset import compacted, keep_snapshot, publish, read_snapshot
     from datapipe.dataset.compaction import TARGET
+    from datapipe.preprocess.index_runs import compacted_index
 
     store = _store(url, storage_options)
     with claim(store) as work:
         old = read_snapshot(store)
         merged = compacted(store, old, target=TARGET if target is None else target, scratch=work.scratch())
+        index = compacted_index(work, old)
+        if index is not None:
+            base = merged or old.model_copy(update={"snapshot": old.snapshot + 1, "parent": old.fingerprint})
+            merged = base.model_copy(update={"index": index})
         if merged is not None:
             keep_snapshot(store, old)
             publish(store, merged)
@@ -77,6 +85,8 @@ def compact(
             shards_before=len(old.shards),
             shards=len(new.shards),
             merged_bytes=sum(shard.bytes for shard in {*old.shards} - {*new.shards}),
+            index_before=len(old.index),
+            index=len(new.index),
         )
 
 

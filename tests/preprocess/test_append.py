@@ -128,13 +128,19 @@ def test_a_delivery_of_repeats_alone_is_a_snapshot_without_a_shard(corpus, tmp_p
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_a_damaged_index_is_found_before_a_delivery_is_compared_with_it(corpus, tmp_path, harm):
-    """A flipped bit among the known rows would let their repeats in as new; the dataset stays as it is."""
+@pytest.mark.parametrize("kind", ["hashes_runs", "hashes"])
+def test_a_damaged_index_is_found_before_a_delivery_is_compared_with_it(corpus, tmp_path, harm, kind):
+    """A flipped bit among the known rows would let their repeats in as new; the dataset stays as it is.
+
+    Both of runs, and of the files of splits that no run has (a run that is not whole is as if it were not there).
+    """
     datapipe.preprocess(corpus, tmp_path / "out", recipe=STEPS, workers=0)
     before = files(tmp_path / "out")
-    kept = next(
-        path for path in sorted((tmp_path / "out" / "index").rglob("*")) if path.is_file() and path.stat().st_size > 200
-    )
+    if kind == "hashes":
+        manifest = tmp_path / "out" / "manifest.json"
+        manifest.write_text(manifest.read_text().replace("hashes_runs@0-2/1", "hashes_runs@0-2/2"))
+        before = files(tmp_path / "out")
+    kept = next(path for path in sorted((tmp_path / "out" / "index" / kind).iterdir()) if path.stat().st_size > 200)
     data = kept.read_bytes()
     if harm == "remove":
         kept.unlink()
@@ -145,7 +151,63 @@ def test_a_damaged_index_is_found_before_a_delivery_is_compared_with_it(corpus, 
     with pytest.raises((IntegrityError, NotFoundError), match=kept.name):
         datapipe.preprocess(corpus, tmp_path / "out", recipe=STEPS, workers=0, append=True)
     kept.write_bytes(data)
-    assert files(tmp_path / "out") == before
+    after = files(tmp_path / "out")
+    assert {name: after[name] for name in before} == before
+
+
+NEAR = {
+    "steps": ["decode", "exact_duplicates", "repeated_lines", {"near_duplicates": {"threshold": 0.7}}],
+    "output": {"split_bytes": 3_000},
+}
+
+
+def alike(seed, n=24):
+    """Texts of two lines: copies, near copies and others of 30 that every delivery has."""
+    base, draw = random.Random(0), random.Random(seed)
+    known = [[f"w{base.randrange(500)}" for _ in range(40)] for _ in range(30)]
+    found = []
+    for _ in range(n):
+        words = list(draw.choice(known)) if draw.random() < 0.8 else [f"v{draw.randrange(5000)}" for _ in range(40)]
+        for _ in range(draw.randrange(2)):
+            words[draw.randrange(40)] = f"x{draw.randrange(9)}"
+        found.append(" ".join(words[:20]) + "\n" + " ".join(words[20:]))
+    return found
+
+
+def test_runs_say_what_the_files_say(corpus, tmp_path):
+    """Three deliveries, compared with runs, with the files of each split, and with runs that were merged.
+
+    The rows, the duplicates and the clusters are the same: runs are where to look, and nothing else.
+    """
+    from datapipe.preprocess.prior_runs import is_run
+    from datapipe.preprocess.upkeep import compact
+
+    def without_runs(folder):
+        manifest = datapipe.open_dataset(folder).manifest
+        index = tuple(entry for entry in manifest.index if not is_run(entry.name))
+        assert len(index) < len(manifest.index)
+        (folder / "manifest.json").write_bytes(manifest.model_copy(update={"index": index}).to_json())
+
+    def clusters(folder):
+        return {path.name for path in (folder / "index" / "clusters").iterdir()}
+
+    outputs = {name: tmp_path / name for name in ("runs", "files", "merged")}
+    counts = {name: [] for name in outputs}
+    for number in range(3):
+        deliver(corpus, f"{number}.jsonl", alike(number))
+        (corpus / "a.jsonl").unlink(missing_ok=True)
+        for name, output in outputs.items():
+            if number and name == "files":
+                without_runs(output)
+            if number == 2 and name == "merged":
+                assert compact(output).changed
+            summary = datapipe.preprocess(corpus, output, NEAR, workers=0, append=True)
+            counts[name].append((summary.documents_in, summary.documents_out, summary.duplicates))
+    assert counts["runs"] == counts["files"] == counts["merged"]
+    assert all(duplicates for _, _, duplicates in counts["runs"][1:])
+    assert rows(outputs["runs"]) == rows(outputs["files"]) == rows(outputs["merged"])
+    assert clusters(outputs["runs"]) == clusters(outputs["files"]) == clusters(outputs["merged"])
+    assert verify_dataset(outputs["merged"]).ok
 
 
 def test_the_vocabulary_stays(corpus, tmp_path):

@@ -27,7 +27,7 @@ def test_the_text_recipe_is_five_stages():
     plan = build_plan(load_recipe("text"), splits())
     assert [(s.name, s.kind, s.tasks, s.source, s.drops, s.writes or (s.reads,)) for s in plan.stages] == [
         ("clean", "map", 3, None, (), ("rows", "hashes")),
-        ("duplicates", "duplicates", 1, 0, (), ("hashes",)),
+        ("duplicates", "duplicates", 1, 0, (), ("hashes_runs",)),
         ("sample", "map", 3, 0, (1,), ("sample",)),
         ("vocabulary", "vocabulary", 1, 2, (), ("tokenizer",)),
         ("write", "map", 3, 0, (1,), ("shard",)),
@@ -43,9 +43,9 @@ def test_steps_between_global_ones_write_their_rows():
     """A step after duplicates that may change rows makes a stage that writes them, duplicates left out for good."""
     assert shape(["decode", "exact_duplicates", "unicode", "exact_duplicates"]) == [
         ("clean", "map", None, (), ("rows", "hashes")),
-        ("duplicates", "duplicates", 0, (), ("hashes",)),
+        ("duplicates", "duplicates", 0, (), ("hashes_runs",)),
         ("clean #2", "map", 0, (1,), ("rows", "hashes")),
-        ("duplicates #2", "duplicates", 2, (), ("hashes",)),
+        ("duplicates #2", "duplicates", 2, (), ("hashes_runs",)),
         ("write", "map", 2, (3,), ("shard",)),
     ]
 
@@ -54,9 +54,9 @@ def test_ids_are_compared_before_texts():
     """With an id column, rows whose id was seen are out before a text's first copy is chosen, and before a sample."""
     assert shape(["decode", "exact_duplicates"], **{"input.id_column": "id"}) == [
         ("clean", "map", None, (), ("rows", "ids")),
-        ("duplicate ids", "duplicates", 0, (), ("ids",)),
+        ("duplicate ids", "duplicates", 0, (), ("ids_runs",)),
         ("hash", "map", 0, (1,), ("hashes",)),
-        ("duplicates", "duplicates", 2, (), ("hashes",)),
+        ("duplicates", "duplicates", 2, (), ("hashes_runs",)),
         ("write", "map", 0, (1, 3), ("shard",)),
     ]
     sampled = shape(["decode", "vocabulary", "tokenize", "pack"], **{"input.id_column": "id"})

@@ -18,10 +18,13 @@ from datapipe.preprocess.near.record_file import (
     CLASSES,
     RecordWriter,
     class_ranges,
+    in_order,
     put_records,
     read_begins,
     read_records,
 )
+from datapipe.preprocess.prior_runs import known_of
+from datapipe.preprocess.sorted_run import RunWriter, joined, parted, with_split
 from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from datapipe.preprocess.prior_runs import PriorRun
+    from datapipe.preprocess.tasks import OutputFile
     from datapipe.storage import Store
 
 RECORDS: Final = 2_000_000
@@ -42,34 +47,51 @@ Files = tuple[tuple[int, str], ...]
 """(split or part, path) of each file."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RangedTask(Task):
+    """A task over hashes of classes [low, high), which meets runs of earlier deliveries and leaves one of its own.
+
+    Attributes:
+        first: splits below it belong to earlier snapshots. runs: of those of them that the task is given no files of.
+        keeps: the kind of the run that it writes; "": none.
+    """
+
+    low: int
+    high: int
+    first: int = 0
+    runs: tuple[PriorRun, ...] = field(default=(), repr=False)
+    keeps: str = ""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class PairsTask(Task):
-    """Candidate pairs of the band hashes in classes [low, high).
+class PairsTask(RangedTask):
+    """Candidate pairs.
 
     Attributes:
         bands: band files by split. least: smaller / larger size of a pair that can reach the threshold.
-        first: splits below it belong to earlier snapshots.
     """
 
     counts: ClassVar[str] = "band hash"
-    low: int
-    high: int
     bands: Files = field(repr=False)
     least: float
-    first: int = 0
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
         started, cpu = time.perf_counter(), time.process_time()
         store = self.output.open()
         work = WorkFolder(store)
-        files, read, pairs = {}, 0, 0
+        files: dict[str, OutputFile] = {}
+        read = pairs = 0
         with contextlib.ExitStack() as stack:
             writer = RecordWriter("pairs", work, stack, distinct=True)
-            for records, splits in by_range(store, self.bands, band_type(), self.low, self.high, RECORDS):
+            kept = OwnRun(self, band_type(), work, stack)
+            for own, where in by_range(store, self.bands, band_type(), self.low, self.high, RECORDS):
+                kept.add(own, where)
+                records, splits = with_known(store, self, band_type(), own, where)
                 read += len(records)
                 writer.add(find_pairs(records, splits, least=self.least, first=self.first))
+            files |= kept.finish()
             made = writer.finish()
             if made is not None:
                 path, pairs = made
@@ -125,6 +147,7 @@ class ClustersTask(Task):
     Attributes:
         links: link files. before: cluster tables of earlier snapshots. first: splits below it belong to those.
         documents: how many documents were compared. step: for what.
+        runs: of earlier snapshots that `before` has no tables of. keeps: the kind of the run that it writes.
     """
 
     links: tuple[str, ...] = field(repr=False)
@@ -132,6 +155,8 @@ class ClustersTask(Task):
     first: int = 0
     documents: int = 0
     step: str = "near_duplicates"
+    runs: tuple[PriorRun, ...] = field(default=(), repr=False)
+    keeps: str = ""
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
@@ -145,6 +170,47 @@ class ClustersTask(Task):
         )
         record.lists.update(lists)
         return record
+
+
+def with_known(
+    store: Store, task: RangedTask, kind: Any, records: npt.NDArray[np.void], splits: npt.NDArray[np.uint32]
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint32]]:
+    """Records, with those of the task's runs that have a hash of the delivery's."""
+    import numpy as np
+
+    if not task.runs:
+        return records, splits
+    mine = records[(records.dtype.names or ("",))[0]][splits >= task.first]
+    known, where = parted(known_of(store, task.runs, with_split(kind), mine), kind)
+    return np.concatenate([records, known]), np.concatenate([splits, where])
+
+
+@final
+class OwnRun:
+    """The run of a task's own, written as its records come; where it keeps none, nothing."""
+
+    def __init__(self, task: RangedTask, kind: Any, work: WorkFolder, stack: contextlib.ExitStack) -> None:
+        """`stack` removes what was not finished."""
+        self._task = task
+        self._work = work
+        self._writer: RunWriter | None = None
+        if task.keeps:
+            self._path = stack.enter_context(work.scratch_file(task.keeps))
+            self._writer = RunWriter(self._path, with_split(kind), task.low, task.high)
+            stack.callback(self._writer.close)
+
+    def add(self, records: npt.NDArray[np.void], splits: npt.NDArray[np.uint32]) -> None:
+        """Records of classes after those that were added; of the delivery's splits they are kept."""
+        mine = splits >= self._task.first
+        if self._writer is not None:
+            self._writer.add(in_order(joined(records[mine], splits[mine])))
+
+    def finish(self) -> dict[str, OutputFile]:
+        """The file, by its kind."""
+        if self._writer is None:
+            return {}
+        self._writer.finish()
+        return {self._task.keeps: self._work.keep_file(self._task.keeps, self._path)}
 
 
 def by_range(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from datapipe.preprocess.tasks import OutputFile
+
 _CHUNK = 16 << 20
 
 
@@ -63,20 +65,26 @@ def repeated_pieces(
     return found
 
 
+def firsts_of(
+    records: npt.NDArray[np.void], splits: npt.NDArray[np.uint32]
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint32]]:
+    """The first of each hash, and its split: all that a later delivery asks for."""
+    import numpy as np
+
+    order = np.lexsort((records["number"], records["position"], splits, records["low"], records["high"]))
+    records, splits = records[order], splits[order]
+    new = np.ones(len(records), bool)
+    new[1:] = (records["high"][1:] != records["high"][:-1]) | (records["low"][1:] != records["low"][:-1])
+    return records[new], splits[new]
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class RepeatedTask(Task):
-    """The repeated hashes in classes [low, high).
-
-    Attributes:
-        pieces: piece files by split. first: splits below it belong to earlier snapshots.
-    """
+class RepeatedTask(near_tasks.RangedTask):
+    """The repeated hashes; `pieces`: piece files by split."""
 
     counts: ClassVar[str] = "piece of text"
-    low: int
-    high: int
     pieces: tuple[tuple[int, str], ...] = field(repr=False)
-    first: int = 0
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
@@ -84,14 +92,19 @@ class RepeatedTask(Task):
         store = self.output.open()
         work = WorkFolder(store)
         read = found = 0
-        files = {}
-        with work.scratch_file("repeated") as path:
+        files: dict[str, OutputFile] = {}
+        with contextlib.ExitStack() as stack:
+            path = stack.enter_context(work.scratch_file("repeated"))
+            kept = near_tasks.OwnRun(self, piece_type(), work, stack)
             with open(path, "wb") as file:  # noqa: PTH123
                 limit = near_tasks.RECORDS
-                for records, splits in by_range(store, self.pieces, piece_type(), self.low, self.high, limit):
+                for own, where in by_range(store, self.pieces, piece_type(), self.low, self.high, limit):
+                    records, splits = near_tasks.with_known(store, self, piece_type(), own, where)
+                    kept.add(*firsts_of(records, splits))
                     repeated = repeated_pieces(records, splits, self.first)
                     put_records(file, repeated)
                     read, found = read + len(records), found + len(repeated)
+            files |= kept.finish()
             if found:
                 files["repeated"] = work.put_file("repeated", self.key, path)
         return _record(self, started, cpu, read, found, files)

@@ -19,7 +19,9 @@ from datapipe.preprocess.near import components as home
 from datapipe.preprocess.near.clusters import cluster_table, link_type
 from datapipe.preprocess.near.components import components, components_on_disk, scatter
 from datapipe.preprocess.near.record_file import CLASSES, RecordWriter, in_order, read_begins, read_records
+from datapipe.preprocess.prior_runs import known_of
 from datapipe.preprocess.rows_file import RowsWriter
+from datapipe.preprocess.sorted_run import RunWriter
 from datapipe.preprocess.work import WorkFolder
 from datapipe.storage import open_store
 
@@ -45,16 +47,20 @@ def resolved(store: Store, task: ClustersTask) -> tuple[dict[str, OutputFile], L
     import numpy as np
 
     work = WorkFolder(store)
-    gone = np.sort(np.concatenate([np.zeros(0, np.uint64), *(links["b"] for links in _earlier(store, task.before))]))
+    known = _known(store, task)
+    before = [np.zeros(0, np.uint64), known["b"], *(links["b"] for links in _earlier(store, task.before))]
+    gone = np.unique(np.concatenate(before))
     files: dict[str, OutputFile] = {}
     lists: Lists = {}
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="clusters-", dir=work.scratch()))
         writer = RecordWriter("rows", work, stack)
-        for links, found in _parts(store, task, folder):
+        for links, found in _parts(store, task, folder, known):
             table = cluster_table(links, found, first=task.first, gone=gone)
             writer.add(_records(table.filter(np.asarray(table.column("split")) >= task.first)))
         made = writer.finish()
+        if task.keeps:
+            files[task.keeps] = _kept(work, made, task.keeps, stack)
         if made is None:
             return files, lists, 0
         path = stack.enter_context(work.scratch_file("clusters"))
@@ -66,18 +72,92 @@ def resolved(store: Store, task: ClustersTask) -> tuple[dict[str, OutputFile], L
     return files, lists, sum(rows for _, rows, _ in lists.values())
 
 
+def _known(store: Store, task: ClustersTask) -> npt.NDArray[np.void]:
+    """Of the documents of earlier deliveries that links are to: for whom each went, as runs know it.
+
+    Links as `_earlier` gives them. That is all of their clusters that has a say: who stayed stays, and the first place
+    of a cluster, which names it, is told beside who stayed.
+    """
+    import numpy as np
+
+    if not task.runs:
+        return np.zeros(0, link_type())
+    first = np.uint64(task.first) << np.uint64(32)
+    ends = [batch[side] for batch in _batches(store, task.links) for side in ("a", "b")]
+    places = np.unique(np.concatenate([np.zeros(0, np.uint64), *ends]))
+    rows = _looked_up(store, task, places[places < first])
+    went = rows[rows["survivor"] != rows["place"]]
+    stayed = _looked_up(store, task, np.unique(np.concatenate([rows["survivor"], rows["place"]])))
+    stayed = stayed[(stayed["survivor"] == stayed["place"]) & (stayed["cluster"] != stayed["place"])]
+    links = np.zeros(len(went) + len(stayed), link_type())
+    links["a"] = np.concatenate([went["survivor"], stayed["place"]])
+    links["b"] = np.concatenate([went["place"], stayed["cluster"]])
+    links["jaccard"] = np.nan
+    return links
+
+
+def _looked_up(store: Store, task: ClustersTask, places: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
+    import numpy as np
+
+    return known_of(store, task.runs, known_type(), places * np.uint64(_SPREAD))
+
+
+_SPREAD: Final = 0x9E3779B97F4A7C15
+"""Odd, so that no two places have one product: places as hashes, for a run."""
+
+
+def known_type() -> Any:
+    """A record of the run of a cluster table."""
+    import numpy as np
+
+    return np.dtype([("hash", "<u8"), ("place", "<u8"), ("survivor", "<u8"), ("cluster", "<u8")])
+
+
+def _kept(work: WorkFolder, made: tuple[str, int] | None, kind: str, stack: contextlib.ExitStack) -> OutputFile:
+    """The run of a cluster table, from its sorted rows."""
+    import numpy as np
+
+    sorted_ = RecordWriter(kind, work, stack)
+    path = stack.enter_context(work.scratch_file(kind))
+    with contextlib.closing(RunWriter(path, known_type(), 0, CLASSES)) as run:
+        if made is not None:
+            for rows in _by_split(made[0]):
+                records = np.zeros(len(rows), known_type())
+                records["place"] = rows["place"] >> np.uint64(_SHIFT)
+                records["hash"] = records["place"] * np.uint64(_SPREAD)
+                for name in ("survivor", "cluster"):
+                    records[name] = rows[name]
+                sorted_.add(records)
+        whole = sorted_.finish()
+        if whole is not None:
+            folder, name = os.path.split(whole[0])
+            store = open_store(folder)
+            for start in range(0, whole[1], BATCH):
+                run.add(read_records(store, name, known_type(), start, min(whole[1], start + BATCH)))
+        run.finish()
+    return work.keep_file(kind, path)
+
+
+def _batches(store: Store, paths: tuple[str, ...]) -> Iterator[npt.NDArray[np.void]]:
+    """The links of a delivery."""
+    import numpy as np
+
+    size = link_type().itemsize
+    for path in paths:
+        end = store.info(path).size
+        for start in range(0, end, BATCH * size):
+            yield np.frombuffer(store.read(path, start, min(end, start + BATCH * size)), link_type())
+
+
 def _parts(
-    store: Store, task: ClustersTask, folder: str
+    store: Store, task: ClustersTask, folder: str, known: npt.NDArray[np.void]
 ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.uint64]]]:
     """Links and components, whole clusters at a time; links in one order."""
     import numpy as np
 
     def batches() -> Iterator[npt.NDArray[np.void]]:
-        size = link_type().itemsize
-        for path in task.links:
-            end = store.info(path).size
-            for start in range(0, end, BATCH * size):
-                yield np.frombuffer(store.read(path, start, min(end, start + BATCH * size)), link_type())
+        yield from _batches(store, task.links)
+        yield known
         yield from _earlier(store, task.before)
 
     links: list[npt.NDArray[np.void]] = []

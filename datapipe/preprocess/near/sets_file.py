@@ -1,28 +1,31 @@
 """The shingles of a split's documents, their sizes and scores, found by position.
 
     uint32[…]    the kept shingles of each document, one document after the other
-    records      (begin uint64, position uint32, size uint32, kept uint32, score float64), by position
+    records      (begin uint64, position, size, kept uint32, score float64, check uint64), by position
     uint64[2]    how many records, and a magic number
 
 What enters: batches of documents. What leaves: a file, and the documents of it that are asked for. Invariant: of the
-shingles one batch is held while writing; of what is read, the table (28 bytes a document) and what was asked for.
+shingles one batch is held while writing; of what is read, the table (36 bytes a document) and what was asked for,
+which is checked: a document's `check` is of its record and its shingles.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from datapipe.storage import Store
 
-_MAGIC: Final = 0x31544553_52414E44  # "DNARSET1"
+_MAGIC: Final = 0x32544553_52414E44  # "DNARSET2"
+_UNCHECKED: Final = 0x31544553_52414E44  # "DNARSET1", of records without `check`
 _TAIL: Final = 16
 _GAP: Final = 1 << 16
 """Bytes that are read along rather than asking again."""
@@ -33,8 +36,33 @@ def record_type() -> Any:
     import numpy as np
 
     return np.dtype(
-        [("begin", "<u8"), ("position", "<u4"), ("size", "<u4"), ("kept", "<u4"), ("score", "<f8")], align=False
+        [("begin", "<u8"), ("position", "<u4"), ("size", "<u4"), ("kept", "<u4"), ("score", "<f8"), ("check", "<u8")],
+        align=False,
     )
+
+
+def _checks(records: npt.NDArray[np.void], shingles: Iterable[npt.NDArray[np.uint32]]) -> list[int]:
+    """Of each document: XXH3 of its record, but for where its shingles begin, and of its shingles."""
+    import numpy as np
+    import xxhash
+
+    seeds = [xxhash.xxh3_64_intdigest(row) for row in _told(records)]
+    return [
+        xxhash.xxh3_64_intdigest(np.ascontiguousarray(each).data, seed=seed)
+        for seed, each in zip(seeds, shingles, strict=True)
+    ]
+
+
+def _told(records: npt.NDArray[np.void]) -> Iterator[bytes]:
+    """What the records say of their documents, as bytes of each."""
+    import numpy as np
+
+    names = ("position", "size", "kept", "score")
+    table = np.zeros(len(records), np.dtype([(name, record_type()[name]) for name in names]))
+    for name in names:
+        table[name] = records[name]
+    data, width = table.tobytes(), table.itemsize
+    return (data[start : start + width] for start in range(0, len(data), width))
 
 
 @final
@@ -62,8 +90,10 @@ class SetsWriter:
         records["begin"] = offsets[:-1].astype(np.int64) - int(offsets[0]) + self._shingles
         records["position"], records["size"], records["score"] = positions, sizes, scores
         records["kept"] = np.diff(offsets)
-        part = shingles[int(offsets[0]) : int(offsets[-1])]
-        self._file.write(np.ascontiguousarray(part, "<u4").data)
+        cuts = (offsets.astype(np.int64) - int(offsets[0])).tolist()
+        part = np.ascontiguousarray(shingles[int(offsets[0]) : int(offsets[-1])], "<u4")
+        records["check"] = _checks(records, (part[a:b] for a, b in itertools.pairwise(cuts)))
+        self._file.write(part.data)
         self._records.append(records)
         self._shingles += len(part)
         self.rows += len(records)
@@ -98,11 +128,32 @@ class SetsFile:
         self._path = path
         size = store.info(path).size
         tail = np.frombuffer(store.read(path, size - _TAIL, size) if size >= _TAIL else b"", "<u8")
-        table = int(tail[0]) * record_type().itemsize if len(tail) == 2 else 0
-        if len(tail) != 2 or int(tail[1]) != _MAGIC or table + _TAIL > size:
+        magic = int(tail[1]) if len(tail) == 2 else 0
+        self._checked = magic == _MAGIC
+        kind = record_type()
+        if magic == _UNCHECKED:
+            kind = np.dtype([field for field in kind.descr if field[0] != "check"])
+            self._check_whole()
+        table = int(tail[0]) * kind.itemsize if len(tail) == 2 else 0
+        if magic not in (_MAGIC, _UNCHECKED) or table + _TAIL > size:
             raise IntegrityError(f"{path}: {size} bytes", expected="a whole sets file", fix="run again with --fresh")
         start = size - _TAIL - table
-        self.records: npt.NDArray[np.void] = np.frombuffer(store.read(path, start, size - _TAIL), record_type())
+        self.records: npt.NDArray[np.void] = np.frombuffer(store.read(path, start, size - _TAIL), kind)
+
+    def _check_whole(self) -> None:
+        """Of a file whose records have no checksums: its name is the checksum of all of it."""
+        from datapipe.storage import checksum_bytes
+
+        name = self._path.rpartition("/")[2].partition(".")[0]
+        if self._path.startswith("index/") and checksum_bytes(self._store.read(self._path)) != name:
+            raise self._damaged()
+
+    def _damaged(self) -> IntegrityError:
+        return IntegrityError(
+            f"{self._store.url}/{self._path} is damaged",
+            expected="shingles as they were written",
+            fix="restore the file from a copy, or run without --append to make the dataset anew",
+        )
 
     def rows_of(self, positions: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
         """The numbers of the records of these positions, all of which must be there."""
@@ -129,6 +180,8 @@ class SetsFile:
             low = int(begins[first])
             data = np.frombuffer(self._store.read(self._path, 4 * low, 4 * int(ends[last - 1])), "<u4")
             found += [data[begins[i] - low : ends[i] - low] for i in range(first, last)]
+        if self._checked and _checks(self.records[rows], found) != self.records["check"][rows].tolist():
+            raise self._damaged()
         return found
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.preprocess.collectors import ArrayCollector
 from datapipe.preprocess.duplicates_task import DuplicatesTask
 from datapipe.preprocess.hashes import digests_of, digests_of_ids, encode_hashes
+from datapipe.preprocess.near.record_file import CLASSES
 from datapipe.preprocess.passes.contract import Pass
-from datapipe.preprocess.stage import IDS, Removal
+from datapipe.preprocess.prior_runs import of_classes
+from datapipe.preprocess.stage import IDS, RUNS, Removal
 from datapipe.preprocess.step_order import POSITION
 from datapipe.preprocess.tasks import task_key
 
@@ -78,7 +80,17 @@ class ExactDuplicatesPass(Pass):
         rows = layout.changed(before)
         hashed = layout.map("clean" if rows else "hash", [*before, step], (*rows, HASHES))
         layout.drop_list(
-            layout.add("duplicates", "duplicates", layout.buckets, self.step, hashed, HASHES, _REMOVAL, steps=(step,))
+            layout.add(
+                "duplicates",
+                "duplicates",
+                layout.buckets,
+                self.step,
+                hashed,
+                HASHES,
+                _REMOVAL,
+                steps=(step,),
+                writes=(f"{HASHES}{RUNS}",),
+            )
         )
         return []
 
@@ -86,9 +98,11 @@ class ExactDuplicatesPass(Pass):
         """See `Pass.tasks`."""
         assert stage.source is not None
         # What was there before comes first, so that it is what later rows repeat.
-        hashes = [*made.prior_files(stage.source, stage.reads), *made.files(stage.source, stage.reads)]
-        inputs = [[split, file.checksum] for split, file in hashes]
+        before, runs = made.prior_runs(stage.source, stage.reads)
+        hashes = [*before, *made.files(stage.source, stage.reads)]
+        inputs = [[split, file.checksum] for split, file in hashes], [run.checksum for run in runs]
         width = 256 // stage.tasks
+        classes = CLASSES // stage.tasks
         for bucket in range(stage.tasks):
             yield DuplicatesTask(
                 key=task_key(made.plan.definition(stage), [bucket * width, width, made.plan.first_split, inputs]),
@@ -100,6 +114,8 @@ class ExactDuplicatesPass(Pass):
                 high=(bucket + 1) * width,
                 hashes=tuple((split, file.path) for split, file in hashes),
                 first=made.plan.first_split,
+                runs=of_classes(runs, bucket * classes, (bucket + 1) * classes),
+                keeps=stage.writes[0],
             )
 
 

@@ -16,7 +16,8 @@ from datapipe.preprocess.near.near_tasks import ClustersTask, LinksTask, PairsTa
 from datapipe.preprocess.near.record_file import RecordWriter
 from datapipe.preprocess.near.sets_file import SetsWriter
 from datapipe.preprocess.passes.contract import Pass
-from datapipe.preprocess.stage import Removal
+from datapipe.preprocess.prior_runs import of_classes
+from datapipe.preprocess.stage import RUNS, Removal
 from datapipe.preprocess.step_order import POSITION
 from datapipe.preprocess.tasks import task_key
 from datapipe.steps.near_duplicates import BANDS, NEAR_DUPLICATE, RULE, SCORE, SHINGLES, SIZE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from datapipe.preprocess.layout import Layout
     from datapipe.preprocess.made import Made
+    from datapipe.preprocess.prior_runs import PriorRun
     from datapipe.preprocess.recipe import RecipeStep
     from datapipe.preprocess.stage import Stage
     from datapipe.preprocess.tasks import MapTask, OutputFile, Task
@@ -39,6 +41,8 @@ SETS: Final = "sets"
 PAIRS: Final = "pairs"
 LINKS: Final = "links"
 CLUSTERS: Final = "clusters"
+BAND_RUNS: Final = f"{BAND_FILES}{RUNS}"
+CLUSTER_RUNS: Final = f"{CLUSTERS}{RUNS}"
 TASKS_A_BUCKET: Final = 8
 """A bucket is cut into so many tasks: band records take 24 bytes a band, where a content hash takes 20 a document."""
 _REMOVAL: Final = Removal(kind="duplicate", reason=NEAR_DUPLICATE, step="near_duplicates")
@@ -116,9 +120,11 @@ class NearDuplicatesPass(Pass):
         signed = layout.map("clean" if rows else "sign", [*before, step], (*rows, BAND_FILES, SETS))
         tasks = min(256, layout.buckets * TASKS_A_BUCKET)
         own: dict[str, Any] = {"steps": (step,)}
-        pairs = layout.add("pairs", PAIRS, tasks, self.step, signed, BAND_FILES, writes=(PAIRS,), **own)
+        pairs = layout.add("pairs", PAIRS, tasks, self.step, signed, BAND_FILES, writes=(PAIRS, BAND_RUNS), **own)
         links = layout.add("verify", LINKS, tasks, self.step, pairs, PAIRS, writes=(LINKS,), **own)
-        clusters = layout.add("clusters", CLUSTERS, 1, self.step, links, LINKS, _REMOVAL, writes=(CLUSTERS,), **own)
+        clusters = layout.add(
+            "clusters", CLUSTERS, 1, self.step, links, LINKS, _REMOVAL, writes=(CLUSTERS, CLUSTER_RUNS), **own
+        )
         layout.drop_list(clusters)
         return []
 
@@ -131,11 +137,12 @@ class NearDuplicatesPass(Pass):
         common: dict[str, Any] = {"stage": stage.number, "name": stage.name, "output": made.output}
         if stage.kind == CLUSTERS:
             links = made.files(stage.source, LINKS)
-            before = made.prior_files(stage.number, CLUSTERS)
+            before, found = made.prior_runs(stage.number, CLUSTERS)
             signed = self._signed(stage, made)
             yield ClustersTask(
                 key=task_key(
-                    definition, [RULE, first, [f.checksum for _, f in links], [f.checksum for _, f in before]]
+                    definition,
+                    [RULE, first, *([f.checksum for _, f in each] for each in (links, before)), _checksums(found)],
                 ),
                 split=0,
                 bytes=sum(file.bytes for _, file in links),
@@ -143,24 +150,31 @@ class NearDuplicatesPass(Pass):
                 before=tuple(file.path for _, file in before),
                 first=first,
                 documents=sum(record.rows_out for record in made.records[signed].values()),
+                runs=found,
+                keeps=CLUSTER_RUNS,
                 **common,
             )
             return
         reads = made.files(stage.source, stage.reads)
         signed = self._signed(stage, made)
         sets: list[tuple[int, OutputFile]] = []
+        runs: tuple[PriorRun, ...] = ()
         if stage.kind == PAIRS:
-            reads = [*made.prior_files(stage.source, BAND_FILES), *reads]
+            before, runs = made.prior_runs(stage.source, BAND_FILES)
+            reads = [*before, *reads]
         else:
             sets = [*made.prior_files(signed, SETS), *made.files(signed, SETS)]
         inputs = [[split, file.checksum] for split, file in (*reads, *sets)]
         files = tuple((split, file.path) for split, file in reads)
         for number, (low, high) in enumerate(ranges_of(stage.tasks)):
-            key = task_key(definition, [RULE, first, low, high, inputs])
+            key = task_key(definition, [RULE, first, low, high, inputs, _checksums(runs)])
             place = {"key": key, "split": number, "bytes": sum(f.bytes for _, f in reads) // stage.tasks, **common}
             if stage.kind == PAIRS:
                 least = options.threshold if options.verify else 0.0
-                yield PairsTask(low=low, high=high, bands=files, least=least, first=first, **place)
+                yield PairsTask(
+                    low=low, high=high, bands=files, least=least, first=first, runs=of_classes(runs, low, high),
+                    keeps=BAND_RUNS, **place,
+                )  # fmt: skip
             else:
                 paths = tuple((split, file.path) for split, file in sets)
                 threshold = options.threshold if options.verify else None
@@ -173,6 +187,10 @@ class NearDuplicatesPass(Pass):
             stage = made.plan.stages[stage.source]
         assert stage.source is not None
         return stage.source
+
+
+def _checksums(runs: tuple[PriorRun, ...]) -> list[str]:
+    return [run.checksum for run in runs]
 
 
 PASS: Final = NearDuplicatesPass()

@@ -17,6 +17,8 @@ from datapipe.preprocess.near.near_tasks import ranges_of
 from datapipe.preprocess.near.record_file import RecordWriter
 from datapipe.preprocess.near.repeated_pieces import RepeatedTask, SeenTask, piece_type
 from datapipe.preprocess.passes.contract import Pass
+from datapipe.preprocess.prior_runs import of_classes
+from datapipe.preprocess.stage import RUNS
 from datapipe.preprocess.step_order import POSITION
 from datapipe.preprocess.tasks import task_key
 from datapipe.steps.repeated_text import columns_of, halves, row_hashes
@@ -83,7 +85,8 @@ class RepeatedTextPass(Pass):
         own: dict[str, Any] = {"steps": (step,)}
         tasks = min(256, layout.buckets * TASKS_A_BUCKET)
         found = layout.add(
-            f"repeated {self.kind}", REPEATED, tasks, self.step, hashed, self.kind, writes=(REPEATED,), **own
+            f"repeated {self.kind}", REPEATED, tasks, self.step, hashed, self.kind,
+            writes=(REPEATED, f"{self.kind}{RUNS}"), **own
         )  # fmt: skip
         layout.add(f"list of {self.kind}", SEEN, 1, self.step, found, REPEATED, writes=(SEEN,), **own)
         # The same step, now with the list: another object, so that it is not taken for the half that collects.
@@ -104,17 +107,21 @@ class RepeatedTextPass(Pass):
                 **common,
             )
             return
-        files = [*made.prior_files(stage.source, stage.reads), *files]
+        before, runs = made.prior_runs(stage.source, stage.reads)
+        files = [*before, *files]
+        inputs = [[split, file.checksum] for split, file in files], [run.checksum for run in runs]
         first = made.plan.first_split
         for number, (low, high) in enumerate(ranges_of(stage.tasks)):
             yield RepeatedTask(
-                key=task_key(definition, [first, low, high, [[split, file.checksum] for split, file in files]]),
+                key=task_key(definition, [first, low, high, inputs]),
                 split=number,
                 bytes=sum(file.bytes for _, file in files) // stage.tasks,
                 low=low,
                 high=high,
                 pieces=tuple((split, file.path) for split, file in files),
                 first=first,
+                runs=of_classes(runs, low, high),
+                keeps=stage.writes[1],
                 **common,
             )
 

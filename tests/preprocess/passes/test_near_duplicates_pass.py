@@ -140,7 +140,12 @@ def test_buckets_and_workers_change_nothing(corpus, run, tmp_path, monkeypatch, 
     datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=workers)
     for folder in ("data", "index"):
         ours, theirs = (
-            {path.name: path.read_bytes() for path in sorted((out / folder).rglob("*")) if path.is_file()}
+            {
+                path.name: path.read_bytes()
+                for path in sorted((out / folder).rglob("*"))
+                # In how many parts a run lies follows from the buckets.
+                if path.is_file() and not path.name.endswith("_runs")
+            }
             for out in (tmp_path / "out", run[0])
         )
         assert ours == theirs

@@ -1,0 +1,277 @@
+"""Runs: what one delivery has left to be compared with, sorted by a hash, so that a few hashes cost a few reads.
+
+    header   64 bytes: magic, first class, end class, slots, bytes of a record, records, 0, checksum of these
+    records  sorted by their first field, a hash (uint64), then by the others
+    table    one entry for each slot of hashes and one more: where its records begin, and their checksum
+
+A class is the leading 12 bits of a hash (`record_file`); slots are equal ranges of hashes, some 64 records each.
+
+What enters: records of a range of classes, in order. What leaves: the file; later the records of the hashes asked for.
+Invariant: the file is a function of its records; what is read is in proportion to the hashes asked for and not to the
+file, and every byte of it is checked by a checksum of its own before it is believed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.errors import IntegrityError
+from datapipe.preprocess.near.record_file import CLASSES, put_records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.storage import Store
+
+    Keys = npt.NDArray[np.uint64]
+    Ints = npt.NDArray[np.int64]
+
+_MAGIC: Final = 0x31_4E555250_444150  # "PADPRUN1"
+_HEADER: Final = 64
+_ENTRY: Final = 16
+_SHIFT: Final = 64 - (CLASSES.bit_length() - 1)
+"""From a hash to its class."""
+SLOT: Final = 64
+"""Records in a slot, about: 1.5 to 3 kB, less than a disk's page or two, and a table of 1% of the file."""
+_CHUNK: Final = 1 << 20
+_GAP: Final = 64 << 10
+"""Bytes that are read along from a remote store rather than asking again."""
+
+
+@final
+class RunWriter:
+    """Writes one run to a local file.
+
+    Args:
+        low, high: classes [low, high) that the records are of. kind: their type; its first field is the hash.
+    """
+
+    def __init__(self, path: str, kind: Any, low: int, high: int) -> None:
+        import numpy as np
+
+        self._kind = np.dtype(kind)
+        self._path = path
+        self._low, self._high = low, high
+        self._file = open(path, "w+b")  # noqa: PTH123, SIM115  (closed by `finish`)
+        self._file.write(bytes(_HEADER))
+        self.rows = 0
+
+    def add(self, records: npt.NDArray[np.void]) -> None:
+        """Append records, which are in order and not before those that were appended."""
+        put_records(self._file, records)
+        self.rows += len(records)
+
+    def finish(self) -> None:
+        """Write the table, then the header."""
+        import numpy as np
+
+        slots = max(1, self.rows // SLOT)
+        counts = np.zeros(slots, np.int64)
+        self._file.flush()
+        records = _mapped(self._path, self._kind, _HEADER, self.rows)
+        name = (self._kind.names or ("",))[0]
+        for start in range(0, self.rows, _CHUNK):
+            part = _slots(np.asarray(records[start : start + _CHUNK][name]), self._low, self._high, slots)
+            counts[: part[-1] + 1] += np.bincount(part)
+        table = np.zeros(slots + 1, _entry())
+        table["begin"][1:] = np.cumsum(counts)
+        begins = table["begin"].tolist()
+        for start in range(0, slots, _CHUNK // SLOT):
+            end = min(slots, start + _CHUNK // SLOT)
+            data = np.ascontiguousarray(records[begins[start] : begins[end]]).view(np.uint8).data
+            cuts = [(begin - begins[start]) * self._kind.itemsize for begin in begins[start : end + 1]]
+            table["check"][start:end] = [
+                _check(data[a:b], slot) for slot, (a, b) in enumerate(itertools.pairwise(cuts), start)
+            ]
+        put_records(self._file, table)
+        self._file.seek(0)
+        header = struct.pack("<7Q", _MAGIC, self._low, self._high, slots, self._kind.itemsize, self.rows, 0)
+        self._file.write(header + struct.pack("<Q", _check(header, 0)))
+        self._file.close()
+
+    def close(self) -> None:
+        """Let the file go, finished or not."""
+        self._file.close()
+
+
+@final
+class Run:
+    """One run, opened: its header has been read, and its length is what that says."""
+
+    def __init__(self, store: Store, path: str, kind: Any) -> None:
+        """Read the header.
+
+        Raises:
+            IntegrityError, NotFoundError: it is damaged, or of other records, or gone.
+        """
+        import numpy as np
+
+        self._store, self._path, self._kind = store, path, np.dtype(kind)
+        size = store.info(path).size
+        header = store.read(path, 0, _HEADER) if size >= _HEADER else b""
+        if not header or _check(header[:-8], 0) != struct.unpack("<Q", header[-8:])[0]:
+            raise self._damaged("its header is damaged")
+        magic, self.low, self.high, self._slots, item, self.rows, _ = struct.unpack("<7Q", header[:-8])
+        self._table = _HEADER + self.rows * item
+        if magic != _MAGIC or item != self._kind.itemsize or size != self._table + (self._slots + 1) * _ENTRY:
+            raise self._damaged(f"{size:,} bytes")
+
+    def matching(self, keys: Keys) -> npt.NDArray[np.void]:
+        """The records whose hash is one of `keys` (ascending, distinct), in order.
+
+        Raises:
+            IntegrityError: what was read of it is damaged.
+        """
+        import numpy as np
+
+        classes = keys >> np.uint64(_SHIFT)
+        keys = keys[(classes >= self.low) & (classes < self.high)]
+        if not self.rows or not len(keys):
+            return np.zeros(0, self._kind)
+        records = self._of(np.unique(_slots(keys, self.low, self.high, self._slots)))
+        chosen: npt.NDArray[np.void] = records[np.isin(records[(self._kind.names or ("",))[0]], keys)]
+        return chosen
+
+    def between(self, low: int, high: int) -> npt.NDArray[np.void]:
+        """The records of classes [low, high), in order.
+
+        Raises:
+            IntegrityError: as `matching`.
+        """
+        import numpy as np
+
+        low, high = max(low, self.low), min(high, self.high)
+        if not self.rows or low >= high:
+            return np.zeros(0, self._kind)
+        ends = np.array([low << _SHIFT, (high << _SHIFT) - 1], np.uint64)
+        first, last = _slots(ends, self.low, self.high, self._slots).tolist()
+        records = self._of(np.arange(first, last + 1))
+        classes = records[(self._kind.names or ("",))[0]] >> np.uint64(_SHIFT)
+        chosen: npt.NDArray[np.void] = records[(classes >= low) & (classes < high)]
+        return chosen
+
+    def _of(self, slots: Ints) -> npt.NDArray[np.void]:
+        """The records of some slots (ascending), checked."""
+        import numpy as np
+
+        # A slot ends where the next begins: the entries of both.
+        wanted = np.unique(np.concatenate([slots, slots + 1]))
+        entries = self._read(self._table, _entry(), wanted, wanted + 1)
+        at = np.searchsorted(wanted, slots)
+        begins, ends = entries["begin"][at].astype(np.int64), entries["begin"][at + 1].astype(np.int64)
+        if (begins > ends).any() or (ends > self.rows).any():
+            raise self._damaged("its table is damaged")
+        records = self._read(_HEADER, self._kind, begins, ends)
+        data = np.ascontiguousarray(records).view(np.uint8).data
+        cuts = (np.concatenate([[0], np.cumsum(ends - begins)]) * self._kind.itemsize).tolist()
+        checks = entries["check"][at].tolist()
+        for slot, check, (a, b) in zip(slots.tolist(), checks, itertools.pairwise(cuts), strict=True):
+            if _check(data[a:b], slot) != check:
+                raise self._damaged(f"slot {slot} is damaged")
+        return np.asarray(records)
+
+    def _read(self, offset: int, kind: Any, begins: Ints, ends: Ints) -> Any:
+        """Elements [begin, end) of each range (ascending, apart), one after the other."""
+        import numpy as np
+
+        kind = np.dtype(kind)
+        counts = ends - begins
+        local = self._store.local_path(self._path)
+        if local is not None:
+            # Only the pages that are touched are read.
+            array = _mapped(local, kind, offset, self.rows if offset == _HEADER else self._slots + 1)
+            starts = np.cumsum(counts) - counts
+            return array[np.repeat(begins - starts, counts) + np.arange(int(counts.sum()))]
+        gap = max(1, _GAP // kind.itemsize)
+        some = np.flatnonzero(counts)
+        joins = np.flatnonzero(begins[some][1:] - ends[some][:-1] > gap) + 1
+        runs = np.split(some, joins) if len(some) else []
+        ranges = [
+            (offset + int(begins[run[0]]) * kind.itemsize, offset + int(ends[run[-1]]) * kind.itemsize) for run in runs
+        ]
+        parts = []
+        for run, data in zip(runs, self._store.read_ranges(self._path, ranges), strict=True):
+            whole = np.frombuffer(data, kind)
+            first = int(begins[run[0]])
+            parts += [whole[int(begins[i]) - first : int(ends[i]) - first] for i in run.tolist()]
+        return np.concatenate([np.zeros(0, kind), *parts])
+
+    def _damaged(self, what: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self._store.url}/{self._path}: {what}",
+            expected="a whole run of the index, as it was written",
+            fix="restore the file from a copy, or run without --append to make the dataset anew",
+        )
+
+
+def matching(store: Store, paths: Sequence[str], kind: Any, keys: Keys) -> npt.NDArray[np.void]:
+    """The records of several runs whose hash is one of `keys` (ascending, distinct)."""
+    import numpy as np
+
+    return np.concatenate([np.zeros(0, kind), *(Run(store, path, kind).matching(keys) for path in paths)])
+
+
+def with_split(kind: Any) -> np.dtype[Any]:
+    """The type of a run's record: one of a split's file, and the split."""
+    import numpy as np
+
+    return np.dtype([*np.dtype(kind).descr, ("split", "<u4")])
+
+
+def joined(records: npt.NDArray[np.void], splits: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+    """Records of a split's file → of a run."""
+    import numpy as np
+
+    found = np.zeros(len(records), with_split(records.dtype))
+    for name in records.dtype.names or ():
+        found[name] = records[name]
+    found["split"] = splits
+    return found
+
+
+def parted(records: npt.NDArray[np.void], kind: Any) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint32]]:
+    """The inverse of `joined`: records of `kind`, and the split of each."""
+    import numpy as np
+
+    kind = np.dtype(kind)
+    found = np.zeros(len(records), kind)
+    for name in kind.names or ():
+        found[name] = records[name]
+    return found, records["split"].astype(np.uint32)
+
+
+def _slots(keys: Keys, low: int, high: int, slots: int) -> Ints:
+    """The slot of each hash: its leading 32 bits, from `low` on, scaled to the number of slots."""
+    import numpy as np
+
+    place = (keys >> np.uint64(32)) - np.uint64(low << (_SHIFT - 32))
+    found: Ints = (place * np.uint64(slots) // np.uint64((high - low) << (_SHIFT - 32))).astype(np.int64)
+    return found
+
+
+def _entry() -> Any:
+    import numpy as np
+
+    return np.dtype([("begin", "<u8"), ("check", "<u8")])
+
+
+def _check(data: Any, slot: int) -> int:
+    import xxhash
+
+    return xxhash.xxh3_64_intdigest(data, seed=slot)
+
+
+def _mapped(path: str, kind: Any, offset: int, count: int) -> Any:
+    import numpy as np
+
+    if not count:
+        return np.zeros(0, kind)
+    if os.path.getsize(path) < offset + count * np.dtype(kind).itemsize:  # noqa: PTH202  (a plain path)
+        raise IntegrityError(f"{path} was cut short", expected="a file as long as it was", fix="restore it from a copy")
+    return np.memmap(path, kind, mode="r", offset=offset, shape=(count,))
