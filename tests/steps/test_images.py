@@ -291,3 +291,19 @@ def test_the_loader_delivers_the_same_pictures_on_any_number_of_threads_and_rank
                 for at, row in enumerate(batch["row_id"]):
                     got = (batch["image"][at].tobytes(), batch["label_share"][at], batch["label_mixed"][at])
                     assert got == by_row[row]
+
+
+def test_batches_of_one_row_or_none(folder):
+    """A last batch of one row mixes with nothing; a rank's empty share of it has pixels of no row."""
+    images = datapipe.Images(size=8, mixup=0.4, crop="random", flip=0.5)
+    nothing = made(images, [])
+    assert nothing["image"].shape == (0, 8, 8, 3)
+    assert nothing["label_share"].shape == (0,)
+    shares = [
+        len(batches(folder, batch_size=1, transform=images, tail="partial", rank=rank, world_size=23)[-1]["image"])
+        for rank in (0, 22)
+    ]
+    assert sorted(shares) == [0, 1]
+    one = made(images, [3])
+    assert one["label_share"].tolist() == [1.0]
+    assert one["label_mixed"].tolist() == [3]
