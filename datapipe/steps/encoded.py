@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from datapipe.steps.registry import BoundStep
 
 _KEYS: Final = Keys()
+_SHARED: Final = ("url", "store", "cache", "filter", "part", "row_groups", "manifest", "follows")
+"""What an encoded dataset has as the dataset has it, where that has it."""
 
 
 def encode(dataset: Any, like: Any = None) -> Encoded:
@@ -148,9 +150,8 @@ class Encoded:
         return int(self.index.first[-1])
 
     def __getattr__(self, name: str) -> Any:
-        # url, store, cache, filter, row_groups, manifest: as the dataset has them, where it has them.
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name not in _SHARED:
+            raise AttributeError(f"an encoded dataset has no {name!r}")
         return getattr(self._data, name)
 
     def __repr__(self) -> str:
@@ -159,6 +160,23 @@ class Encoded:
     def select(self, columns: Sequence[str]) -> Encoded:
         """The same rows, of these encoded columns."""
         return Encoded(self._data, self._all, tuple(columns))
+
+    def newer(self) -> Encoded | None:
+        """The newest snapshot of the dataset, if it is another, encoded by the same statistics."""
+        newer = self._data.newer()
+        return None if newer is None else Encoded(newer, self._all, self.schema.names)
+
+    def at(self, snapshot: int) -> Encoded:
+        """Another snapshot of the dataset, encoded by the same statistics."""
+        return Encoded(self._data.at(snapshot), self._all, self.schema.names)
+
+    def since(self, snapshot: int) -> Encoded:
+        """The rows that were added after a snapshot, encoded."""
+        return Encoded(self._data.since(snapshot), self._all, self.schema.names)
+
+    def until(self, snapshot: int) -> Encoded:
+        """The rows that a snapshot had, encoded."""
+        return Encoded(self._data.until(snapshot), self._all, self.schema.names)
 
     def encoded(self, table: pa.Table) -> pa.Table:
         """Rows of the dataset, encoded, of the columns asked for.

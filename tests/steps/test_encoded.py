@@ -136,3 +136,30 @@ def test_what_cannot_be_encoded(made, tmp_path):
     )
     with pytest.raises(LoaderError, match="row 1 of a row group does not fit the schema"):
         next(iter(datapipe.DataLoader(odd, 2)))
+
+
+def test_a_dataset_that_grows(tmp_path):
+    """A loader takes up new snapshots encoded by the statistics that there were; a state goes on with its own."""
+    (tmp_path / "in").mkdir()
+    recipe = {
+        **RECIPE, "steps": [{"normalise": {"columns": {"x": "minmax"}, "apply": "online"}},
+                            {"categories": {"columns": {"c": {}}, "apply": "online"}}],
+    }  # fmt: skip
+    pq.write_table(pa.table({"x": np.arange(101.0), "c": ["a"] * 101}), tmp_path / "in" / "a.parquet")
+    datapipe.preprocess(str(tmp_path / "in"), tmp_path / "out", recipe=recipe, workers=0)
+    first = datapipe.encode(datapipe.open_dataset(str(tmp_path / "out"), follow=True))
+    loader = datapipe.DataLoader(first, 10, collate="numpy")
+    next(iter(loader))
+    state = loader.state_dict()
+    assert len(list(loader)) == 10
+    pq.write_table(pa.table({"x": np.arange(200.0, 250), "c": ["b"] * 50}), tmp_path / "in" / "b.parquet")
+    datapipe.preprocess(str(tmp_path / "in"), tmp_path / "out", recipe=recipe, workers=0, append=True)
+    batches = list(loader)
+    assert len(batches) == 15
+    assert max(batch["x"].max() for batch in batches) > 2.4
+    assert {value for batch in batches for value in batch["c"].tolist()} == {1, 2}
+    newest = datapipe.encode(datapipe.open_dataset(str(tmp_path / "out"), follow=True))
+    assert (len(newest.since(0)), newest.until(0).fingerprint) == (50, first.fingerprint)
+    other = datapipe.DataLoader(newest, 10, collate="numpy")
+    other.load_state_dict(state)
+    assert len(list(other)) == 9
