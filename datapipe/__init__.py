@@ -6,6 +6,7 @@ The public names, imported on first use, so that `import datapipe` pulls in no t
     DataLoader       Dataset → batches: global order as a pure function, exact resume
     Cache            what was fetched, kept on a local disk for every process of the node
     Images           encoded pictures → a batch of pixels, every draw keyed: a transform of DataLoader
+    Sounds           encoded sounds → padded samples or log-mel spectrograms, the same way
     mix, balance     several datasets, or the labels of one, in exact proportions
     Pack, Bucket     documents → rows of one length; batches of near lengths
     preprocess       raw inputs → a sharded dataset, every row accounted for
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from datapipe.loader import Bucket, DataLoader, Pack, balance, mix
     from datapipe.preprocess import RunSummary, preprocess
     from datapipe.profiling import Profile, profile
-    from datapipe.steps.images import Images
     from datapipe.steps.encoded import encode
+    from datapipe.steps.images import Images
+    from datapipe.steps.sounds import Sounds
     from datapipe.storage.cache import Cache
 
 __version__ = "0.1.0"
@@ -39,6 +41,7 @@ _HOME: Final = {
     "Pack": "datapipe.loader",
     "Profile": "datapipe.profiling",
     "RunSummary": "datapipe.preprocess",
+    "Sounds": "datapipe.steps.sounds",
     "balance": "datapipe.loader",
     "encode": "datapipe.steps.encoded",
     "mix": "datapipe.loader",
@@ -57,6 +60,7 @@ __all__ = [
     "Pack",
     "Profile",
     "RunSummary",
+    "Sounds",
     "balance",
     "encode",
     "mix",

@@ -23,6 +23,7 @@ def test_the_public_names_are_pinned():
         "Pack",
         "Profile",
         "RunSummary",
+        "Sounds",
         "balance",
         "encode",
         "mix",

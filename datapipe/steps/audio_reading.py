@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps.audio_formats import CONTAINERS, container_of, missing
@@ -77,9 +77,8 @@ class Sound:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What a header says: the container, frames a second, frames, channels."""
+    """What a header says: frames a second, frames, channels."""
 
-    container: str
     rate: int
     frames: int
     channels: int
@@ -103,66 +102,92 @@ def library() -> ModuleType:
     return module
 
 
-def read_head(data: bytes | None, *, formats: Sequence[str] = CONTAINERS, max_bytes: int = MAX_BYTES) -> Head:
-    """What the header says of a sound that was checked before: nothing is decoded.
+@final
+class OpenSound:
+    """A sound whose header was read: it is decoded when asked for, once.
+
+    Args:
+        formats: containers that are taken. max_bytes: of its samples. whole: refuse a sound that ends too early.
+
+    Attributes:
+        head: what the header says.
 
     Raises:
-        AudioFault: it has no header that can be read, or claims more than `max_bytes` of samples.
-        ConfigError: soundfile is not installed.
+        AudioFault: it cannot be read. ConfigError: soundfile is not installed.
     """
-    with _opened(data, formats, max_bytes, whole=False) as (_, head):
-        return head
+
+    def __init__(
+        self,
+        data: bytes | None,
+        *,
+        formats: Sequence[str] = CONTAINERS,
+        max_bytes: int = MAX_BYTES,
+        whole: bool = True,
+    ) -> None:
+        if not data:
+            raise AudioFault(EMPTY, "no bytes")
+        container = container_of(data)
+        if container is None:
+            raise AudioFault(NOT_AUDIO, f"begins with {data[:12]!r}, the mark of none of {', '.join(CONTAINERS)}")
+        if container not in formats:
+            raise AudioFault(WRONG_FORMAT, f"{container}; taken are {', '.join(formats)}")
+        if whole and (lack := missing(data, container)):
+            raise AudioFault(TRUNCATED, lack)
+        self._container = container
+        self._whole = whole
+        self._library = library()
+        self._source = io.BytesIO(data)
+        self._size = len(data)
+        with self._faults():
+            self._file = self._library.SoundFile(self._source)
+            self.head = Head(
+                rate=int(self._file.samplerate), frames=int(self._file.frames), channels=int(self._file.channels)
+            )
+        if self.head.frames * self.head.channels * 4 > max_bytes or self.head.channels > _MOST_CHANNELS:
+            raise AudioFault(BOMB, f"the header claims {self.head.frames:,} frames of {self.head.channels} channels")
+        if self.head.frames <= 0:
+            raise AudioFault(EMPTY, "no frames")
+
+    def read(self, out: npt.NDArray[np.float32] | None = None) -> Sound:
+        """The samples: in new memory, or in `out`, float32[head.frames] or float32[head.frames, head.channels].
+
+        Raises:
+            AudioFault: it cannot be decoded, or ends before the header says.
+        """
+        frames, channels = self.head.frames, self.head.channels
+        with self._faults():
+            if out is None:
+                samples = self._file.read(dtype="float32", always_2d=True)
+            else:
+                samples = self._file.read(dtype="float32", out=out).reshape(-1, channels)
+            self._file.close()
+        if len(samples) < frames and self._whole:
+            raise AudioFault(TRUNCATED, f"{len(samples):,} of {frames:,} frames")
+        if not len(samples):
+            raise AudioFault(EMPTY, "no frames")
+        return Sound(samples=samples, rate=self.head.rate)
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What the decoder raises as an AudioFault."""
+        try:
+            yield
+        except MemoryError as error:
+            raise AudioFault(BOMB, f"{error}") from error
+        except (self._library.LibsndfileError, RuntimeError, ValueError, TypeError, OverflowError) as error:
+            # A FLAC that is cut loses sync at its end; one that is damaged loses it before.
+            ended = self._container == "flac" and self._source.tell() >= self._size
+            said = getattr(error, "error_string", None) or str(error)
+            raise AudioFault(TRUNCATED if ended else BROKEN, str(said)[:200]) from error
+
+
+def read_head(data: bytes | None, *, max_bytes: int = MAX_BYTES) -> Head:
+    """What the header says of a sound that was checked before: nothing is decoded. Raises as `OpenSound`."""
+    return OpenSound(data, max_bytes=max_bytes, whole=False).head
 
 
 def read_sound(
     data: bytes | None, *, formats: Sequence[str] = CONTAINERS, max_bytes: int = MAX_BYTES, whole: bool = True
 ) -> Sound:
-    """Decode a sound.
-
-    Args:
-        formats: containers that are taken. max_bytes: of its samples. whole: refuse a sound that ends too early.
-
-    Raises:
-        AudioFault: it cannot be read.
-        ConfigError: soundfile is not installed.
-    """
-    with _opened(data, formats, max_bytes, whole=whole) as (file, head):
-        samples = file.read(dtype="float32", always_2d=True)
-    if len(samples) < head.frames and whole:
-        raise AudioFault(TRUNCATED, f"{len(samples):,} of {head.frames:,} frames")
-    if not len(samples):
-        raise AudioFault(EMPTY, "no frames")
-    return Sound(samples=samples, rate=head.rate)
-
-
-@contextlib.contextmanager
-def _opened(data: bytes | None, formats: Sequence[str], max_bytes: int, *, whole: bool) -> Iterator[tuple[Any, Head]]:
-    """The open file and its head; what goes wrong in the block is an AudioFault too."""
-    if not data:
-        raise AudioFault(EMPTY, "no bytes")
-    container = container_of(data)
-    if container is None:
-        raise AudioFault(NOT_AUDIO, f"begins with {data[:12]!r}, the mark of none of {', '.join(CONTAINERS)}")
-    if container not in formats:
-        raise AudioFault(WRONG_FORMAT, f"{container}; taken are {', '.join(formats)}")
-    if whole and (lack := missing(data, container)):
-        raise AudioFault(TRUNCATED, lack)
-    soundfile = library()
-    source = io.BytesIO(data)
-    try:
-        with soundfile.SoundFile(source) as file:
-            head = Head(
-                container=container, rate=int(file.samplerate), frames=int(file.frames), channels=int(file.channels)
-            )
-            if head.frames * head.channels * 4 > max_bytes or head.channels > _MOST_CHANNELS:
-                raise AudioFault(BOMB, f"the header claims {head.frames:,} frames of {head.channels} channels")
-            if head.frames <= 0:
-                raise AudioFault(EMPTY, "no frames")
-            yield file, head
-    except MemoryError as error:
-        raise AudioFault(BOMB, f"{error}") from error
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OverflowError) as error:
-        # A FLAC that is cut loses sync at its end; one that is damaged loses it before.
-        ended = container == "flac" and source.tell() >= len(data)
-        said = getattr(error, "error_string", None) or str(error)
-        raise AudioFault(TRUNCATED if ended else BROKEN, str(said)[:200]) from error
+    """The samples of a sound. Arguments and errors are those of `OpenSound`."""
+    return OpenSound(data, formats=formats, max_bytes=max_bytes, whole=whole).read()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps.audio_bytes import RATE, SAMPLES
@@ -26,6 +26,8 @@ from datapipe.steps.options import in_range
 from datapipe.steps.step import StepSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
@@ -93,33 +95,46 @@ def augment_audio(table: pa.Table, keys: Keys, *, options: AugmentAudioOptions) 
     import pyarrow as pa
 
     rows = samples_of(table)
-    ids = row_ids(table).to_pylist()
     rates = column(table, RATE, pa.int32()).to_pylist()
-    on = {
-        name: (uniform(ids, keys, f"augment_audio.{name}.on") < getattr(options, f"{name}_chance")).tolist()
-        for name in ("shift", "noise", "gain")
-    }
-    how = {name: uniform(ids, keys, f"augment_audio.{name}").tolist() for name in ("shift", "noise", "gain")}
-    seeds = bits(ids, keys, "augment_audio.noise.bits").tolist()
+    changes = Changes(row_ids(table).to_pylist(), keys, options)
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([0 if row is None else len(row) for row in rows], out=offsets[1:])
     out = np.empty(int(offsets[-1]), np.float32)
     for at, row in enumerate(rows):
-        if row is None:
-            continue
-        mine = out[offsets[at] : offsets[at + 1]]
-        reach = options.shift_seconds * (rates[at] or 0)
-        frames = round((2 * how["shift"][at] - 1) * reach) if on["shift"][at] else 0
-        _shift(row, frames, mine, wrap=options.wrap)
-        if on["noise"][at]:
-            snr = options.snr_low + how["noise"][at] * (options.snr_high - options.snr_low)
-            _add_noise(mine, snr, seeds[at])
-        if on["gain"][at]:
-            gain = options.gain_low + how["gain"][at] * (options.gain_high - options.gain_low)
-            mine *= np.float32(10 ** (gain / 20))
+        if row is not None:
+            changes.make(at, row, rates[at] or 0, out[offsets[at] : offsets[at + 1]])
     missing = pa.array([row is None for row in rows]) if any(row is None for row in rows) else None
     values = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(out), mask=missing)
     return set_column(table, SAMPLES, values)
+
+
+@final
+class Changes:
+    """What is drawn for each row of a batch."""
+
+    def __init__(self, ids: Sequence[str], keys: Keys, options: AugmentAudioOptions) -> None:
+        self._options = options
+        self._on = {
+            name: (uniform(ids, keys, f"augment_audio.{name}.on") < getattr(options, f"{name}_chance")).tolist()
+            for name in ("shift", "noise", "gain")
+        }
+        self._how = {name: uniform(ids, keys, f"augment_audio.{name}").tolist() for name in ("shift", "noise", "gain")}
+        self._seeds = bits(ids, keys, "augment_audio.noise.bits").tolist()
+
+    def make(self, at: int, samples: Floats, rate: int, out: Floats) -> None:
+        """Row number `at`, changed, into `out`: float32[n] as `samples`, which it must not share memory with."""
+        import numpy as np
+
+        options = self._options
+        reach = options.shift_seconds * rate
+        frames = round((2 * self._how["shift"][at] - 1) * reach) if self._on["shift"][at] else 0
+        _shift(samples, frames, out, wrap=options.wrap)
+        if self._on["noise"][at]:
+            snr = options.snr_low + self._how["noise"][at] * (options.snr_high - options.snr_low)
+            _add_noise(out, snr, self._seeds[at])
+        if self._on["gain"][at]:
+            gain = options.gain_low + self._how["gain"][at] * (options.gain_high - options.gain_low)
+            out *= np.float32(10 ** (gain / 20))
 
 
 def _shift(row: Floats, frames: int, out: Floats, *, wrap: bool) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps.columns import row_ids, set_column
@@ -23,6 +23,8 @@ from datapipe.steps.options import in_range
 from datapipe.steps.step import StepSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
@@ -76,38 +78,55 @@ def spec_augment(table: pa.Table, keys: Keys, *, options: SpecAugmentOptions) ->
     import pyarrow as pa
 
     values, offsets, valid = _spectrograms(table)
-    ids = row_ids(table).to_pylist()
-    lengths = np.diff(offsets)
     n_mels = values.shape[1]
-    longest = np.minimum(options.stretch_width, (options.stretch_share * lengths).astype(np.int64))
-    means = np.zeros(len(ids), np.float32)
-    if options.fill == "mean":
-        # Row by row: a sum over all rows at once would depend on where a row lies among them.
-        parts = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-        means[:] = [values[a:b].mean(dtype=np.float64) if b > a else 0 for a, b in parts]
-    masks = [
-        (axis, *_places(ids, keys, f"spec_augment.{axis}.{number}", limit, size))
-        for axis, count, limit, size in (
-            ("band", options.bands, np.full(len(ids), min(options.band_width, n_mels)), np.full(len(ids), n_mels)),
-            ("stretch", options.stretches, longest, lengths),
-        )
-        for number in range(count)
-    ]
-    for row, (start, end, mean) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), means, strict=True)):
-        mine = values[start:end]
-        for axis, first, width in masks:
-            part = slice(first[row], first[row] + width[row])
-            if axis == "band":
-                mine[:, part] = mean
-            else:
-                mine[part] = mean
+    masks = Masks(row_ids(table).to_pylist(), np.diff(offsets), n_mels, keys, options)
+    for row, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+        masks.lay(row, values[start:end])
     frames = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), n_mels)
     missing = None if all(valid) else pa.array([not each for each in valid])
     return set_column(table, MEL, pa.LargeListArray.from_arrays(pa.array(offsets), frames, mask=missing))
 
 
+@final
+class Masks:
+    """What is masked of each row of a batch.
+
+    Args:
+        lengths: int64[n], frames of each row.
+    """
+
+    def __init__(
+        self, ids: Sequence[str], lengths: npt.NDArray[np.int64], n_mels: int, keys: Keys, options: SpecAugmentOptions
+    ) -> None:
+        import numpy as np
+
+        self._options = options
+        size = np.full(len(ids), n_mels)
+        longest = np.minimum(options.stretch_width, (options.stretch_share * lengths).astype(np.int64))
+        self._bands = [
+            _places(ids, keys, f"spec_augment.band.{number}", np.minimum(options.band_width, size), size)
+            for number in range(options.bands)
+        ]
+        self._stretches = [
+            _places(ids, keys, f"spec_augment.stretch.{number}", longest, lengths)
+            for number in range(options.stretches)
+        ]
+
+    def lay(self, row: int, spectrogram: npt.NDArray[np.float32]) -> None:
+        """Mask row number `row`, float32[frames, n_mels], in its place."""
+        import numpy as np
+
+        fill = np.float32(0)
+        if self._options.fill == "mean" and len(spectrogram):
+            fill = np.float32(spectrogram.mean(dtype=np.float64))
+        for first, width in self._bands:
+            spectrogram[:, first[row] : first[row] + width[row]] = fill
+        for first, width in self._stretches:
+            spectrogram[first[row] : first[row] + width[row]] = fill
+
+
 def _places(
-    ids: list[str], keys: Keys, name: str, limit: npt.NDArray[np.int64], size: npt.NDArray[np.int64]
+    ids: Sequence[str], keys: Keys, name: str, limit: npt.NDArray[np.int64], size: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """First index and width of one mask of each row: width uniform in 0 … limit, place where it fits."""
     import numpy as np

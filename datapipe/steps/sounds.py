@@ -1,0 +1,195 @@
+"""Sounds: a loader's transform: encoded sounds become samples or spectrograms, a whole batch in one piece of memory.
+
+What enters: the gathered columns of a batch, among them encoded sounds, and the loader's keys. What leaves: the same
+columns with padded `samples` or `mel`, and their lengths, in the sounds' place. Invariant: each row is what the steps
+`audio_decode`, `augment_audio`, `log_mel` and `spec_augment` make of it for the same seed, epoch and row ids, to the
+last bit, however many threads, processes or ranks there are; without a column `row_id` a row's number in the dataset
+takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, final
+
+from datapipe.errors import ConfigError, DecodeError
+from datapipe.steps.audio_bytes import AUDIO, SAMPLES
+from datapipe.steps.audio_conditioning import Conditioning, conditioned
+from datapipe.steps.audio_reading import AudioFault, OpenSound, Sound
+from datapipe.steps.augment_audio import SPEC as AUGMENT
+from datapipe.steps.augment_audio import AugmentAudioOptions, Changes
+from datapipe.steps.images import row_keys
+from datapipe.steps.log_mel import MEL, LogMelOptions, spectrogram
+from datapipe.steps.log_mel import SPEC as LOG_MEL
+from datapipe.steps.options import options_from
+from datapipe.steps.spec_augment import SPEC as MASK
+from datapipe.steps.spec_augment import Masks, SpecAugmentOptions
+from datapipe.steps.step import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from datapipe.steps.step import StepSpec
+
+    Floats = npt.NDArray[np.float32]
+
+Options = TypeVar("Options")
+
+
+@final
+class Sounds:
+    """`DataLoader(..., transform=datapipe.Sounds(sample_rate=16000, mel={"n_mels": 80}))`: spectrograms [B, T, 80].
+
+    A batch is written once, padded with zeros, into memory that the loader recycles, and that is page-locked where
+    batches go to a GPU. Decoding, resampling and transforming hold no interpreter lock, so threads are enough.
+
+    Args:
+        sample_rate: Hz: what has another rate is resampled; all channels are mixed to one.
+        trim_db, loudness: as of the step audio_decode.
+        augment: options of the step augment_audio; True: its defaults; None: nothing is changed.
+        mel: options of the step log_mel (the rate is known); True: its defaults; None: samples are delivered.
+        mask: options of the step spec_augment; True: its defaults; None: nothing is masked.
+        column: of encoded sounds: binary, or Hugging Face's struct<bytes, path>.
+
+    The batch has `samples` float32 [B, longest], or `mel` float32 [B, longest, n_mels], and `samples_lengths` or
+    `mel_lengths` int64 [B], in place of the sounds; columns as stored (`frames`, `sample_rate`) are left as they are.
+
+    Raises:
+        ConfigError: an option is unknown or out of range, or there is a mask and nothing that it could be laid on.
+    """
+
+    takes: ClassVar[Literal["columns"]] = "columns"
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int = 16000,
+        trim_db: float | None = None,
+        loudness: float | None = None,
+        augment: Mapping[str, Any] | bool | None = None,
+        mel: Mapping[str, Any] | bool | None = None,
+        mask: Mapping[str, Any] | bool | None = None,
+        column: str = AUDIO,
+    ) -> None:
+        self.conditioning = Conditioning(sample_rate=sample_rate, mono=True, trim_db=trim_db, loudness=loudness)
+        self.augment = _options(AUGMENT, AugmentAudioOptions, augment)
+        rate = {"sample_rate": sample_rate}
+        self.mel = _options(LOG_MEL, LogMelOptions, {**rate, **mel} if isinstance(mel, Mapping) else mel and rate)
+        self.mask = _options(MASK, SpecAugmentOptions, mask)
+        self.column = column
+        if self.mel is not None and self.mel.sample_rate != sample_rate:
+            raise ConfigError(
+                f"mel.sample_rate = {self.mel.sample_rate}",
+                expected=f"{sample_rate}, as sample_rate",
+                fix="leave it out",
+            )
+        if self.mask is not None and self.mel is None:
+            raise ConfigError("mask without mel", expected="spectrograms to be masked", fix="mel=True")
+
+    def __call__(self, columns: dict[str, Any], keys: Any) -> dict[str, Any]:
+        """The batch with samples or spectrograms.
+
+        Args:
+            columns: as gathered; the sounds a list of bytes.
+            keys: the loader's: seed, epoch, rows, and `empty` for the batch's memory.
+
+        Raises:
+            DecodeError: a sound cannot be decoded, or is null; the notes name its row.
+            ConfigError: the column is missing, or a package is not installed.
+        """
+        import numpy as np
+
+        encoded = self._encoded(columns)
+        ids = row_keys(columns, keys)
+        drawn = Keys(seed=keys.seed, epoch=keys.epoch)
+        rows = [self._opened(data, row, ids) for row, data in enumerate(encoded)]
+        changes = None if self.augment is None else Changes(ids, drawn, self.augment)
+        frames = np.array([each.head.frames if isinstance(each, OpenSound) else each.frames for each in rows], np.int64)
+        name = SAMPLES if self.mel is None else MEL
+        lengths = frames if self.mel is None else 1 + frames // self.mel.hop
+        inner = () if self.mel is None else (self.mel.n_mels,)
+        values = keys.empty((len(rows), int(lengths.max(initial=0)), *inner), np.float32)
+        masks = None
+        if self.mel is not None and self.mask is not None:
+            masks = Masks(ids, lengths, self.mel.n_mels, drawn, self.mask)
+        for row, (sound, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
+            place = values[row, :length]
+            with self._faults(row, ids):
+                if self.mel is None:
+                    self._write(sound, row, changes, place)
+                else:
+                    changed = np.empty(int(frames[row]), np.float32)
+                    self._write(sound, row, changes, changed)
+                    spectrogram(changed, self.mel, place)
+            if masks is not None:
+                masks.lay(row, place)
+            values[row, length:] = 0
+        made: dict[str, Any] = {}
+        for each, value in columns.items():
+            if each in {self.column, f"{self.column}.bytes"}:
+                made[name], made[f"{name}_lengths"] = values, lengths
+            elif each != f"{self.column}.path":
+                made[each] = value
+        return made
+
+    def _encoded(self, columns: dict[str, Any]) -> list[Any]:
+        for name in (self.column, f"{self.column}.bytes"):
+            if isinstance(columns.get(name), list):
+                found: list[Any] = columns[name]
+                return found
+        raise ConfigError(
+            f"there is no column {self.column!r} of encoded sounds; the batch has {', '.join(columns) or 'none'}",
+            expected="binary, or a struct<bytes, path>",
+            fix="Sounds(column=...), or open the dataset with that column",
+        )
+
+    def _opened(self, data: Any, row: int, ids: list[str]) -> OpenSound | Sound:
+        """A sound that is as asked for, yet to be decoded; another decoded and conditioned: its length follows."""
+        with self._faults(row, ids):
+            opened = OpenSound(data)
+            if not self.conditioning.changes(opened.head.rate, opened.head.channels):
+                return opened
+            return conditioned(opened.read(), self.conditioning)[0]
+
+    def _write(self, sound: OpenSound | Sound, row: int, changes: Changes | None, out: Floats) -> None:
+        """Its samples, changed by chance if they shall be."""
+        if changes is None and isinstance(sound, OpenSound):
+            sound.read(out)
+            return
+        samples = (sound.read() if isinstance(sound, OpenSound) else sound).samples[:, 0]
+        if changes is None:
+            out[:] = samples
+        else:
+            changes.make(row, samples, self.conditioning.sample_rate or 0, out)
+
+    @contextlib.contextmanager
+    def _faults(self, row: int, ids: list[str]) -> Iterator[None]:
+        """A fault of a sound as an error that names its row."""
+        try:
+            yield
+        except AudioFault as fault:
+            error = DecodeError(
+                f"a sound cannot be decoded: {fault.reason} ({fault.detail})",
+                expected="sounds that can be",
+                fix="preprocess with the recipe audio: the step audio_check quarantines what cannot be decoded",
+            )
+            error.add_note(f"row {ids[row]}, column {self.column!r}, place {row} of the batch")
+            raise error from fault
+
+    def __repr__(self) -> str:
+        return f"Sounds(sample_rate={self.conditioning.sample_rate}, mel={self.mel}, augment={self.augment})"
+
+
+def _options(spec: StepSpec, kind: type[Options], given: Mapping[str, Any] | bool | None) -> Options | None:
+    """Options of a step; None: the step is off."""
+    if given is None or given is False:
+        return None
+    options = options_from(spec, {} if given is True else given)
+    assert dataclasses.is_dataclass(options)
+    assert isinstance(options, kind)
+    return options
