@@ -5,8 +5,9 @@ Invariant: the folder is removed with the process, or by the parent (it lies in 
 
 from __future__ import annotations
 
+import atexit
 import functools
-import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from pathlib import Path
 @functools.cache
 def scratch() -> Path:
     """The folder; one for each process."""
-    folder = Path(tempfile.gettempdir()) / f"fuzz-{os.getpid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    folder = tempfile.mkdtemp(prefix="datapipe-fuzz-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def written(name: str, data: bytes) -> Path:
