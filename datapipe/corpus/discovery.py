@@ -88,7 +88,7 @@ def discover(
     if not given:
         raise ConfigError("no input was given", expected="a file, a folder, a pattern or a URL")
     files: dict[str, SourceFile] = {}
-    origin: dict[str, str] = {}
+    origin: dict[str, Found] = {}
     seen: set[str] = set()
     skipped: set[tuple[str, str]] = set()
     labels: dict[tuple[str, str], LabelFile] = {}
@@ -134,15 +134,15 @@ def _take(
     found: Found,
     format: str | None,  # noqa: A002  (as above)
     files: dict[str, SourceFile],
-    origin: dict[str, str],
+    origin: dict[str, Found],
 ) -> None:
     if found.name in files:
         raise ConfigError(
-            f"two files would be called {found.name!r}: {origin[found.name]} and {found.shown}",
+            f"two files would be called {found.name!r}: {origin[found.name].shown} and {found.shown}",
             expected="a name of its own for each file, since row ids are made of it",
             fix=f"name one of the inputs: NAME={found.input}",
         )
-    origin[found.name] = found.shown
+    origin[found.name] = found
     files[found.name] = SourceFile(
         root=found.root,
         path=found.path,

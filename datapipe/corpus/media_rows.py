@@ -120,18 +120,20 @@ class MediaRows:
         """What was collected, as a batch; begins anew."""
         import pyarrow as pa
 
+        text, raw = pa.large_string(), pa.large_binary()
         arrays: dict[str, Any] = {
             "row_id": pa.array(self._ids, pa.string()),
-            str(self._options.media): pa.array(self._media, pa.large_binary()),
-            "path": pa.array(self._paths, pa.large_string()),
-            "label": pa.array(self._labels, pa.large_string()),
+            str(self._options.media): pa.array(self._media, raw),
+            "path": pa.array(self._paths, text),
+            "label": pa.array(self._labels, text),
         }
         for name, kind in self._kinds.items():
             # A field that is text in one row and bytes in another has the type of the first.
             values = [each if isinstance(each := more.get(name), kind) else None for more in self._more]
             if name not in arrays:
-                arrays[name] = pa.array(values, pa.large_binary() if kind is bytes else pa.large_string())
-        batch = Batch(table=pa.table(arrays), quarantined=tuple(self._quarantined))
+                arrays[name] = pa.array(values, raw if kind is bytes else text)
+        table = pa.Table.from_arrays(list(arrays.values()), list(arrays))
+        batch = Batch(table=table, quarantined=tuple(self._quarantined))
         self._ids, self._media, self._paths, self._labels, self._more, self._quarantined = [], [], [], [], [], []
         self._bytes = 0
         return batch

@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 
 def read_piece(
-    piece: Piece, *, options: ReadOptions | None = None, storage_options: Mapping[str, Any] | None = None
+    piece: Piece,
+    *,
+    options: ReadOptions | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    store: Store | None = None,
 ) -> Iterator[Batch]:
     """The rows of a piece, in order, in batches bounded by `options.max_batch_bytes`.
 
     A file that changed since it was discovered is quarantined whole ("changed_file"): pieces cut from the old file
-    mean nothing in the new one.
+    mean nothing in the new one. `store`: that of the file's root, where it is open already.
 
     Raises:
         ConfigError: the format is not known.
@@ -40,7 +44,7 @@ def read_piece(
     if entry is None:
         raise ConfigError(f"format {piece.file.format!r}", expected=f"one of {', '.join(FORMATS)}")
     try:
-        store = open_store(piece.file.root, storage_options=storage_options)
+        store = store or open_store(piece.file.root, storage_options=storage_options)
         _check_unchanged(store, piece)
         yield from entry.reader(store, piece, options)
     except FileFault as fault:

@@ -174,7 +174,7 @@ def new_files(
     return found
 
 
-def probe_of(file: SourceFile, storage_options: Mapping[str, Any] | None) -> str:
+def probe_of(file: SourceFile, storage_options: Mapping[str, Any] | None, store: Store | None = None) -> str:
     """16 hex digits that tell a file from another of the same name: XXH3 of its first and last 64 KiB.
 
     A change that keeps size, beginning and end is not seen: reading all of what was delivered before is what an
@@ -184,7 +184,7 @@ def probe_of(file: SourceFile, storage_options: Mapping[str, Any] | None) -> str
 
     from datapipe.storage import open_store
 
-    store = open_store(file.root, storage_options=storage_options)
+    store = store or open_store(file.root, storage_options=storage_options)
     digest = xxhash.xxh3_64(store.read(file.path, 0, min(_PROBE, file.size)))
     if file.size > _PROBE:
         digest.update(store.read(file.path, file.size - _PROBE, file.size))

@@ -279,10 +279,12 @@ class _Run:
     def _pieces(self) -> Iterator[Batch]:
         """What is read of the corpus, piece by piece, tallied."""
         from datapipe.corpus import Quarantined, read_piece
+        from datapipe.storage import open_store
 
         task = self.task
         assert task.pieces is not None
         assert task.input is not None
+        opened: tuple[str, Store] | None = None
         options = task.input.read_options()
         poison = {row.piece: row for row in task.skip}
         for number, piece in enumerate(task.pieces.pieces):
@@ -292,7 +294,11 @@ class _Run:
                     [Quarantined(row_id=place, reason=poison[number].reason, detail=poison[number].detail)]
                 )
                 continue
-            batches = read_piece(piece, options=options, storage_options=task.input_options)
+            # One store for all files of a root: opening it took as long as reading a small file.
+            if opened is None or opened[0] != piece.file.root:
+                opened = (piece.file.root, open_store(piece.file.root, storage_options=task.input_options))
+            store = opened[1]
+            batches = read_piece(piece, options=options, storage_options=task.input_options, store=store)
             there = True
             while True:
                 at("piece", number, name=place)
@@ -314,9 +320,9 @@ class _Run:
                 self.tally.cost("read", n + len(batch.quarantined), n, batch.table.nbytes, time.process_time() - cpu)
                 yield batch
             if there:
-                self._check_unchanged(piece.file)
+                self._check_unchanged(piece.file, store)
             if there and piece.start == 0:
-                probe = probe_of(piece.file, task.input_options)
+                probe = probe_of(piece.file, task.input_options, store)
                 self.sources.append([piece.file.name, piece.file.size, probe])
 
     def _unreadable(self, rows: Sequence[Quarantined]) -> None:
@@ -327,11 +333,9 @@ class _Run:
         if self.signals is not None:
             self.signals.unreadable(rows)
 
-    def _check_unchanged(self, file: Any) -> None:
+    @staticmethod
+    def _check_unchanged(file: Any, store: Store) -> None:
         """A file that changed while it was read would be recorded under the digest of what it was."""
-        from datapipe.storage import open_store
-
-        store = open_store(file.root, storage_options=self.task.input_options)
         if not store.exists(file.path) or store.info(file.path).etag != file.etag:
             raise CorpusError(
                 f"{file.name} changed while it was read",

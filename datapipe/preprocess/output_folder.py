@@ -160,13 +160,15 @@ def refuse_overlap(inputs: Iterable[str], store: Store, files: Iterable[Any] = (
     Raises:
         ConfigError: it is.
     """
+    from datapipe.corpus.finding import real_path
+
     root = store.local_path("x")
     if root is None:
         return
     output = os.path.realpath(os.path.dirname(root))  # noqa: PTH120
     places = [path.partition("=")[2] if "=" in path and not os.path.exists(path) else path for path in inputs]  # noqa: PTH110
     folders = [os.path.realpath(path) for path in places if os.path.isdir(path)]  # noqa: PTH112
-    own = [file.path for file in files if os.path.realpath(f"{file.root}/{file.path}").startswith(output + os.sep)]
+    own = [file.path for file in files if real_path(f"{file.root}/{file.path}").startswith(output + os.sep)]
     inside = [folder for folder in folders if (output + os.sep).startswith(folder.rstrip(os.sep) + os.sep)]
     if own or inside:
         raise ConfigError(

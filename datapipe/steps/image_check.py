@@ -50,8 +50,9 @@ class ImageCheckOptions:
     """Options of image_check.
 
     Attributes:
-        decode: decode every picture, whole, and take its `phash`. False: headers alone are read, and a picture that is
+        decode: decode every picture, whole. False: headers alone are read, and a picture that is
             cut or damaged behind its header is found out by whoever decodes it.
+        phash: of what is decoded, the perceptual hash, which image_duplicates takes instead of decoding again.
         max_pixels: width times height above which a picture is quarantined before a pixel is decoded (a decompression
             bomb); three bytes a pixel are what decoding takes.
         min_side: of width and height the lesser; pictures with less are dropped.
@@ -62,6 +63,7 @@ class ImageCheckOptions:
     """
 
     decode: bool = True
+    phash: bool = True
     max_pixels: int = MAX_PIXELS
     min_side: int = 1
     animated: Policy = "keep"
@@ -120,7 +122,7 @@ def image_check(table: pa.Table, keys: Keys, *, options: ImageCheckOptions) -> p
     table = set_column(table, HEIGHT, pa.array([h and h.height for h in heads], pa.int32()))
     table = set_column(table, "format", pa.array([h and h.format for h in heads], pa.string()))
     table = set_column(table, "mode", pa.array([h and h.mode for h in heads], pa.string()))
-    if options.decode:
+    if options.decode and options.phash:
         table = set_column(table, PHASH, pa.array([row.phash for row in seen], pa.int64()))
     for kind, signal in zip(ODD, SIGNALS, strict=True):
         table = set_column(table, signal, pa.array([int(kind in row.odd) for row in seen], pa.int32()))
@@ -162,7 +164,7 @@ def _decode(data: memoryview, seen: _Seen, options: ImageCheckOptions, *, conver
     pixels = decode_image(data, max_pixels=options.max_pixels, head=seen.head)
     height, width = pixels.shape[:2]
     head = replace(seen.head, width=width, height=height)
-    if options.decode:
+    if options.decode and options.phash:
         seen.phash = image_hash(pixels, data)
     if convert:
         form = form_for(head.format)
@@ -201,7 +203,11 @@ def build(options: ImageCheckOptions) -> Step:
 
 def resolve(spec: StepSpec, options: ImageCheckOptions) -> StepSpec:
     """Without decoding there is no hash."""
-    return spec if options.decode else replace(spec, gives=tuple(name for name in spec.gives if name != PHASH))
+    return (
+        spec
+        if options.decode and options.phash
+        else replace(spec, gives=tuple(name for name in spec.gives if name != PHASH))
+    )
 
 
 SPEC: Final = StepSpec(
