@@ -2,7 +2,7 @@
 
 What enters: `row_id`, `audio` (encoded bytes). What leaves: the same rows with `audio` as flac or wav, and
 `sample_rate`, `frames`, `channels` and `seconds` of what it holds now. Invariant: a sound that the options would not
-change is not decoded and keeps its bytes, whatever its format, unless `reencode` says otherwise; memory holds one
+change keeps its bytes, whatever its format, unless `reencode` says otherwise; memory holds one
 decoded sound at a time.
 """
 
@@ -94,9 +94,12 @@ def _row(data: bytes | None, options: AudioConvertOptions) -> tuple[Any, ...]:
     """Bytes, rate, frames, channels, loudness, reason to drop, reason to quarantine, detail."""
     try:
         head = read_head(data, max_bytes=options.max_decoded_bytes)
-        if not options.reencode and not options.changes(head.rate, head.channels):
+        same = not options.reencode and not options.changes(head.rate, head.channels)
+        if same and head.exact:
             return data, head.rate, head.frames, head.channels, None, None, None, None
         sound = read_sound(data, max_bytes=options.max_decoded_bytes)
+        if same:
+            return data, sound.rate, sound.frames, sound.channels, None, None, None, None
         levels(sound)  # refuses what is no number
         sound, loudness = conditioned(sound, options)
         if not sound.frames:

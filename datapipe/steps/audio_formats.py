@@ -67,6 +67,16 @@ def missing(data: bytes, container: str) -> str:
     return _of_wide_chunks(data, container) if container in {"caf", "w64"} else ""
 
 
+def counts_frames(data: bytes) -> bool:
+    """Whether an MP3 says how many frames it has, in a Xing, Info or VBRI header: others' lengths are estimates."""
+    start = 0
+    if data[:3] == b"ID3":
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=False))
+    # It stands in the first frame, which has at most 1,441 bytes; before it there may be padding of the tag.
+    head = data[start : start + 4096]
+    return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
+
+
 def _of_chunks(data: bytes, wanted: bytes, order: str) -> str:
     """Of RIFF and AIFF: the chunk that holds the samples is all there."""
     place = 12

@@ -152,7 +152,7 @@ class Sounds:
         """A sound that is as asked for, yet to be decoded; another decoded and conditioned: its length follows."""
         with self._faults(row, ids):
             opened = OpenSound(data)
-            if not self.conditioning.changes(opened.head.rate, opened.head.channels):
+            if opened.head.exact and not self.conditioning.changes(opened.head.rate, opened.head.channels):
                 return opened
             return conditioned(opened.read(), self.conditioning)[0]
 
