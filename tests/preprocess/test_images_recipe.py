@@ -2,7 +2,11 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +17,8 @@ from PIL import Image
 from datapipe import open_dataset, preprocess
 from datapipe.errors import ConfigError
 from datapipe.preprocess import explain, plan_run
+
+PROGRAM = Path(__file__).parent / "killed.py"
 
 
 def photo(seed, size=(64, 48)):
@@ -50,7 +56,7 @@ def published(root):
 
 
 def test_a_folder_of_photos(photos, tmp_path):
-    """Rows with size and label; broken ones quarantined; copies gone, the survivor named; run again: the same bytes."""
+    """Rows with size and label; broken ones quarantined; copies gone, the survivor named; killed, the same bytes."""
     overrides = {"image_check.max_pixels": 1_000_000}
     summary = preprocess(photos, tmp_path / "out", recipe="images", workers=0, **overrides)
     assert summary.quarantined == {"image_truncated": 1, "image_empty": 1, "image_too_large": 1}
@@ -68,7 +74,11 @@ def test_a_folder_of_photos(photos, tmp_path):
         said = explain(tmp_path / "out", f"photos/{copy}:0")
         assert f"photos/{first}:0" in str(said)
         assert "near_duplicate_image" in str(said)
+    arguments = [PROGRAM, photos, tmp_path / "again", 0, "before:9", json.dumps(overrides), "images"]
+    killed = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = preprocess(photos, tmp_path / "again", recipe="images", workers=0, **overrides)
+    assert again.tasks_reused > 0
     assert again.fingerprint == summary.fingerprint
     assert published(tmp_path / "again") == published(tmp_path / "out")
 
