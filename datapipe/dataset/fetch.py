@@ -29,6 +29,7 @@ from datapipe.dataset.decompression import Decompression
 from datapipe.dataset.footers import Footers
 from datapipe.dataset.keyring import is_locked, locked
 from datapipe.dataset.leaves import buffers_of, flat_leaves, leaves_of
+from datapipe.dataset.soundness import check_decoded, check_stored
 from datapipe.errors import DatapipeError, IntegrityError
 from datapipe.events import REMOTE, active
 from datapipe.parquet_chunks import physical_types
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     Parts = list[tuple[int, memoryview]]
 
-_AS_BYTES: Final = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
 _ALIGNED: Final = 64
 """Buffers are padded to 8 or 64 bytes, and Arrow may read the padding with them."""
 
@@ -126,6 +126,9 @@ class ParquetFetched:
             )  # fmt: skip
             # By number: by name, "a.b" would be the column of that name and the field b of a struct a.
             table = file.reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
+            if table.num_rows != self._meta.row_group(self._group).num_rows:
+                raise ValueError(f"its pages hold {table.num_rows} rows")
+            check_decoded(table)
             # As a rule there is nothing to do, and each call lets go of the interpreter's lock, and waits for it then.
             if table.column_names != self._columns:
                 table = table.select(self._columns)
@@ -174,24 +177,8 @@ class ArrowFetched:
             if batch.num_rows != self._rows:
                 raise _replaced(self._path, self._batch, self._rows)
             table = pa.Table.from_batches([batch]).select(self._columns)
-            _check_offsets(table)
+            check_stored(table)
             return table
-
-
-def _check_offsets(table: pa.Table) -> None:
-    """Refuse columns whose offsets or indices lead elsewhere; µs, but for what takes an offset a value.
-
-    Whether text is UTF-8 is not asked: that takes as long as decoding it (1.6 GB/s where it is not ASCII), Arrow's
-    functions bear it, and whoever makes strings of it finds out.
-
-    Raises:
-        pa.ArrowInvalid, pa.ArrowIndexError: there are such.
-    """
-    for column in table.itercolumns():
-        as_bytes = _AS_BYTES.get(column.type)
-        for chunk in column.chunks:
-            chunk.validate()  # before it is seen as another type
-            (chunk if as_bytes is None else chunk.view(as_bytes)).validate(full=True)
 
 
 @final
@@ -259,8 +246,9 @@ class Shards:
         meta, wanted = footer.meta, leaves_of(footer.meta, self._columns)
         if group >= meta.num_row_groups or meta.row_group(group).num_rows != rows:
             raise _replaced(path, group, rows)
-        if not footer.locked.isdisjoint(wanted):
-            raise locked(f"{path}: a column of {', '.join(self._columns)}", None)
+        if closed := footer.locked.intersection(wanted):
+            names = sorted({meta.schema.column(leaf).path.split(".")[0] for leaf in closed})
+            raise locked(f"{path}: {', '.join(names)}", None)
         row_group = meta.row_group(group)
         spans = []
         for c in wanted:

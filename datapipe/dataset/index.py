@@ -207,6 +207,8 @@ def _parquet_footer(meta: pq.FileMetaData) -> Footer:
             column = group.column(c)
             sizes_ = (column.total_compressed_size, column.total_uncompressed_size)
             digest.update(repr((*sizes_, _bounds(statistics_of(column, kinds[c])))).encode())
+    if min([*rows, *sizes], default=0) < 0 or sum(rows) >= _MOST or sum(sizes) >= _MOST:
+        raise ValueError("its row groups hold less than nothing, or more than any file can")
     return Footer(schema=meta.schema.to_arrow_schema(), rows=tuple(rows), sizes=tuple(sizes), digest=digest.hexdigest())
 
 

@@ -4,6 +4,7 @@ The inputs are what fuzzing found (`benchmarks/fuzz`), made anew; without their 
 process that runs them.
 """
 
+import contextlib
 import gzip
 import io
 import json
@@ -22,6 +23,7 @@ from datapipe.corpus import ReadOptions, discover, plan_splits, read_piece
 from datapipe.dataset import open_dataset
 from datapipe.dataset.decompression import pages
 from datapipe.dataset.manifest import parse_manifest
+from datapipe.dataset.soundness import check_decoded, check_stored
 from datapipe.errors import ConfigError, DatapipeError, IntegrityError, ManifestError, ProfileError, StateError
 from datapipe.parquet_chunks import check_chunks
 from datapipe.profiling.span_file import NAME, load_spans
@@ -99,6 +101,28 @@ def test_parquet_footers_that_pyarrow_dies_of(tmp_path):
         with pytest.raises(DatapipeError):
             open_dataset(path)
     assert reasons(path, target_bytes=10)[0] in (0, 2)
+    opened = 0
+    for at in range(begin, len(data) - 8, 2):  # and what can be described is read, or refused
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with contextlib.suppress(DatapipeError):
+            ds = open_dataset(path)
+            opened += 1
+            assert all(ds.fetch(block).decode().num_rows == ds.row_groups[block].rows for block in range(1))
+    assert opened > 5
+
+
+@pytest.mark.parametrize("indices", [[0, 3], [-1, 0], [1 << 30]])
+def test_indices_beyond_their_dictionary(indices):
+    """Parquet's decoder gives them on as the file has them; whoever spelled the values out would read elsewhere."""
+    wrong = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(["a", "b", "c"]), safe=False)
+    right = pa.DictionaryArray.from_arrays(pa.array([0, None, 2], pa.int32()), pa.array(["a", "b", "c"]))
+    for check in (check_decoded, check_stored):
+        check(pa.table({"x": right}))
+        with pytest.raises(ValueError, match="dictionary"):
+            check(pa.table({"x": wrong}))
+    inside = pa.StructArray.from_arrays([wrong], names=["d"])
+    with pytest.raises(pa.ArrowException):
+        check_decoded(pa.table({"x": inside}))
 
 
 def test_page_headers_end(tmp_path):
@@ -171,7 +195,7 @@ def test_hostile_states(made):
     """An epoch beyond any count is refused, before a batch."""
     ds = open_dataset(str(made))
     both = datapipe.mix({"a": ds, "b": ds}, weights={"a": 0.5, "b": 0.5})
-    loader = datapipe.DataLoader(both, 4, prefetch=0, rank=0, world_size=1)
+    loader = datapipe.DataLoader(both, 4, prefetch=0, rank=0, world_size=1, collate="numpy")
     next(iter(loader))
     state = {**loader.state_dict(), "epoch": (1 << 62) - 1}
     loader.load_state_dict(state)
