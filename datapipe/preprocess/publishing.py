@@ -16,11 +16,10 @@ from datapipe.errors import PreprocessError, SchemaError
 from datapipe.preprocess.work import INDEX, plain_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from datapipe.dataset import EncryptionEntry, FileEntry, IndexEntry, Manifest, PieceEntry, ShardEntry
     from datapipe.preprocess.plan import Plan
-    from datapipe.preprocess.rejects import RejectSample
     from datapipe.preprocess.row_ledger import RowLedger
     from datapipe.preprocess.tasks import TaskRecord
     from datapipe.storage import Store
@@ -47,17 +46,18 @@ def publish_run(
     written: Mapping[int, TaskRecord],
     ledger: RowLedger,
     vocabulary: FileEntry | None,
-    rejects: RejectSample,
     *,
+    tell: Callable[[Manifest], None],
     before: Manifest | None = None,
     sources: FileEntry | None = None,
     index: Sequence[IndexEntry] = (),
     statistics: Mapping[str, Any] = NONE,
     encryption: EncryptionEntry | None = None,
 ) -> Manifest:
-    """Publish, then remove the shards, tokenizers and reject files that the new manifest has no place for.
+    """Publish, then remove the shards and tokenizers that the new manifest has no place for.
 
     Args:
+        tell: called with the manifest right before it is put in place.
         before: the snapshot that this one is added to: its shards, ledger and index stay.
         sources: the list of the run's input files. index: what later deliveries are compared with, of this run.
         statistics: by step, what columns are normalised and numbered by.
@@ -110,12 +110,12 @@ def publish_run(
     data = manifest.to_json()
     if before is not None:
         keep_snapshot(store, before)
+    tell(manifest)
     if not store.exists(MANIFEST_NAME) or store.read(MANIFEST_NAME) != data:
         store.put(MANIFEST_NAME, data)
     spare = spared(store, time.time())
     sweep(store, manifest, spare=spare)
     _sweep_index(store, manifest, spare)
-    _put_rejects(store, rejects)
     # What is appended keeps its vocabulary: there is no other to remove.
     for entry in list(store.list()) if before is None else ():
         if _TOKENIZER.fullmatch(entry.path) and (vocabulary is None or entry.path != vocabulary.path):
@@ -152,10 +152,8 @@ def _sweep_index(store: Store, manifest: Manifest, spare: set[str]) -> None:
             store.delete(path)
 
 
-def _put_rejects(store: Store, rejects: RejectSample) -> None:
-    files = {f"{REJECTS}/{name}": data for name, data in rejects.files().items()}
-    for path, data in files.items():
-        store.put(path, data)
+def sweep_rejects(store: Store, files: Container[str]) -> None:
+    """Remove the samples of rejects that are not among `files`."""
     for entry in list(store.list(REJECTS)):
         # A sample of an earlier run; what somebody else put there has another name.
         if entry.path not in files and _SAMPLE.fullmatch(entry.path):

@@ -25,11 +25,11 @@ from datapipe.preprocess.made import Made
 from datapipe.preprocess.meter import Meter
 from datapipe.preprocess.output_folder import check_ours, claim, sweep
 from datapipe.preprocess.poison import PoisonRow, keys_with_poison, known_task, poison_error, poison_file
-from datapipe.preprocess.publishing import nothing_left, publish_run, store_tokenizer
+from datapipe.preprocess.publishing import REJECTS, nothing_left, publish_run, store_tokenizer
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.rejects import RejectSample
 from datapipe.preprocess.row_ledger import RowLedger
-from datapipe.preprocess.run_files import put_run_files
+from datapipe.preprocess.run_files import run_files
 from datapipe.preprocess.sealed_file import sealed
 from datapipe.preprocess.stage import MAP
 from datapipe.preprocess.stage_tasks import tasks_of
@@ -39,6 +39,7 @@ from datapipe.preprocess.suppression import read_suppression
 from datapipe.preprocess.survey import survey
 from datapipe.preprocess.survivors import with_survivors
 from datapipe.preprocess.tasks import PASSING, OutputFile, Place, StepCost, TaskRecord
+from datapipe.preprocess.telling import TELLING, finish_telling, put_aside, put_in_place
 from datapipe.preprocess.warnings_of_run import columns_never_there, warnings_of
 from datapipe.steps.safety_score import has_classifier
 from datapipe.steps.user_steps import is_user_step
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from datapipe.dataset import FileEntry
+    from datapipe.dataset import FileEntry, Manifest
     from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.progress import Progress
@@ -128,6 +129,8 @@ def preprocess(
         if append:
             # Again, under the lock: what is added to must be the newest snapshot until this one is published.
             found = survey(inputs, store, loaded, storage_options, append=True)
+            if not found.redone:
+                finish_telling(store)
         if found.before is not None and not found.plan.splits:
             return nothing_new(store, found, started)
         if fresh:
@@ -276,13 +279,23 @@ class _Run:
         sweep(self.work)  # a worker may have died in the middle of a file
         last = self.plan.stages[-1].number
         rejects = with_survivors(self.rejects.rows(), self._made, self.store)
-        manifest = publish_run(
+        told: list[tuple[RunSummary, dict[str, bytes]]] = []
+
+        def tell(manifest: Manifest) -> None:
+            summary = self._summary(manifest, rejects, started, inputs)
+            files = {f"{REJECTS}/{name}": data for name, data in rejects.files().items()}
+            files |= run_files(self.store, self.plan, manifest, self.ledger, summary)
+            told.append((summary, files))
+            if self.before is not None:
+                put_aside(self.store, manifest, files)
+
+        publish_run(
             self.store,
             self.plan,
             self._made.records[last],
             self.ledger,
             self._vocabulary(),
-            rejects,
+            tell=tell,
             before=self.before.manifest if self.before is not None else None,
             sources=put_sources(
                 self.store, (file for record in self._readers() for file in record.found.get("sources", ()))
@@ -298,10 +311,15 @@ class _Run:
             files = [*(file.path for file in self._made.resources.values()), *map(poison_file, self._keys)]
             self.work.prune(records, files=files)
         else:
-            self.work.discard()
+            self.work.discard(keep=TELLING)
+        ((summary, to_tell),) = told
+        put_in_place(self.store, to_tell)
+        return summary
+
+    def _summary(self, manifest: Manifest, rejects: RejectSample, started: float, inputs: Inputs) -> RunSummary:
         seconds = time.perf_counter() - started
         total = self.ledger.total()
-        summary = RunSummary(
+        return RunSummary(
             output=self.store.url,
             fingerprint=manifest.fingerprint,
             recipe=self.plan.recipe.name,
@@ -334,8 +352,6 @@ class _Run:
             snapshot=manifest.snapshot,
             files_known=inputs.known,
         )
-        put_run_files(self.store, self.plan, manifest, self.ledger, summary)
-        return summary
 
     def _vocabulary(self) -> FileEntry | None:
         file = self._tokenizer()

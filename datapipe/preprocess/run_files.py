@@ -1,8 +1,8 @@
 """The files that tell of a run, beside the dataset: `run.json`, the figures of all runs, and `report.html` of the last.
 
-What enters: a run that has published. What leaves: the two files. Invariant: neither belongs to the dataset (they hold
-times), and nothing that reads the dataset reads them; a run that found everything done leaves the report of the run
-that did it. `run.json` is written last of all: a dataset that it does not tell of was published by a run that was
+What enters: a run that is about to publish. What leaves: the two files. Invariant: neither belongs to the dataset (they
+hold times), and nothing that reads the dataset reads them; a run that found everything done leaves the report of the
+run that did it. `run.json` is written last of all: a dataset that it does not tell of was published by a run that was
 killed before its end.
 """
 
@@ -46,12 +46,16 @@ _TIMINGS: Final = (
 )
 
 
-def put_run_files(store: Store, plan: Plan, manifest: Manifest, ledger: RowLedger, summary: RunSummary) -> None:
-    """Write both.
+def run_files(store: Store, plan: Plan, manifest: Manifest, ledger: RowLedger, summary: RunSummary) -> dict[str, bytes]:
+    """Both, by path: of a run that found everything done `run.json` alone.
+
+    Args:
+        manifest: which is about to be published; what it names is there.
 
     Raises:
-        StorageError: one cannot be written, or a signals file cannot be read; the dataset is published by then.
+        StorageError: a signals file cannot be read.
     """
+    files = {}
     done_before = summary.tasks_run == 0 and tells_of(store, manifest) and store.exists(REPORT)
     if not done_before:
         splits = {split.index for split in plan.splits}
@@ -60,11 +64,11 @@ def put_run_files(store: Store, plan: Plan, manifest: Manifest, ledger: RowLedge
         represented = representation(run, splits if manifest.snapshot else None) if run.files else None
         counts = histograms(run) if run.files else None
         html = report_html(summary, manifest, ledger.stages, counts, splits=splits, represented=represented)
-        store.put(REPORT, html.encode("utf-8", "replace"))
+        files[REPORT] = html.encode("utf-8", "replace")
     plain = {key: value for key, value in summary.as_dict().items() if key not in ("output", "rejects")}
     mine = {"ended": datetime.now(tz=UTC).isoformat(timespec="seconds")} | {key: plain[key] for key in _TIMINGS}
     runs = [*runs_told(store), mine][-MOST_RUNS:]
-    store.put(RUN, plain_json({**plain, "runs": runs}))
+    return {**files, RUN: plain_json({**plain, "runs": runs})}
 
 
 def tells_of(store: Store, manifest: Manifest) -> bool:

@@ -18,6 +18,7 @@ from datapipe.preprocess.plan import Plan, build_plan, split_size
 from datapipe.preprocess.prior_index import check_index, read_whole
 from datapipe.preprocess.recipe_file import load_recipe
 from datapipe.preprocess.run_files import tells_of
+from datapipe.preprocess.telling import TELLING
 
 if TYPE_CHECKING:
     import os
@@ -37,6 +38,7 @@ class Inputs:
         plan: of the run. skipped: how many files were passed over, by reason.
         before: what the run appends to; None: it makes a dataset of its own.
         known: files that were delivered before.
+        redone: whether this is the run that published the newest snapshot, done again: killed before it told of it.
         replaced: what the dataset that is there holds and this run's will not, in words; None: nothing.
     """
 
@@ -45,6 +47,7 @@ class Inputs:
     before: Before | None = None
     known: int = 0
     replaced: str | None = None
+    redone: bool = False
 
 
 def plan_run(
@@ -99,11 +102,14 @@ def survey(
         )
     refuse_overlap((), store, files)
     before = before_of(store, recipe) if append else None
+    redone = False
     check_named_fields(files, recipe, storage_options)
     check_input_columns(files, recipe, storage_options)
     found = files if before is None else new_files(files, before, storage_options)
     if before is not None and not found and not tells_of(store, before.manifest):
+        newest = before
         before, found = _untold(store, recipe, files, before, storage_options)
+        redone = before is not newest
     if before is not None and found:
         check_index(store, read_whole(before.index))
     size = recipe.output.split_bytes or split_size(sum(file.size for file in found))
@@ -126,6 +132,7 @@ def survey(
         skipped=skipped,
         before=before,
         known=len(files) - len(found),
+        redone=redone,
         replaced=None if append else no_longer(store, (file.name for file in files)),
     )
 
@@ -142,6 +149,8 @@ def _untold(
     For a run that was killed after it had published, and before it told of it: run again, it finds its tasks done,
     publishes the same bytes and ends. Nothing is found where the input is no longer that of the delivery.
     """
+    if not store.exists(TELLING) and newest.manifest.snapshot:
+        return newest, []  # it was told of, or is no delivery: shards merged, or an earlier content once more
     number = newest.manifest.snapshot
     before = before_of(store, recipe, number - 1) if number else None
     found = files if before is None else new_files(files, before, storage_options)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from datapipe.errors import DatasetError
 from datapipe.preprocess.output_folder import claim
 from datapipe.preprocess.run_files import runs_told
+from datapipe.preprocess.telling import finish_telling
 
 if TYPE_CHECKING:
     import os
@@ -69,6 +70,7 @@ def compact(
 
     store = _store(url, storage_options)
     with claim(store) as work:
+        finish_telling(store)
         old = read_snapshot(store)
         merged = compacted(store, old, target=TARGET if target is None else target, scratch=work.scratch())
         index = compacted_index(work, old)
@@ -104,6 +106,7 @@ def rollback(
 
     store = _store(url, storage_options)
     with claim(store):
+        finish_telling(store)
         return roll_back(store, snapshot)
 
 
@@ -125,6 +128,7 @@ def expire(
 
     store = _store(url, storage_options)
     with claim(store):
+        finish_telling(store)
         return expire_in(
             store,
             keep=keep,

@@ -195,10 +195,10 @@ class WorkFolder:
             left = os.path.join(path or "", name)  # noqa: PTH118
             shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)  # noqa: PTH108, PTH112
 
-    def discard(self) -> None:
-        """Forget everything."""
+    def discard(self, keep: str = "") -> None:
+        """Forget everything, but for one file where it is named."""
         for entry in list(self.store.list(WORK)):
-            if entry.path not in (LOCK, LEASE, MARKER, KEPT_SECRET):
+            if entry.path not in (LOCK, LEASE, MARKER, KEPT_SECRET, keep):
                 self.store.delete(entry.path)
 
     def prune(self, keep: Iterable[TaskRecord], files: Iterable[str] = ()) -> None:

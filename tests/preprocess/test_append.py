@@ -155,6 +155,34 @@ def test_a_damaged_index_is_found_before_a_delivery_is_compared_with_it(corpus, 
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize("then", ["more", "compact"])
+def test_a_delivery_that_was_killed_is_told_of_by_whoever_comes_next(corpus, tmp_path, monkeypatch, then):
+    """More files before it is run again: its own samples, report and figures were put aside, and are there."""
+    from datapipe.preprocess.upkeep import compact
+
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
+    deliver(corpus, "b.jsonl", ["one", "one", "two"])
+    shutil.copytree(tmp_path / "out", tmp_path / "straight")
+    datapipe.preprocess(corpus, tmp_path / "straight", STEPS, workers=0, append=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("datapipe.preprocess.run.put_in_place", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+    assert told(tmp_path / "out")["run.json"]["snapshot"] == 0
+    if then == "compact":
+        compact(tmp_path / "out")
+        assert told(tmp_path / "out") == told(tmp_path / "straight")
+        return
+    deliver(corpus, "c.jsonl", ["three", "one"])
+    for name in ("out", "straight"):
+        summary = datapipe.preprocess(corpus, tmp_path / name, STEPS, workers=0, append=True)
+        assert (summary.snapshot, summary.documents_in, summary.duplicates) == (2, 2, 1)
+    assert told(tmp_path / "out") == told(tmp_path / "straight")
+    runs = json.loads((tmp_path / "out" / "run.json").read_text())["runs"]
+    assert [(run["snapshot"], run["documents_in"]) for run in runs] == [(0, 60), (1, 3), (2, 2)]
+    assert not (tmp_path / "out" / "_work" / "telling.json").exists()
+
+
 NEAR = {
     "steps": ["decode", "exact_duplicates", "repeated_lines", {"near_duplicates": {"threshold": 0.7}}],
     "output": {"split_bytes": 3_000},
@@ -335,14 +363,17 @@ def test_a_run_that_was_killed_after_it_published_is_told_of(corpus, tmp_path, m
         datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
         deliver(corpus, "b.jsonl", [*three, "a third"])
     with monkeypatch.context() as patch:
-        patch.setattr("datapipe.preprocess.publishing._put_rejects", interrupt)
+        patch.setattr("datapipe.preprocess.run.put_in_place", interrupt)
         with pytest.raises(KeyboardInterrupt):
             datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
     published = files(tmp_path / "out")
     if not first:
+        # Without the file there is nothing to do, and what was put aside tells of the delivery all the same.
+        shutil.copytree(tmp_path / "out", tmp_path / "copy")
         (corpus / "b.jsonl").rename(tmp_path / "b.jsonl")
-        assert datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True).documents_in == 0
+        summary = datapipe.preprocess(corpus, tmp_path / "copy", STEPS, workers=0, append=True)
         (tmp_path / "b.jsonl").rename(corpus / "b.jsonl")
+        assert (summary.documents_in, told(tmp_path / "copy")["run.json"]["duplicates"]) == (0, 3)
     summary = datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
     assert (summary.tasks_run, summary.documents_in, summary.duplicates) == ((0, 3, 1) if first else (0, 4, 3))
     assert files(tmp_path / "out") == published

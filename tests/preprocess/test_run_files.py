@@ -23,7 +23,7 @@ def test_a_report_is_not_left_of_an_earlier_dataset(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    for moment in ("put_sources", "put_run_files"):
+    for moment in ("put_sources", "put_in_place"):
         with monkeypatch.context() as patch:
             patch.setattr(f"datapipe.preprocess.run.{moment}", killed)
             with pytest.raises(KeyboardInterrupt):
