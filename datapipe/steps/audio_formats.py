@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from datapipe.steps.audio_mpeg import after_tag
+
 CONTAINERS: Final = ("wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64")
 _W64: Final = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _UNKNOWN: Final = 0xFFFFFFFF
@@ -40,8 +42,8 @@ def container_of(data: bytes) -> str | None:
         return "w64"
     if head[:3] == b"ID3":
         # A FLAC file may have an ID3 tag before it, against its own specification.
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=False))
-        return "flac" if data[10 + size : 14 + size] == b"fLaC" else "mp3"
+        start = after_tag(data)
+        return "flac" if data[start : start + 4] == b"fLaC" else "mp3"
     # Eleven bits of sync, a version, a layer, a bit rate and a sampling rate that exist.
     if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         version, layer, rate, sampling = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
@@ -65,16 +67,6 @@ def missing(data: bytes, container: str) -> str:
     if container == "ogg":
         return _of_pages(data)
     return _of_wide_chunks(data, container) if container in {"caf", "w64"} else ""
-
-
-def counts_frames(data: bytes) -> bool:
-    """Whether an MP3 says how many frames it has, in a Xing, Info or VBRI header: others' lengths are estimates."""
-    start = 0
-    if data[:3] == b"ID3":
-        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=False))
-    # It stands in the first frame, which has at most 1,441 bytes; before it there may be padding of the tag.
-    head = data[start : start + 4096]
-    return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
 
 
 def _of_chunks(data: bytes, wanted: bytes, order: str) -> str:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.errors import ConfigError
-from datapipe.steps.audio_formats import CONTAINERS, container_of, counts_frames, missing
+from datapipe.steps.audio_formats import CONTAINERS, container_of, missing
+from datapipe.steps.audio_mpeg import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,8 +84,8 @@ class Head:
     """What a header says.
 
     Attributes:
-        rate: frames a second. frames, channels: of it. exact: there are so many frames, unless the file is cut. Of MP3
-            they are worked out from its size, or counted with what an encoder put before and after the sound.
+        rate: frames a second. frames, channels: of it. exact: there are so many frames, unless the file is cut. An MP3
+            may have a few less.
     """
 
     rate: int
@@ -145,7 +146,7 @@ class OpenSound:
         self._container = container
         self._whole = whole
         self._library = library()
-        self._source = io.BytesIO(data)
+        self._source = io.BytesIO(counted(data) if container == "mp3" else data)
         self._size = len(data)
         with self._faults():
             self._file = self._library.SoundFile(self._source)
@@ -157,7 +158,7 @@ class OpenSound:
             )
         self._promised = self.head.frames
         if container == "mp3":
-            self._promised = self.head.frames - _MP3_SLACK if counts_frames(data) else 0
+            self._promised = self.head.frames - _MP3_SLACK
         if self.head.frames * self.head.channels * 4 > max_bytes or self.head.channels > _MOST_CHANNELS:
             raise AudioFault(BOMB, f"the header claims {self.head.frames:,} frames of {self.head.channels} channels")
         if self.head.frames <= 0:
