@@ -35,10 +35,10 @@ def checked_columns(schema: pa.Schema, columns: Sequence[str] | None, paths: Seq
     """The names asked for; None: all there are.
 
     Raises:
-        SchemaError: there is no such column. ConfigError: none is asked for, or one twice.
+        SchemaError: there is no such column, or two of the name. ConfigError: none is asked for, or one twice.
     """
     if columns is None:
-        return list(schema.names)
+        return [_one(name, schema) for name in schema.names]
     if isinstance(columns, str):
         raise ConfigError(f"columns={columns!r}", expected="a list of names", fix=f"columns=[{columns!r}]")
     for name in columns:
@@ -46,4 +46,14 @@ def checked_columns(schema: pa.Schema, columns: Sequence[str] | None, paths: Seq
             raise no_such_column(name, schema.names, paths)
     if not columns or len(set(columns)) != len(columns):
         raise ConfigError(f"columns={list(columns)!r}", expected="at least one name, each once")
-    return list(columns)
+    return [_one(name, schema) for name in columns]
+
+
+def _one(name: str, schema: pa.Schema) -> str:
+    if schema.get_field_index(name) < 0:  # said of two as of none
+        raise SchemaError(
+            f"{schema.names.count(name)} columns are called {name!r}",
+            expected="one of each name that is read",
+            fix="name the columns that are wanted (columns=[…]), or write the files anew with names of their own",
+        )
+    return name

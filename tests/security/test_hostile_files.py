@@ -24,7 +24,15 @@ from datapipe.dataset import open_dataset
 from datapipe.dataset.decompression import pages
 from datapipe.dataset.manifest import parse_manifest
 from datapipe.dataset.soundness import check_decoded, check_stored
-from datapipe.errors import ConfigError, DatapipeError, IntegrityError, ManifestError, ProfileError, StateError
+from datapipe.errors import (
+    ConfigError,
+    DatapipeError,
+    IntegrityError,
+    ManifestError,
+    ProfileError,
+    SchemaError,
+    StateError,
+)
 from datapipe.parquet_chunks import check_chunks
 from datapipe.profiling.span_file import NAME, load_spans
 from datapipe.profiling.trace_merge import merge_traces
@@ -68,6 +76,21 @@ def test_arrow_lists_that_lead_nowhere(tmp_path, make):
         ds = open_dataset(path.parent)
         with pytest.raises(IntegrityError, match="row group 0"):
             ds.take([0])
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_two_columns_of_one_name(tmp_path, form):
+    """Refused in words where both would be read; the others can be."""
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "", ""])
+    if form == "parquet":
+        pq.write_table(table, tmp_path / "x.parquet")
+    else:
+        with pa.ipc.new_file(str(tmp_path / "x.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    for columns in (None, [""]):
+        with pytest.raises(SchemaError, match="2 columns are called"):
+            open_dataset(tmp_path, columns=columns)
+    assert open_dataset(tmp_path, columns=["a"]).take([0]).to_pylist() == [{"a": 1}]
 
 
 def test_an_arrow_file_of_no_batches_is_cut_into_nothing(tmp_path):
