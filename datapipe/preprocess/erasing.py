@@ -12,7 +12,8 @@ it was killed. A second time it finds nothing to do.
     _work/        forgotten altogether
     caches        of `datapipe.Cache`, those that are named: emptied
 
-It does not reach copies elsewhere, models trained on the rows, or what a vocabulary and statistics learnt from them.
+Who has an older snapshot open must open the dataset again. It does not reach copies elsewhere, models trained on the
+rows, or what a vocabulary and statistics learnt from them.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ def erase(
 
     wanted = list(dict.fromkeys(row_ids))
     for each in wanted:
-        if not isinstance(each, str) or not each:
-            raise ConfigError(f"a row id {each!r}", expected="texts, as the column row_id has them")
+        if not isinstance(each, str) or not each or (not each.isascii() and not _encodable(each)):
+            raise ConfigError(f"a row id {each!a}", expected="texts, as the column row_id has them")
     open_stored_run(dataset, storage_options=storage_options, keys=keys)  # before anything is claimed
     store = open_store(str(dataset), storage_options=storage_options)
     with claim(store) as work:
@@ -143,6 +144,11 @@ def erase(
             cached_bytes=sum(map(_emptied, caches)),
             notes=tuple(_notes(manifest, places)),
         )
+
+
+def _encodable(text: str) -> bool:
+    """Whether it is Unicode: an argument that is not UTF-8 comes as half surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _unknown(run: StoredRun, ids: list[str]) -> InputError:
