@@ -50,6 +50,7 @@ bench: $(VENV)/.installed-test  ## the benchmarks, printed as tables of ratios
 	$(BIN)/python benchmarks/loaders/images.py
 	$(BIN)/python benchmarks/loaders/steady.py
 	$(BIN)/python benchmarks/tables.py --rows 200000
+	$(BIN)/python benchmarks/audio.py
 	$(BIN)/python benchmarks/train/overlap.py
 	$(BIN)/python benchmarks/gpu/run.py
 

@@ -25,7 +25,9 @@ IMAGE_SUFFIXES: Final = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
     ".jp2", ".avif", ".ico", ".tga",
 )  # fmt: skip
-AUDIO_SUFFIXES: Final = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf")
+AUDIO_SUFFIXES: Final = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".w64", ".caf",
+)  # fmt: skip
 MOST_FIELDS: Final = 1024
 """Further fields that the rows of one file may have together: each costs a column of every batch."""
 _ROW_OVERHEAD: Final = 200

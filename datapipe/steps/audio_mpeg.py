@@ -21,7 +21,7 @@ _KBPS: Final = {
 _HZ: Final = (44100, 48000, 32000)
 _MOST_KBPS: Final = 14  # the index of the highest bit rate: a frame that has room for the header
 _LAYER_III: Final = 1
-_MOST_JUNK: Final = 1 << 20
+_MOST_JUNK: Final = 1 << 18
 """Bytes between frames that are looked through for the next: each is a step of a loop in Python."""
 
 
