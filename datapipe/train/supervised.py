@@ -6,6 +6,9 @@
 
 What enters: a batch, a dict of tensors. What leaves: the loss summed over its targets, and their number. Invariant:
 rows that `tail="pad"` added (`mask` False) and targets of -100 count in neither.
+
+Where a batch has `<targets>_mixed` and `<targets>_share` beside its targets (mixup, cutmix: see `datapipe.Images`),
+cross entropy is share · loss(targets) + (1 - share) · loss(mixed) of each row.
 """
 
 from __future__ import annotations
@@ -96,7 +99,11 @@ class Supervised(nn.Module):
         said = self(batch).float()
         smoothing = self.label_smoothing if self.training else 0.0
         if self.loss == "cross_entropy":
-            return _cross_entropy(said, wanted, real, smoothing)
+            mixed, share = batch.get(f"{self.targets}_mixed"), batch.get(f"{self.targets}_share")
+            if not isinstance(mixed, Tensor) or not isinstance(share, Tensor):
+                return _cross_entropy(said, wanted, real, smoothing)
+            own, count = _cross_entropy(said, wanted, real, smoothing, share)
+            return own + _cross_entropy(said, mixed, real, smoothing, 1 - share)[0], count
         if said.shape != wanted.shape and said.numel() == wanted.numel():
             said = said.reshape(wanted.shape)  # [B, 1] for a target of [B]
         if said.shape != wanted.shape:
@@ -117,8 +124,9 @@ class Supervised(nn.Module):
 
 
 def _cross_entropy(
-    said: Tensor, wanted: Tensor, real: Tensor | None, smoothing: float
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    said: Tensor, wanted: Tensor, real: Tensor | None, smoothing: float, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss summed over targets, each row's times its weight (float [B]); and how many targets there are."""
     wanted = wanted.long()
     if real is not None:
         wanted = wanted.masked_fill(~real.view(-1, *[1] * (wanted.ndim - 1)), IGNORED)
@@ -130,6 +138,8 @@ def _cross_entropy(
         said = said.movedim(1, -1).flatten(0, -2)
     else:
         raise _misfit(said, wanted, "logits and targets of the same rows and places")
+    if weights is not None:
+        weights = weights.view(-1, *[1] * (wanted.ndim - 1)).expand_as(wanted).flatten()
     wanted = wanted.flatten()
     classes = said.shape[-1]
     # On a GPU a target beyond the classes would end the process with an assertion of the kernel's.
@@ -139,7 +149,10 @@ def _cross_entropy(
             expected=f"0 to {classes - 1}",
             fix="a model with more classes, or the column of class numbers as `targets`",
         )
-    total = F.cross_entropy(said, wanted, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
+    how: Literal["none", "sum"] = "sum" if weights is None else "none"
+    total = F.cross_entropy(said, wanted, ignore_index=IGNORED, reduction=how, label_smoothing=smoothing)
+    if weights is not None:
+        total = (total * weights).sum()
     return total, (wanted != IGNORED).sum()
 
 

@@ -55,6 +55,22 @@ def test_cross_entropy_is_torchs_summed(batch, wrap):
     assert count == 6
 
 
+def test_labels_that_were_mixed_share_the_loss(batch):
+    """As soft targets would have it: each row's own label by its share, the other by the rest; padding counts not."""
+    batch |= {"label_mixed": batch["label"].flip(0), "label_share": torch.linspace(0, 1, 6)}
+    inner = Keeps()
+    learner = Supervised(inner, inputs="image", targets="label")
+    share = batch["label_share"][:, None]
+    soft = share * F.one_hot(batch["label"], 3) + (1 - share) * F.one_hot(batch["label_mixed"], 3)
+    total, count = learner.loss_sum(batch)
+    assert torch.isclose(total, F.cross_entropy(inner.logits, soft, reduction="sum"))
+    assert count == 6
+    real = torch.tensor([True] * 4 + [False] * 2)
+    total, count = learner.loss_sum({**batch, "mask": real})
+    assert torch.isclose(total, F.cross_entropy(inner.logits[:4], soft[:4], reduction="sum"))
+    assert count == 4
+
+
 def test_columns_go_in_as_told(batch):
     """One; several of a table as float32 [B, n]; several that are no table, in turn; by name. Bytes are scaled."""
     inner = Keeps()
