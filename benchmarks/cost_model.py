@@ -1,4 +1,4 @@
-"""What `preprocess --dry-run` says, beside what the run then takes: at three sizes; and far beyond, with its assumptions.
+"""What `preprocess --dry-run` says beside what the run then takes, at three sizes; and far beyond, as it assumes.
 
     python benchmarks/cost_model.py                        # the recipes text and web, 6, 24 and 96 MB
     python benchmarks/cost_model.py --scheduler            # what a task costs a scheduler, a driver and their memory
@@ -39,7 +39,7 @@ def write_corpus(target: Path, megabytes: int) -> None:
         if not path.is_file() or path.suffix not in ("", ".gz", ".txt", ".py"):
             continue
         with contextlib.suppress(OSError, UnicodeDecodeError, EOFError):
-            data = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+            data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             text = data.decode()
             texts += [text[start : start + 3000] for start in range(0, len(text), 3000)]
     random.Random(0).shuffle(texts)
@@ -82,8 +82,8 @@ def stored(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] in kept)
 
 
-def one_size(recipe: str, corpus: Path, folder: Path) -> dict[str, object]:
-    """Forecast and run."""
+def one_size(recipe: str, corpus: Path, folder: Path, *, alone_only: bool) -> dict[str, object]:
+    """Forecast and run; `alone_only`: not on workers."""
     import datapipe
     from datapipe.preprocess import forecast_run, plan_run
 
@@ -93,18 +93,18 @@ def one_size(recipe: str, corpus: Path, folder: Path) -> dict[str, object]:
     alone = datapipe.preprocess(corpus, folder / "alone", recipe, workers=0)
     cpu = time.process_time() - cpu
     written = stored(folder / "alone")
-    with largest_worker() as held:
-        began = time.perf_counter()
-        datapipe.preprocess(corpus, folder / "out", recipe, workers=WORKERS)
-        wall = time.perf_counter() - began
     pairs = {
         "tasks": (cost.tasks, alone.tasks_run),
         "documents": (cost.documents, alone.documents_in),
         "cpu_s": (cost.cpu_seconds, cpu),
         "written_MB": (sum(stage.written for stage in cost.stages) / 1e6, written / 1e6),
-        "wall_s": (cost.seconds, wall),
-        "worker_MB": (cost.worker_memory / 1e6, held["bytes"] / 1e6),
     }
+    if not alone_only:
+        with largest_worker() as held:
+            began = time.perf_counter()
+            datapipe.preprocess(corpus, folder / "out", recipe, workers=WORKERS)
+            wall = time.perf_counter() - began
+        pairs |= {"wall_s": (cost.seconds, wall), "worker_MB": (cost.worker_memory / 1e6, held["bytes"] / 1e6)}
     return {"recipe": recipe, "MB": corpus.stat().st_size / 1e6, "sample_s": cost.sample_seconds} | {
         name: {"forecast": round(told, 2), "run": round(was, 2), "error": f"{told / max(was, 1e-9) - 1:+.0%}"}
         for name, (told, was) in pairs.items()
@@ -123,17 +123,17 @@ def far_beyond(recipe: str, corpus: Path, folder: Path) -> None:
         cost = run_cost(plan, samples, Cluster(workers=workers), 10**9)
         print(cost if workers == 10_000 else str(cost).partition("\n    assumed")[0])
         for stage in cost.stages:
-            print(
-                f"        {stage.name:<22} {stage.tasks:>9,} tasks {stage.seconds / 3600:9.2f} h {stage.task_seconds:9.1f}"
-                f" s a task {stage.gets:>16,} GET {stage.memory / 1e6:8.0f} MB {stage.task_bytes / 1e6:12,.0f} MB sent"
-            )
+            times = f"{stage.tasks:>9,} tasks {stage.seconds / 3600:9.2f} h {stage.task_seconds:9.1f} s a task"
+            sent = f"{stage.memory / 1e6:8.0f} MB {stage.task_bytes / 1e6:12,.0f} MB sent"
+            print(f"        {stage.name:<22} {times} {stage.gets:>16,} GET {sent}")
 
 
 def scheduler_load(workers: int, tasks: int) -> None:
     """Tasks that do nothing, on workers that are threads of one process, by a scheduler in a process of its own."""
     import psutil
 
-    from datapipe.preprocess import engine
+    from datapipe.preprocess import Scheduler, engine
+    from datapipe.preprocess.clusters import client_of
     from datapipe.preprocess.tasks import Place, Task, TaskRecord
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,16 +156,17 @@ def scheduler_load(workers: int, tasks: int) -> None:
         fixed = process.memory_info().rss
         program = (
             "import asyncio, distributed\nasync def main():\n"
-            f"    made = [await distributed.Worker({address!r}, nthreads=1, dashboard=False) for _ in range({workers})]\n"
+            "    each = dict(nthreads=1, dashboard=False)\n"
+            f"    made = [await distributed.Worker({address!r}, **each) for _ in range({workers})]\n"
             "    await asyncio.gather(*[each.finished() for each in made])\nasyncio.run(main())"
         )
         there = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
         stack.callback(there.wait)
         stack.callback(there.kill)
         engine.execute_in_worker = nothing
+        watching = stack.enter_context(client_of(Scheduler(address)))
+        watching.wait_for_workers(workers, timeout=300)
         made = engine.open_engine(None, address, splits=tasks)
-        made._client.wait_for_workers(workers, timeout=300)
-        made.workers = workers
         idle, peak = process.memory_info().rss, 0
         before, own, began = process.cpu_times(), time.process_time(), time.perf_counter()
         some = (
@@ -185,7 +186,7 @@ def scheduler_load(workers: int, tasks: int) -> None:
         made.close()
 
 
-def nothing(task, limits, guarded, admission):
+def nothing(task, *_, **__):
     """What a worker does in the benchmark of the scheduler."""
     from datapipe.preprocess.tasks import TaskRecord
 
@@ -198,6 +199,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["text", "web"])
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="MB")
     parser.add_argument("--scheduler", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="no runs on workers: for a machine that is busy")
     parser.add_argument("--far", action="store_true", help="the extrapolation alone")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -213,9 +215,8 @@ def main() -> None:
                 write_corpus(corpus, size)
             for recipe in [] if arguments.far else arguments.recipes:
                 with tempfile.TemporaryDirectory() as place:
-                    print(
-                        json.dumps(one_size(recipe, corpus, Path(place))), f"load {os.getloadavg()[0]:.1f}", flush=True
-                    )
+                    found = one_size(recipe, corpus, Path(place), alone_only=arguments.alone)
+                    print(json.dumps(found), f"load {os.getloadavg()[0]:.1f}", flush=True)
         for recipe in arguments.recipes:
             far_beyond(recipe, corpus, Path(folder))
 

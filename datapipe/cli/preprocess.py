@@ -55,6 +55,10 @@ def preprocess(
     documents: Annotated[
         int | None, typer.Option(help="Of --dry-run: the cost as if there were so many documents like these.", min=1)
     ] = None,
+    deploy: Annotated[
+        str | None,
+        typer.Option(help="Of --dry-run: how to start --workers elsewhere: ssh, slurm or kubernetes; text to save."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Clean, filter, deduplicate, tokenize and shard raw files; kill it at any time, run it again: the same bytes.
@@ -71,6 +75,8 @@ def preprocess(
         )
     if on_error not in {"quarantine", "stop"}:
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")
+    if deploy is not None and (deploy not in DEPLOYED or not dry_run or not sample):
+        raise ConfigError(f"--deploy {deploy}", expected=f"{' or '.join(DEPLOYED)}, with --dry-run and a --sample")
     if on_poison not in {"fail", "continue"}:
         raise ConfigError(f"--on-poison {on_poison}", expected="fail or continue")
     from datapipe.preprocess import Scheduler, cores, parse_overrides
@@ -97,12 +103,26 @@ def preprocess(
         if sample and plan.splits and not append:
             with console.output_aside(aside=True):  # what a step of the user's prints
                 cost = forecast_run(plan, output, count, documents=documents, sample_bytes=round(sample * (1 << 20)))
+        text = None
+        if cost is not None and deploy is not None:
+            from datapipe.preprocess.deploying import deployment, needs_of
+
+            text = deployment(deploy, needs_of(cost, worker_memory << 20))
         if json:
             forecasts = [each.as_dict() for each in needs]
             priced = None if cost is None else cost.as_dict()
             console.emit(
-                {"ok": True, "plan": plan.as_dict(), "warnings": warnings, "forecasts": forecasts, "cost": priced}
+                {
+                    "ok": True,
+                    "plan": plan.as_dict(),
+                    "warnings": warnings,
+                    "forecasts": forecasts,
+                    "cost": priced,
+                    "deploy": text,
+                }
             )
+        elif text is not None:
+            console.show(text.rstrip("\n"))
         else:
             told = [plan, *needs, *([] if cost is None else [cost])]
             console.show("\n".join([*map(str, told), *(f"warning: {each}" for each in warnings)]))
@@ -135,6 +155,7 @@ def preprocess(
         raise typer.Exit(1)
 
 
+DEPLOYED: Final = ("ssh", "slurm", "kubernetes")
 REASONS: Final = 10
 """Reasons that the end's ledger names; the report and the JSON object have all."""
 

@@ -124,7 +124,7 @@ def client_of(scheduler: Scheduler) -> Any:
         raise ConfigError(
             f"scheduler {address} has no worker",
             expected="at least one",
-            fix=f"start them with `dask worker {address} --nthreads 1 --nworkers auto`",
+            fix=f"start them with `dask worker {address} --nthreads 1 --nworkers -1`",
         ) from None
     return client
 
@@ -185,6 +185,7 @@ def quiet() -> Iterator[None]:
     """Dask's loggers say nothing below an error of ours: what fails is raised."""
     names = (
         "distributed",
+        "distributed.client",
         "distributed.nanny",
         "distributed.worker",
         "distributed.scheduler",

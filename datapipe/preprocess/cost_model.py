@@ -28,15 +28,16 @@ if TYPE_CHECKING:
     from datapipe.preprocess.sampled_run import Samples, StageSample
     from datapipe.preprocess.stage import Stage
 
-SCHEDULER_SECONDS: Final = 1e-3
-"""Of the scheduler's one core, for a task: Dask names 0.2 to 1 ms (docs.dask.org, "Best practices"); ours takes 0.7 ms
-with 40 workers (`benchmarks/cost_model.py`)."""
-DRIVER_SECONDS: Final = 2e-3
-"""Of the driver's one core, for a task: making, sending, and taking the record in; 1 to 2 ms measured there."""
+SCHEDULER_SECONDS: Final = 1.4e-3
+"""Of the scheduler's one core, for a task: with 40 workers on a busy machine (`benchmarks/cost_model.py --scheduler`).
+Dask names 0.2 to 1 ms (docs.dask.org, "Dask Best Practices")."""
+DRIVER_SECONDS: Final = 0.4e-3
+"""Of the driver's one core, for a task: making, sending, and taking the record in; measured there."""
 SCHEDULER_FIXED: Final = 150e6
 SCHEDULER_A_WORKER: Final = 1e6
 SCHEDULER_A_TASK: Final = 20e3
-"""Bytes: of its process, for a worker (connection, state, counters) and for a task in flight beside what it carries."""
+"""Bytes: of its process (132 MB measured there), for a worker (connections, state) and for a task in flight beside what
+it carries: more than was measured (0.05 MB; 10 kB by Dask's own account), as no cluster of that size was at hand."""
 IN_FLIGHT: Final = 2
 """Tasks of a worker that the scheduler knows of (`engine.IN_FLIGHT`): its graph does not grow with the run."""
 WORKER_FIXED: Final = 60e6

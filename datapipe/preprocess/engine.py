@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import itertools
 import os
 import queue
 import time
@@ -38,6 +39,8 @@ DEATHS: Final = 3
 """How often a task may lose its worker while it is guarded: then it is not the task's doing, and the run is stopped."""
 IN_FLIGHT: Final = 2
 """Tasks per worker in flight: one that runs, one that waits, so that no worker idles for a round trip."""
+AT_ONCE: Final = 256
+"""Tasks in one message to the scheduler, at most."""
 LOOK: Final = 5.0
 """Seconds between two looks at the cluster while no task ends."""
 ALONE: Final = 120.0
@@ -119,44 +122,52 @@ class DaskEngine(Engine):
         futures: dict[Any, tuple[Task, int]] = {}
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-        def submit(task: Task, deaths: int) -> None:
-            # Earlier splits first, as a person watching expects; a key of our own, so that Dask hashes nothing.
-            key = f"{task.name}-{task.key}-{deaths}-{self._run}"
-            self._largest = max(self._largest, task.bytes)
-            guarded = deaths > 0 or task.key in suspects
-            future = self._client.submit(
+        def submit(batch: list[tuple[Task, int]]) -> None:
+            # One message for all that are due: what a task costs the scheduler is mostly taking a graph in. Keys of our
+            # own, so that Dask hashes nothing; earlier splits first, as a person watching expects.
+            self._largest = max(self._largest, *(task.bytes for task, _ in batch))
+            made = self._client.map(
                 execute_in_worker,
-                task,
-                self.limits,
-                guarded,
-                self._admission,
-                key=key,
+                [task for task, _ in batch],
+                suspect=any(deaths > 0 or task.key in suspects for task, deaths in batch),
+                limits=self.limits,
+                admission=self._admission,
+                key=[f"{task.name}-{task.key}-{deaths}-{self._run}" for task, deaths in batch],
                 pure=False,
-                priority=-task.split,
+                priority=-batch[0][0].split,
             )
-            futures[future] = (task, deaths)
-            future.add_done_callback(done.put)
+            for future, due in zip(made, batch, strict=True):
+                futures[future] = due
+                future.add_done_callback(done.put)
 
         def fill() -> None:
-            while len(futures) < self.workers * IN_FLIGHT and (following := next(waiting, None)) is not None:
-                submit(following, 0)
+            room = self.workers * IN_FLIGHT - len(futures)
+            batch = [(task, 0) for task in itertools.islice(waiting, max(0, room))]
+            for _, same in itertools.groupby(batch, key=lambda due: due[0].key in suspects):
+                alike = list(same)
+                for start in range(0, len(alike), AT_ONCE):
+                    submit(alike[start : start + AT_ONCE])
 
         try:
             fill()
             while futures:
                 try:
-                    future = done.get(timeout=LOOK)
+                    ended = [done.get(timeout=LOOK)]
                 except queue.Empty:
                     self._look()
                     fill()
                     continue
-                task, deaths = futures.pop(future)
-                record = self._result(future, task, deaths)
-                future.release()
-                if record is None:
-                    submit(task, deaths + 1)
-                    continue
-                yield task, record
+                while not done.empty():
+                    ended.append(done.get_nowait())
+                gathered = self._gathered(ended)
+                for future in ended:
+                    task, deaths = futures.pop(future)
+                    record = gathered.get(future) or self._result(future, task, deaths)
+                    future.release()
+                    if record is None:
+                        submit([(task, deaths + 1)])
+                        continue
+                    yield task, record
                 if time.monotonic() - self._looked > LOOK:
                     self._look()
                 fill()
@@ -164,6 +175,15 @@ class DaskEngine(Engine):
             if futures:
                 with contextlib.suppress(Exception):
                     self._client.cancel(list(futures), force=True)
+
+    def _gathered(self, ended: list[Any]) -> dict[Any, TaskRecord]:
+        """The records of several tasks that are done, by one request; nothing where one of them cannot be had."""
+        good = [future for future in ended if future.status == "finished"]
+        if len(good) > 1:
+            # What failed is told by `_result`; that a lost worker's record is made again, by nobody.
+            with quiet(), contextlib.suppress(Exception):
+                return dict(zip(good, self._client.gather(good), strict=True))
+        return {}
 
     def _result(self, future: Any, task: Task, deaths: int) -> TaskRecord | None:
         """The record; None where the task lost its worker, and is to be run again."""
