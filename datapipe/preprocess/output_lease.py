@@ -4,8 +4,8 @@ What enters: a remote store. What leaves: the block runs, or an OutputError says
 Invariant: no clock is compared with another machine's: a lease is alive if it changes while it is watched, and one that
 a killed run left behind is taken over after `BEATS` times its holder's interval.
 
-It is best effort: a store need not show at once what was just written, and two runs that begin in the same moment may
-both go on. They write the same bytes.
+On S3 it is taken by a conditional request, so that of two runs that begin in the same moment one is refused. Elsewhere
+it is best effort: both may go on, and only one publishes (`publishing`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datapipe.preprocess.work import LEASE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from datapipe.storage import Store
+    from datapipe.storage import Entry, Store
 
 INTERVAL: Final = 5.0
 """Seconds between two beats of a holder."""
@@ -38,9 +38,10 @@ def lease(store: Store, *, interval: float = INTERVAL) -> Iterator[None]:
     Raises:
         OutputError: another run holds it.
     """
-    _wait_for_dead(store, interval)
+    dead = _wait_for_dead(store, interval)
     token = uuid.uuid4().hex
-    _put(store, token, 0, interval)
+    # Not believed at once: the answer to a write that was done may have been lost.
+    store.put_if(LEASE, _said(token, 0, interval), dead)
     if _read(store).get("token") != token:
         raise _held(store)
     ended = threading.Event()
@@ -56,19 +57,28 @@ def lease(store: Store, *, interval: float = INTERVAL) -> Iterator[None]:
                 store.delete(LEASE)
 
 
-def _wait_for_dead(store: Store, interval: float) -> None:
+def _wait_for_dead(store: Store, interval: float) -> Entry | None:
+    """What is to be replaced: the lease of a run that is dead; None where there is none."""
     first = _read(store)
     if not first:
-        return
+        return _seen(store)
     patience = BEATS * float(first.get("interval", interval))
     began = time.monotonic()
     while time.monotonic() - began < patience:
         time.sleep(min(patience / 10, 1.0))
         now = _read(store)
         if not now:
-            return
+            return _seen(store)
         if now != first:
             raise _held(store)
+    return _seen(store)
+
+
+def _seen(store: Store) -> Entry | None:
+    try:
+        return store.info(LEASE)
+    except NotFoundError:
+        return None
 
 
 def _beat(store: Store, token: str, interval: float, ended: threading.Event) -> None:
@@ -83,7 +93,11 @@ def _beat(store: Store, token: str, interval: float, ended: threading.Event) -> 
 
 
 def _put(store: Store, token: str, beat: int, interval: float) -> None:
-    store.put(LEASE, json.dumps({"token": token, "beat": beat, "interval": interval}).encode())
+    store.put(LEASE, _said(token, beat, interval))
+
+
+def _said(token: str, beat: int, interval: float) -> bytes:
+    return json.dumps({"token": token, "beat": beat, "interval": interval}).encode()
 
 
 def _read(store: Store) -> dict[str, Any]:

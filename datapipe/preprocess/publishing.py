@@ -12,7 +12,7 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.errors import PreprocessError, SchemaError
+from datapipe.errors import OutputError, PreprocessError, SchemaError
 from datapipe.preprocess.work import INDEX, plain_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.row_ledger import RowLedger
     from datapipe.preprocess.tasks import TaskRecord
-    from datapipe.storage import Store
+    from datapipe.storage import Entry, Store
 
 REJECTS: Final = "rejects"
 RUN: Final = "run.json"
@@ -65,8 +65,9 @@ def publish_run(
 
     Raises:
         PreprocessError: no row is left. SchemaError: two shards differ in their columns.
+        OutputError: another run has published a snapshot since this one began.
     """
-    from datapipe.dataset import MANIFEST_NAME, ShardEntry, build_manifest, keep_snapshot, spared, sweep
+    from datapipe.dataset import ShardEntry, build_manifest, keep_snapshot, spared, sweep
     from datapipe.dataset.manifest import decode_schema
 
     shards: list[ShardEntry] = list(before.shards) if before is not None else []
@@ -108,11 +109,11 @@ def publish_run(
         pieces=_pieces(before, shards),
     )
     data = manifest.to_json()
+    now = _newest(store, manifest)
     if before is not None:
         keep_snapshot(store, before)
     tell(manifest)
-    if not store.exists(MANIFEST_NAME) or store.read(MANIFEST_NAME) != data:
-        store.put(MANIFEST_NAME, data)
+    _put_manifest(store, data, now)
     spare = spared(store, time.time())
     sweep(store, manifest, spare=spare)
     _sweep_index(store, manifest, spare)
@@ -121,6 +122,43 @@ def publish_run(
         if _TOKENIZER.fullmatch(entry.path) and (vocabulary is None or entry.path != vocabulary.path):
             store.delete(entry.path)
     return manifest
+
+
+def _put_manifest(store: Store, data: bytes, now: Entry | None) -> None:
+    """Put the manifest in place, if `now` is still there: of two who append one publishes."""
+    from datapipe.dataset import MANIFEST_NAME
+
+    if now is not None and store.read(MANIFEST_NAME) == data:
+        return
+    if not store.put_if(MANIFEST_NAME, data, now) and store.read(MANIFEST_NAME) != data:
+        raise _published_meanwhile(store)
+
+
+def _newest(store: Store, manifest: Manifest) -> Entry | None:
+    """The manifest that is there, which is what this one is added to, or this one itself.
+
+    Raises:
+        OutputError: it is neither.
+    """
+    from datapipe.dataset import MANIFEST_NAME, parse_manifest
+
+    if not store.exists(MANIFEST_NAME):
+        return None
+    now, data = store.info(MANIFEST_NAME), store.read(MANIFEST_NAME)
+    if manifest.parent is not None:
+        found = parse_manifest(data, where=f"{store.url}/{MANIFEST_NAME}")
+        known = ((manifest.parent, manifest.snapshot - 1), (manifest.fingerprint, manifest.snapshot))
+        if (found.fingerprint, found.snapshot) not in known:
+            raise _published_meanwhile(store)
+    return now
+
+
+def _published_meanwhile(store: Store) -> OutputError:
+    return OutputError(
+        f"another run has published a snapshot of {store.url} since this one began",
+        expected="one run at a time on an output",
+        fix="run the same command again: it is compared with what is there now, and what is done is kept",
+    )
 
 
 def _pieces(before: Manifest | None, shards: Sequence[ShardEntry]) -> tuple[PieceEntry, ...]:

@@ -20,10 +20,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
 from datapipe.errors import ConfigError, IntegrityError, NotFoundError, StorageError
-from datapipe.storage.masking import mask, mask_values, secrets_in
+from datapipe.storage.masking import mask_values, secrets_in
 from datapipe.storage.paths import checked_path, checked_prefix, scheme_of, split_query
 from datapipe.storage.range_reader import RangeReader
-from datapipe.storage.remote_entry import entry_of, origin_of
+from datapipe.storage.remote_conditions import put_if
+from datapipe.storage.remote_entry import entry_of, mark_of, origin_of, user_part
 from datapipe.storage.remote_faults import is_transient
 from datapipe.storage.remote_reads import PARALLEL, ReadCounts, RemoteReads
 from datapipe.storage.remote_requests import ask_http, ask_other, ask_s3
@@ -70,7 +71,7 @@ class RemoteStore(Store):
         self._base = self._base.rstrip("/") if not self._base.endswith("://") else self._base
         self._options = dict(storage_options or {})
         self._retry = retry or Retry()
-        secrets = _user_part(url) + secrets_in(self._options)
+        secrets = user_part(url) + secrets_in(self._options)
         self._faults = RemoteFaults(secrets)
         self.url = mask_values(self._base + self._query, secrets)
         self.origin = origin_of(self.url, self._options)
@@ -338,6 +339,12 @@ class RemoteStore(Store):
         whole = data if isinstance(data, bytes) else bytes(data)
         return self._written(path, len(whole), lambda where: self._fs.pipe_file(where, whole))
 
+    def put_if(self, path: str, data: bytes, before: Entry | None) -> bool:
+        """See `Store.put_if`. A write whose answer was lost, and that is tried again, is taken for another's."""
+        where, mark = self._where(path), None if before is None else mark_of(before)
+        done = self._try(f"writing {self._shown(path)}", lambda: put_if(self._fs, where, data, mark))
+        return super().put_if(path, data, before) if done is None else done
+
     def put_file(self, path: str, source: str) -> Entry:
         """The same from a local file, which stays."""
         from datapipe.storage.local import LocalStore
@@ -388,11 +395,3 @@ class RemoteStore(Store):
 
 def _rebuild(url: str, options: dict[str, Any], retry: Retry) -> RemoteStore:
     return RemoteStore(url, storage_options=options, retry=retry)
-
-
-def _user_part(url: str) -> tuple[str, ...]:
-    """The user name and password in a URL, which libraries may repeat without the '://' they are told by."""
-    user, at, _ = url.partition("://")[2].rpartition("@")
-    if not at or mask(url) == url:
-        return ()
-    return tuple(part for part in (user, user.partition(":")[2]) if len(part) >= 3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from datapipe.storage.masking import mask
 from datapipe.storage.store import Entry
 
 if TYPE_CHECKING:
@@ -45,3 +46,11 @@ def entry_of(path: str, info: Mapping[str, Any]) -> Entry | None:
 def mark_of(entry: Entry) -> str:
     """What the service called this version (`entry_of` put the size before it)."""
     return entry.etag.partition("-")[2]
+
+
+def user_part(url: str) -> tuple[str, ...]:
+    """The user name and password in a URL, which libraries may repeat without the '://' they are told by."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    if not at or mask(url) == url:
+        return ()
+    return tuple(part for part in (user, user.partition(":")[2]) if len(part) >= 3)

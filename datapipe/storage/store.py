@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from datapipe.errors import IntegrityError
+from datapipe.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,6 +103,20 @@ class Store(abc.ABC):
     def put(self, path: str, data: bytes | memoryview) -> Entry:
         """Write an object atomically and durably: readers see the old bytes or the new, never a part."""
 
+    def put_if(self, path: str, data: bytes, before: Entry | None) -> bool:
+        """Write an object if it is as `info` gave it (`before`; None: not there); whether it was.
+
+        On S3 of several writers one writes. Elsewhere it is looked at and then written: two may.
+        """
+        try:
+            now: Entry | None = self.info(path)
+        except NotFoundError:
+            now = None
+        if (now is None) != (before is None) or (now is not None and before is not None and now.etag != before.etag):
+            return False
+        self.put(path, data)
+        return True
+
     @abc.abstractmethod
     def put_file(self, path: str, source: str) -> Entry:
         """The same from a local file (moved where the file system allows, so it may be gone afterwards)."""
@@ -127,8 +141,6 @@ class Store(abc.ABC):
 
     def exists(self, path: str) -> bool:
         """Whether the object is there."""
-        from datapipe.errors import NotFoundError
-
         try:
             self.info(path)
         except NotFoundError:

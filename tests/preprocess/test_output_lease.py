@@ -52,3 +52,31 @@ def test_a_run_on_a_held_output(store, corpus, tools):
         datapipe.preprocess(corpus, "memory://test_a_run_on_a_held_output", workers=0, overrides=tools.overrides)
     datapipe.preprocess(corpus, "memory://test_a_run_on_a_held_output", workers=0, overrides=tools.overrides)
     assert not store.exists(LEASE)
+
+
+def test_of_two_who_append_one_publishes(store, tmp_path, monkeypatch):
+    """Where no lease told them apart, the manifest does: the other is refused, and its delivery can be run again."""
+    import contextlib
+
+    from datapipe.dataset import open_dataset
+    from datapipe.preprocess import output_folder
+
+    recipe = {"steps": ["decode", "exact_duplicates"]}
+    url = store.url
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text(f"the text of {name}")
+    datapipe.preprocess(tmp_path / "a.txt", url, recipe, workers=0)
+    monkeypatch.setattr(output_folder, "lease", lambda _: contextlib.nullcontext())
+    real = datapipe.preprocess.run.publish_run
+
+    def late(*args, **more):
+        monkeypatch.setattr(datapipe.preprocess.run, "publish_run", real)
+        datapipe.preprocess(tmp_path / "c.txt", url, recipe, workers=0, append=True)
+        return real(*args, **more)
+
+    monkeypatch.setattr(datapipe.preprocess.run, "publish_run", late)
+    with pytest.raises(OutputError, match="has published a snapshot"):
+        datapipe.preprocess(tmp_path / "b.txt", url, recipe, workers=0, append=True)
+    assert open_dataset(url).num_rows == 2
+    datapipe.preprocess(tmp_path / "b.txt", url, recipe, workers=0, append=True)
+    assert sorted(open_dataset(url).take(range(3)).column("text").to_pylist()) == [f"the text of {n}" for n in "abc"]

@@ -103,6 +103,15 @@ class TestConformance:
         with pytest.raises(NotFoundError):
             store.read("d/x")
 
+    def test_a_write_on_condition(self, store):
+        """Done where the object is as it was seen (or was not there), and else not."""
+        assert store.put_if("a", b"1", None)
+        assert not store.put_if("a", b"2", None)
+        seen = store.info("a")
+        assert store.put_if("a", b"33", seen)
+        assert not store.put_if("a", b"4", seen)
+        assert store.read("a") == b"33"
+
     def test_put_file(self, store, tmp_path):
         """A local file is put whole; one that is not there is a NotFoundError and puts nothing."""
         source = tmp_path / "source.bin"
