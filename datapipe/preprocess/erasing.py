@@ -109,6 +109,7 @@ def erase(
     from datapipe.dataset import as_keyring, read_snapshot
     from datapipe.preprocess.output_folder import claim
     from datapipe.preprocess.stored_run import open_stored_run, stored_run
+    from datapipe.preprocess.telling import finish_telling
     from datapipe.storage import open_store
 
     wanted = list(dict.fromkeys(row_ids))
@@ -118,6 +119,7 @@ def erase(
     open_stored_run(dataset, storage_options=storage_options, keys=keys)  # before anything is claimed
     store = open_store(str(dataset), storage_options=storage_options)
     with claim(store) as work:
+        finish_telling(store)  # of a run that was killed: its samples are gone through as well
         manifest = read_snapshot(store)
         keyring = as_keyring(keys)
         run = replace(stored_run(store, manifest), keyring=keyring)
