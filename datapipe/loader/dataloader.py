@@ -61,7 +61,7 @@ class DataLoader:
             by side, and rows mix within `window` blocks of each. None: chosen from the dataset; kept in the state.
         pack: a `datapipe.Pack`: documents are packed into rows of one length, and batch_size counts those.
         bucket: a `datapipe.Bucket`: batches of rows of near lengths.
-        transform: table → table, columns → columns (`datapipe.Images`) or batch → batch, see `datapipe.loader.transform`.
+        transform: of tables, of columns (`datapipe.Images`) or of batches, see `datapipe.loader.transform`.
         collate: "torch" (dict of name → tensor), "numpy" (… → array), "arrow" (pyarrow.Table), a callable that gets
             the dict of arrays and lists, or a rule for each column, see `datapipe.loader.column_collate`.
         dtypes: column → dtype, in place of the default (integers come as int64). A value beyond it is a LoaderError.
