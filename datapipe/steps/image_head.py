@@ -164,7 +164,13 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def unreadable(error: Exception, name: str | None) -> DecodeError:
-    """What a decoder's own error comes to: truncated, where it says so, else damaged."""
+    """What a decoder's own error comes to: truncated, where it says so, else damaged.
+
+    Raises:
+        MemoryError: it is one: that says what else the machine does, not what the picture is.
+    """
+    if isinstance(error, MemoryError):
+        raise error
     said = in_words(error)
     short = any(word in said.lower() for word in ("truncated", "premature end", "unexpected end", "not enough"))
     what = f"an image ({name.lower()})" if name else "an image"

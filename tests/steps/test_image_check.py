@@ -105,3 +105,16 @@ def test_a_picture_may_be_too_small():
     found = check({"a.jpg": JPEG, "b.png": encoded(SCENE[:30], "PNG")}, min_side=40)
     assert [row["drop_reason"] for row in found.values()] == [None, "image_too_small"]
     assert found["b.png"]["mark_detail"] == "60 × 30"
+
+
+def test_want_of_memory_is_no_fault_of_the_picture(monkeypatch):
+    """It would be dropped from one run and kept in the next: the error is raised, and the task run again."""
+
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("simplejpeg.decode_jpeg", full)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", full)
+    for data in (JPEG, encoded(SCENE, "PNG")):
+        with pytest.raises(MemoryError):
+            check({"a": data})
