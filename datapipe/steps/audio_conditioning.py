@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ConfigError
-from datapipe.steps.audio_reading import Sound
+from datapipe.steps.audio_reading import BOMB, MAX_BYTES, AudioFault, Sound
 from datapipe.steps.options import in_range
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ _BLOCK_SECONDS: Final = 0.4
 """BS.1770-4's gating block: a shorter sound has no loudness."""
 _MOST_MEASURED: Final = 5
 """Channels that BS.1770-4, table 3, has weights for."""
+_FEWEST_MEASURED: Final = 4000
+"""Hz: BS.1770's first filter turns at 1,682 Hz, which a lower rate does not hold."""
 _FEWEST_HZ: Final = 100
 _MOST_HZ: Final = 768_000
 
@@ -44,8 +46,8 @@ class Conditioning:
         sample_rate: Hz; null: as it is.
         mono: mix the channels into one.
         trim_db: take off both ends what is so many dB below the loudest part; null: nothing.
-        loudness: bring it to so many LUFS; null: as it is. A sound of less than 0.4 s, of silence, or of more than five
-            channels has no loudness, and stays as it is.
+        loudness: bring it to so many LUFS; null: as it is. A sound of less than 0.4 s, of silence, of more than five
+            channels or of less than 4 kHz has no loudness, and stays as it is.
     """
 
     sample_rate: int | None = None
@@ -64,19 +66,25 @@ class Conditioning:
         return other or (self.mono and channels > 1) or self.trim_db is not None or self.loudness is not None
 
 
-def conditioned(sound: Sound, options: Conditioning) -> tuple[Sound, float | None]:
+def conditioned(
+    sound: Sound, options: Conditioning, *, max_bytes: int = MAX_BYTES
+) -> tuple[Sound, float | None]:  # fmt: skip
     """The sound as asked for, and the loudness that it had (LUFS), if that was asked for and it had one.
 
     It may have no frames left: if all of it is silence, or it was shorter than a step of the new rate.
 
+    Args:
+        max_bytes: of the samples at the new rate: a header may claim one frame a second.
+
     Raises:
+        AudioFault: it would have more.
         ConfigError: a package that is needed is not installed.
     """
     measured: float | None = None
     if options.mono and sound.channels > 1:
         sound = replace(sound, samples=_mixed(sound.samples))
     if options.sample_rate is not None and options.sample_rate != sound.rate:
-        sound = _resampled(sound, options.sample_rate)
+        sound = _resampled(sound, options.sample_rate, max_bytes)
     if options.trim_db is not None:
         first, last = loud_part(sound.samples, options.trim_db)
         sound = replace(sound, samples=sound.samples[first:last])
@@ -97,7 +105,9 @@ def _mixed(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return total[:, None]
 
 
-def _resampled(sound: Sound, rate: int) -> Sound:
+def _resampled(sound: Sound, rate: int, max_bytes: int) -> Sound:
+    if sound.samples.nbytes * rate > max_bytes * sound.rate:
+        raise AudioFault(BOMB, f"{sound.frames:,} frames of {sound.rate:,} Hz, at {rate:,} Hz")
     try:
         import soxr
     except ImportError as error:
@@ -134,14 +144,14 @@ def loud_part(samples: npt.NDArray[np.float32], top_db: float) -> tuple[int, int
 
 
 def loudness_of(sound: Sound) -> float | None:
-    """LUFS (BS.1770-4, integrated); None where it has none: too short, silent (-70 LUFS), more than five channels.
+    """LUFS (BS.1770-4, integrated); None where it has none: see `Conditioning.loudness`.
 
     Raises:
         ConfigError: pyloudnorm is not installed.
     """
     import numpy as np
 
-    if sound.frames < _BLOCK_SECONDS * sound.rate or sound.channels > _MOST_MEASURED:
+    if sound.frames < _BLOCK_SECONDS * sound.rate or sound.channels > _MOST_MEASURED or sound.rate < _FEWEST_MEASURED:
         return None
     try:
         import pyloudnorm
@@ -151,6 +161,6 @@ def loudness_of(sound: Sound) -> float | None:
             expected="the package that measures loudness",
             fix="pip install 'datapipe-toolkit[audio]'",
         ) from error
-    with np.errstate(divide="ignore"):  # silence is -inf LUFS
+    with np.errstate(all="ignore"):  # silence is -inf LUFS; what overflows is not finite
         measured = float(pyloudnorm.Meter(sound.rate).integrated_loudness(sound.samples))
     return measured if np.isfinite(measured) else None

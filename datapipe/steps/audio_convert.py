@@ -101,7 +101,7 @@ def _row(data: bytes | None, options: AudioConvertOptions) -> tuple[Any, ...]:
         if same:
             return data, sound.rate, sound.frames, sound.channels, None, None, None, None
         levels(sound)  # refuses what is no number
-        sound, loudness = conditioned(sound, options)
+        sound, loudness = conditioned(sound, options, max_bytes=options.max_decoded_bytes)
         if not sound.frames:
             return data, sound.rate, 0, sound.channels, loudness, SILENT, None, None
         data = encoded(sound, options.format, options.depth)

@@ -93,9 +93,9 @@ def _row(data: bytes | None, options: AudioDecodeOptions) -> tuple[Sound | None,
     """The sound, reason to drop, reason to quarantine, detail."""
     try:
         sound = read_sound(data, max_bytes=options.max_decoded_bytes)
+        sound, _ = conditioned(sound, options, max_bytes=options.max_decoded_bytes)
     except AudioFault as fault:
         return None, None, fault.reason, fault.detail
-    sound, _ = conditioned(sound, options)
     return (sound, None, None, None) if sound.frames else (None, SILENT, None, None)
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 1 << 30
 """Of one sound's samples as float32: 93 minutes of 48 kHz mono."""
 _MOST_CHANNELS: Final = 64
+_UNKNOWN: Final = (1 << 63) - 1
+"""Frames that libsndfile gives for a FLAC whose encoder wrote to a pipe; soundfile cannot read one to its end."""
 _MP3_SLACK: Final = 2 * 1152
 """Frames of an MP3 that may be missing: a decoder's delay of 529 samples and the padding of the last of its frames of
 1,152 are counted by some encoders and not by others. (A file of the Google Cloud SDK's tests lacks 210.)"""
@@ -159,6 +161,8 @@ class OpenSound:
         self._promised = self.head.frames
         if container == "mp3":
             self._promised = self.head.frames - _MP3_SLACK
+        if self.head.frames == _UNKNOWN:
+            raise AudioFault(BROKEN, f"a {container} that does not say how long it is: it was made as a stream")
         if self.head.frames * self.head.channels * 4 > max_bytes or self.head.channels > _MOST_CHANNELS:
             raise AudioFault(BOMB, f"the header claims {self.head.frames:,} frames of {self.head.channels} channels")
         if self.head.frames <= 0:

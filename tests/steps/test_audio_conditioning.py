@@ -8,7 +8,7 @@ from sounds import tone
 
 from datapipe.errors import ConfigError
 from datapipe.steps.audio_conditioning import Conditioning, conditioned, loud_part, loudness_of
-from datapipe.steps.audio_reading import Sound
+from datapipe.steps.audio_reading import AudioFault, Sound
 
 TRIMMED = {20: (2048, 12288), 60: (2048, 12288), 80: (2048, 16000)}
 
@@ -68,3 +68,10 @@ def test_options_are_checked():
     for wrong in ({"sample_rate": 0}, {"trim_db": -1.0}, {"loudness": 3.0}):
         with pytest.raises(ConfigError):
             Conditioning(**wrong)
+
+
+def test_a_rate_that_is_a_bomb():
+    """A header of one frame a second is refused before it is made sixteen thousand times as long."""
+    slow = Sound(samples=tone(0.1), rate=1)
+    with pytest.raises(AudioFault, match="audio_bomb"):
+        conditioned(slow, Conditioning(sample_rate=16000), max_bytes=1 << 24)

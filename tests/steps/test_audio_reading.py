@@ -61,6 +61,14 @@ def test_header_that_claims_too_much():
     assert reason(bytes(flac)) == "audio_bomb"
 
 
+def test_a_stream_of_unknown_length():
+    """A FLAC that does not say its length is refused: the decoder cannot read one to its end."""
+    flac = bytearray(stored(tone(0.1), container="FLAC"))
+    flac[8 + 13] &= 0xF0
+    flac[8 + 14 : 8 + 18] = bytes(4)
+    assert reason(bytes(flac)) == "audio_broken"
+
+
 def test_damaged_bytes_never_escape():
     """Whatever bytes are changed or cut, a sound comes out or an AudioFault does."""
     draw = random.Random(5)
