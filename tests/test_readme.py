@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from datapipe.cli.main import app
@@ -67,7 +68,7 @@ def test_the_recipe_and_the_step_of_ones_own_run(tmp_path):
     """The YAML block with the function beside it, word for word: it runs, and the function's rows are counted."""
     import datapipe
 
-    (recipe,) = [block for kind, block in BLOCKS if kind == "yaml" and "steps:\n" in block]
+    (recipe,) = [block for kind, block in BLOCKS if kind == "yaml" and "no_drafts" in block]
     (function,) = [block for kind, block in BLOCKS if kind == "python" and "def no_drafts" in block]
     (tmp_path / "mine.yaml").write_text(recipe)
     (tmp_path / "my_steps.py").write_text(function)
@@ -171,3 +172,82 @@ def test_the_shaped_loader_runs(tmp_path, monkeypatch):
     assert 0 < len(names["web"]) < 300 < len(names["code"])
     assert names["loader"].stats()["cache"]["misses"] > 0
     names["loader"].close()
+
+
+def block(kind, word):
+    """The one block of a kind that holds a word."""
+    (found,) = [text for given, text in BLOCKS if given == kind and word in text]
+    return found
+
+
+def test_the_pictures_reach_the_loop(tmp_path, monkeypatch):
+    """The command and the Python block, word for word, on a folder of pictures called photos."""
+    import numpy as np
+
+    import datapipe
+
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for i in range(34):
+        folder = tmp_path / "photos" / ("cat", "dog")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.fromarray(draw.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i}.jpg")
+    datapipe.preprocess("photos/", "dataset", "images", workers=0)
+    names = {"datapipe": datapipe}
+    exec(block("python", "datapipe.Images("), names)
+    assert names["pixels"].shape == (32, 3, 224, 224)
+    assert names["batch"]["label_share"].shape == (32,)
+    names["loader"].close()
+
+
+def test_the_sounds_reach_the_loop(tmp_path, monkeypatch):
+    """The command and the Python block, word for word, on a folder of sounds called sounds."""
+    import numpy as np
+
+    import datapipe
+
+    soundfile = pytest.importorskip("soundfile")
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for i in range(18):
+        folder = tmp_path / "sounds" / ("high", "low")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{i}.wav", 0.3 * draw.standard_normal((8000 + 400 * i, 2)), 8000)
+    line = next(line for line in block("", "--recipe audio").splitlines() if "--recipe audio" in line)
+    options = shlex.split(line)[shlex.split(line).index("--recipe") + 2 :]
+    overrides = {
+        name: yaml.safe_load(value) for name, value in (part.split("=") for part in options if part != "--set")
+    }
+    datapipe.preprocess("sounds/", "sounds-ds", "audio", workers=0, overrides=overrides)
+    names = {"datapipe": datapipe}
+    exec(block("python", "datapipe.Sounds("), names)
+    mel, lengths = names["batch"]["mel"], names["batch"]["mel_lengths"]
+    assert mel.shape == (16, int(lengths.max()), 80)
+    names["loader"].close()
+
+
+def test_the_recipe_of_a_table_is_measured_on_its_training_part(tmp_path, monkeypatch):
+    """The YAML block, word for word; then the two expressions below it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    import datapipe
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.yaml").write_text(block("yaml", "name: clicks"))
+    (tmp_path / "sites.csv").write_text("site,topic\n" + "".join(f"s{i},t{i % 3}\n" for i in range(40)))
+    (tmp_path / "clicks").mkdir()
+    rows = [
+        {"site": f"s{i % 50}", "i0": i % 17, "i1": i % 5, "c0": f"c{i % 4}", "click": i % 9 == 0} for i in range(600)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "clicks" / "a.parquet")
+    made = datapipe.preprocess("clicks/", "dataset", "table.yaml", workers=0)
+    assert made.documents_out == 600
+    train = datapipe.encode(datapipe.open_dataset("dataset", filters=[("split", "==", "train")]))
+    shares = datapipe.balance(train, "click", 0.5, most_repeats=4)
+    loader = datapipe.DataLoader(shares, 32, num_threads=1, columns=["i0", "i1", "c0", "topic", "click"])
+    batch = next(iter(loader))
+    assert abs(float(batch["i1"].mean())) < 2
+    assert {"i0", "c0", "topic"} <= set(batch)
+    loader.close()
