@@ -91,6 +91,7 @@ def split(table: pa.Table, keys: Keys, *, options: SplitOptions) -> pa.Table:
     """
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if not options.parts:
         return table
@@ -112,13 +113,13 @@ def split(table: pa.Table, keys: Keys, *, options: SplitOptions) -> pa.Table:
     if not options.keep:
         return table
     stay = np.array([part in options.keep for part in options.parts])[numbers]
-    reasons = pa.array(np.where(stay, None, OTHER), pa.string())
+    reasons = pc.if_else(pa.array(stay), pa.scalar(None, pa.string()), pa.scalar(OTHER))
     return mark(table, reasons)
 
 
 def _decisive(table: pa.Table, options: SplitOptions) -> list[str]:
     """What decides of each row: its group, or its id."""
-    ids = row_ids(table).to_pylist()
+    ids: list[str] = row_ids(table).to_pylist()
     if not options.by:
         return ids
     groups = key_texts(table, options.by, "split: the table").to_pylist()
@@ -144,7 +145,8 @@ def _has(table: pa.Table, name: str, label: str) -> npt.NDArray[np.bool_]:
     if values is not None and pa.types.is_dictionary(values.type):
         table = pa.table({name: values.cast(values.type.value_type)})
     same = pc.equal(column(table, name, pa.large_string()), label)
-    return pc.fill_null(same, fill_value=False).to_numpy()
+    found: npt.NDArray[np.bool_] = pc.fill_null(same, fill_value=False).to_numpy()
+    return found
 
 
 def resolve(spec: StepSpec, options: SplitOptions) -> StepSpec:
