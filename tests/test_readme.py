@@ -246,7 +246,7 @@ def test_the_recipe_of_a_table_is_measured_on_its_training_part(tmp_path, monkey
     assert made.documents_out == 600
     train = datapipe.encode(datapipe.open_dataset("dataset", filters=[("split", "==", "train")]))
     shares = datapipe.balance(train, "click", 0.5, most_repeats=4)
-    loader = datapipe.DataLoader(shares, 32, num_threads=1, columns=["i0", "i1", "c0", "topic", "click"])
+    loader = datapipe.DataLoader(shares, 32, num_threads=1)
     batch = next(iter(loader))
     assert abs(float(batch["i1"].mean())) < 2
     assert {"i0", "c0", "topic"} <= set(batch)
