@@ -2,6 +2,8 @@
 
     python killed.py CORPUS OUTPUT WORKERS MOMENT OVERRIDES RECIPE
 
+OVERRIDES: JSON; `"append": true` among them appends.
+
 MOMENT: "before:7" and "after:7" kill the process by SIGKILL right before or after its 7th atomic write to the output
 (inline runs, where every write is the driver's); "event:7" at the 7th progress event; "seconds:0.7" so long after the
 first of them; "worker:7" kills a worker process at the 7th event, and lets the run go on; "never" lets it end.
@@ -72,4 +74,8 @@ if __name__ == "__main__":
     import datapipe
 
     report = arm(moment)
-    datapipe.preprocess(corpus, output, recipe, int(workers), overrides=json.loads(overrides), on_progress=report)
+    overrides = json.loads(overrides)
+    append = overrides.pop("append", False)
+    datapipe.preprocess(
+        corpus, output, recipe, int(workers), overrides=overrides, on_progress=report, append=append
+    )  # fmt: skip

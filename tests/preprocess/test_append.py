@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -380,3 +384,47 @@ def test_a_run_that_was_killed_after_it_published_is_told_of(corpus, tmp_path, m
     assert told(tmp_path / "out")["run.json"]["snapshot"] == (0 if first else 1)
     assert summary.fingerprint in (tmp_path / "out" / "report.html").read_text()
     assert datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True).documents_in == 0
+
+
+@pytest.mark.slow  # `test_an_append_that_is_cut_short_anywhere_ends_the_same` keeps most of it without processes
+@pytest.mark.parametrize("step", [100, 1], ids=["one kill", "many kills"])
+def test_a_reader_never_sees_a_snapshot_in_the_making(corpus, tmp_path, step):
+    """A writer is killed by SIGKILL, at a later write each time; whoever opens the dataset has all of a snapshot.
+
+    Rows and checksums of what is open are those of the old snapshot or the new one, and go from one to the other once.
+    """
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"name": "r", **STEPS}))
+    datapipe.preprocess(corpus, tmp_path / "out", str(recipe), workers=0)
+    old = rows(tmp_path / "out")
+    deliver(corpus, "b.jsonl", texts(2))
+    datapipe.preprocess(corpus, tmp_path / "whole", str(recipe), workers=0)
+    right = (old, rows(tmp_path / "whole"))
+    ended, seen, wrong = threading.Event(), [], []
+
+    def read():
+        while not ended.is_set():
+            found = rows(tmp_path / "out")
+            seen.append(right.index(found) if found in right else -1)
+            wrong.extend(verify_dataset(tmp_path / "out").faults)
+
+    def killed(moment):
+        command = [sys.executable, str(Path(__file__).parent / "killed.py"), str(corpus), str(tmp_path / "out"), "0"]
+        command += [moment, json.dumps({"append": True}), str(recipe)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode != 0
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        kills = 0
+        while killed(f"after:{(1 if step == 1 else 9) + step * kills}"):
+            kills += 1
+    finally:
+        ended.set()
+        reader.join()
+    assert kills >= (5 if step == 1 else 1)
+    assert (wrong, sorted(seen), seen[0]) == ([], seen, 0)
+    assert rows(tmp_path / "out") == right[1]
+    assert verify_dataset(tmp_path / "out").ok

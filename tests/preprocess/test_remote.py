@@ -62,6 +62,7 @@ def test_errors_hold_no_credential(bucket):
         assert KEY not in text
 
 
+@pytest.mark.slow  # it is the same code as on a disk, over a store that is tested
 def test_a_dataset_grows_in_a_bucket(bucket, tmp_path):
     """Deliveries, merged shards, an earlier content, snapshots that go, a loader that follows: all as on a disk."""
     from datapipe.dataset import open_dataset, snapshots_of, verify_dataset
