@@ -10,6 +10,7 @@ that can be guessed can be recognised by its hash).
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, final
@@ -28,6 +29,7 @@ WITHHELD: Final = "(withheld: the dataset has encrypted columns)"
 KEPT_SECRET: Final = "_work/secret"  # noqa: S105  (a path)
 """Where a service's keys are used: the run's secret, wrapped; a key is needed to open it."""
 _TEXT: Final = ("text", "raw")
+_PASSING: Final = os.urandom(32)
 
 
 @final
@@ -104,6 +106,18 @@ def sealing_of(recipe: Recipe, store: Store) -> SealingPlace | None:
             if wrapped is not None:
                 store.put(KEPT_SECRET, wrapped.encode())
     return SealingPlace(settings=settings, wrapped=wrapped)
+
+
+def passing_key(name: str) -> bytes:
+    """A key of this process, which ends with it: what a trial writes can be read by nobody afterwards."""
+    del name
+    return _PASSING
+
+
+def sealing_of_trial(recipe: Recipe) -> SealingPlace | None:
+    """What a trial run in this process encrypts by, which asks no one for keys; None where the recipe does not."""
+    settings = recipe.output.encryption
+    return None if settings is None else SealingPlace(settings=replace(settings, keys=f"{__name__}:passing_key"))
 
 
 def check_encryption(recipe: Recipe) -> None:

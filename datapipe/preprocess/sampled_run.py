@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from datapipe.errors import ConfigError
 from datapipe.preprocess.counted_store import CountedPlace, Counts
+from datapipe.preprocess.encrypting import sealing_of_trial
 from datapipe.preprocess.execute import execute
 from datapipe.preprocess.limits import Limits, memory_of
 from datapipe.preprocess.made import Made
@@ -48,7 +49,7 @@ class StageSample:
     Attributes:
         tasks: how many. splits, input_bytes: of the run.
         seconds: of processor time. gets, puts, read, written: asked of the output's store.
-        task_bytes: of the tasks as they are sent to workers. record_bytes: of what comes back.
+        task_bytes: of the tasks as they are sent to workers. record_bytes: of what is kept of their records.
         memory: bytes that the process grew by, at most.
     """
 
@@ -141,10 +142,10 @@ def _run(
     plan: Plan, splits: list[Split], folder: str, storage_options: Mapping[str, Any] | None
 ) -> tuple[list[StageSample], list[tuple[TaskRecord, int]]]:
     """The plan over these splits: figures of each stage, and the records of the stage that reads the corpus."""
-    recipe = dataclasses.replace(plan.recipe, output=_open(plan.recipe.output))
-    small = build_plan(recipe, splits, resources=plan.resources)
+    small = build_plan(plan.recipe, splits, resources=plan.resources)
     counts = Counts()
-    place = CountedPlace(url=folder, counts=counts)
+    # A sample asks no one for keys, and what it writes lies in the open as little as what the run will write.
+    place = CountedPlace(url=folder, counts=counts, sealing=sealing_of_trial(plan.recipe))
     work = WorkFolder(place.open())
     made = Made(small, place, {path: work.copy_file("resource", sum_, path) for path, sum_ in plan.resources.items()})
     stages, reading = [], []
@@ -169,18 +170,16 @@ def _run(
                 read=asked.read,
                 written=asked.written,
                 task_bytes=sum(len(pickle.dumps(task)) for task in tasks),
-                record_bytes=sum(len(pickle.dumps(record)) for record in records.values()),
+                # As the driver keeps them.
+                record_bytes=sum(
+                    len(pickle.dumps(dataclasses.replace(record, rejects=(), steps=()))) for record in records.values()
+                ),
                 memory=grown.most,
             )
         )
         if stage.number == 0:
             reading = [(record, 0) for record in records.values()]
     return stages, reading
-
-
-def _open(output: Any) -> Any:
-    """Settings of the output without encryption: a sample asks no one for keys, and goes."""
-    return dataclasses.replace(output, encryption=None) if getattr(output, "encryption", None) else output
 
 
 def _trimmed() -> int:
