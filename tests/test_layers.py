@@ -22,7 +22,7 @@ MAY = {
     "dataset": BASE | {"storage", "parquet_chunks"},
     "corpus": BASE | {"storage", "parquet_chunks"},
     "loader": BASE | {"best_fit", "dataset", "storage", "device"},
-    "preprocess": BASE | {"corpus", "steps", "dataset", "storage"},
+    "preprocess": BASE | {"corpus", "steps", "dataset", "storage", "parquet_chunks"},
     "train": BASE | {"device", "loader"},
 }
 PUBLIC = set(MAY)  # integrations and cli: anything

@@ -28,6 +28,7 @@ _HELD: Final = {
         "parquet", "parquet_dataset", "arrow", "arrow_stream", "arrow_dataset", "arrow_footer", "parquet_pages",
         "byte_ranges",
     ),
+    "run_targets": ("run_index",),
     "media_targets": ("image", "audio", "tar", "media_parquet"),
 }  # fmt: skip
 MODULES: Final = {name: module for module, names in _HELD.items() for name in names}

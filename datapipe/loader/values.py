@@ -107,7 +107,7 @@ def _numbers(array: pa.Array, column: Column, valid: Flags | None) -> npt.NDArra
         packed = np.frombuffer(buffer, np.uint8)[start // 8 : -(-end // 8)]
         return np.unpackbits(packed, bitorder="little")[start % 8 :][: end - start].view(np.bool_)
     dtype = f"i{array.type.bit_width // 8}" if pt.is_temporal(array.type) else array.type.to_pandas_dtype()
-    return np.frombuffer(buffer, dtype)[start:end]
+    return np.frombuffer(buffer, dtype, end)[start:]  # what follows may be no whole value
 
 
 def _places(array: pa.Array, column: Column, valid: Flags | None) -> npt.NDArray[Any]:

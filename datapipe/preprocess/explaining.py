@@ -16,7 +16,7 @@ from datapipe.preprocess.explanation import Explanation, StepSaid, Survivor
 from datapipe.preprocess.row_in_shards import in_shards, moved_in_shards
 from datapipe.preprocess.row_search import Place, find_row, nearest_ids, row_id_at
 from datapipe.preprocess.signals_file import base_fields
-from datapipe.preprocess.stored_run import open_stored_run
+from datapipe.preprocess.stored_run import of_stored_run, open_stored_run
 from datapipe.steps.step import LABELS
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _CHAIN: Final = 8
 """Survivors that lost to others in turn are followed so far."""
 
 
+@of_stored_run
 def explain(
     dataset: str | os.PathLike[str],
     row_id: str,

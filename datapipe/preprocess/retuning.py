@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from datapipe.errors import ConfigError, PreprocessError
 from datapipe.preprocess.retuned import Retuned, VariantCount
 from datapipe.preprocess.split_fates import KEPT, PASSES, Fates, split_fates
-from datapipe.preprocess.stored_run import open_stored_run, step_called
+from datapipe.preprocess.stored_run import of_stored_run, open_stored_run, step_called
 from datapipe.steps.step import LABELS
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MAX_VARIANTS: Final = 64
 
 
+@of_stored_run
 def retune(
     dataset: str | os.PathLike[str],
     changes: Mapping[str, Any],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from datapipe.parquet_chunks import statistics_of
 from datapipe.preprocess.stored_run import damaged
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def _all_ids(run: StoredRun) -> Iterator[pa.Table]:
 
 def _may_hold(opened: pq.ParquetFile, group: int, row_id: str) -> bool:
     column = opened.schema_arrow.get_field_index("row_id")
-    statistics = opened.metadata.row_group(group).column(column).statistics
+    chunk = opened.metadata.row_group(group).column(column)
+    statistics = statistics_of(chunk, opened.metadata.schema.column(column).physical_type)
     if statistics is None or not statistics.has_min_max:
         return True
     # Parquet orders strings by their bytes.

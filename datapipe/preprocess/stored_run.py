@@ -7,16 +7,18 @@ nothing is read but the manifest and the columns that are asked for; nothing is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, final
 
 from datapipe.errors import ConfigError, DatapipeError, DatasetError, IntegrityError, ManifestError
+from datapipe.parquet_chunks import check_chunks
 from datapipe.preprocess.signals_file import SIGNALS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from datapipe.dataset import Keyring, Manifest
     from datapipe.steps import StepSpec
     from datapipe.storage import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CLUSTERS: Final = "clusters"
 
@@ -91,23 +96,29 @@ class StoredRun:
         local = self.store.local_path(path)
         try:
             source = local if local is not None else io.BytesIO(self.store.read(path))
-            return pq.ParquetFile(source, memory_map=local is not None)
+            opened = pq.ParquetFile(source, memory_map=local is not None)
+            check_chunks(opened.metadata, self.store.info(path).size)
         except FileNotFoundError:
             self.store.info(path)  # says what is missing, in the words of the store
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
             raise damaged(path, error) from error
+        return opened
 
     def read(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Columns of a file of the index (those of them that it has); None: all."""
         import pyarrow as pa
 
+        from datapipe.dataset.soundness import check_decoded
+
         with self.parquet(path) as opened:
             names = opened.schema_arrow.names
             try:
-                return opened.read(columns=None if columns is None else [name for name in columns if name in names])
+                found = opened.read(columns=None if columns is None else [name for name in columns if name in names])
+                check_decoded(found)
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise damaged(path, error) from error
+        return found
 
     def table(self, file: StageFile, columns: Sequence[str] | None = None) -> pa.Table:
         """Columns of a signals file."""
@@ -144,6 +155,27 @@ def damaged(path: str, error: BaseException) -> IntegrityError:
         expected="the file that the run wrote",
         fix="run `datapipe preprocess` again: it makes anew what is damaged",
     )
+
+
+def of_stored_run(question: Callable[P, T]) -> Callable[P, T]:
+    """A question to a stored run, whose index may be another's: what it stumbles on there is an error of ours.
+
+    The index is read as the manifest lists it and not compared with its checksums, which takes as long as reading all
+    of it; columns that lack, of other types or beyond their bounds are found where they are used.
+    """
+
+    @functools.wraps(question)
+    def asked(*args: P.args, **options: P.kwargs) -> T:
+        import pyarrow as pa
+
+        try:
+            return question(*args, **options)
+        except DatapipeError:
+            raise
+        except (pa.ArrowException, LookupError, ArithmeticError, ValueError, TypeError, AttributeError) as error:
+            raise damaged("a file of the dataset's index", error) from error
+
+    return asked
 
 
 def open_stored_run(

@@ -12,6 +12,7 @@ import struct
 import tarfile
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,9 @@ from datapipe.errors import (
     SchemaError,
     StateError,
 )
+from datapipe.loader.values import _numbers
 from datapipe.parquet_chunks import check_chunks
+from datapipe.preprocess import preprocess, retune
 from datapipe.profiling.span_file import NAME, load_spans
 from datapipe.profiling.trace_merge import merge_traces
 from datapipe.steps.tokenize_text import load_tokenizer
@@ -305,3 +308,26 @@ def test_a_tar_writes_nothing_and_leads_nowhere(tmp_path):
     assert sum(batch.table.num_rows for batch in batches) == 0
     assert {bad.reason for batch in batches for bad in batch.quarantined} <= {"unsafe_path", "not_regular_file"}
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar", "in"]
+
+
+def test_a_buffer_that_ends_within_a_value():
+    """Of a buffer that is longer than its values, by part of one, the values are given."""
+    array = pa.Array.from_buffers(pa.int64(), 2, [None, pa.py_buffer(struct.pack("<3q", 7, 8, 9) + b"abc")], offset=1)
+    assert _numbers(array, SimpleNamespace(reading=None), None).tolist() == [8, 9]
+
+
+def test_an_index_that_lacks_columns(tmp_path):
+    """Questions to a dataset whose index was altered end in words."""
+    (tmp_path / "in.jsonl").write_text('{"text": "some words and the rest of them"}\n' * 3)
+    recipe = {"steps": ["decode", {"gopher_quality@whitespace": {"min_words": 2}}]}
+    out = tmp_path / "out"
+    preprocess(str(tmp_path / "in.jsonl"), str(out), recipe=recipe, workers=0)
+    altered = False
+    for path in (out / "index" / "signals").iterdir():
+        table = pq.read_table(path)
+        names = [name for name in table.column_names if name.startswith("gopher")]
+        altered |= bool(names)
+        pq.write_table(table.drop_columns(names), path)
+    assert altered
+    with pytest.raises(DatapipeError):
+        retune(str(out), {"gopher_quality.min_words": [1, 9]})
