@@ -25,7 +25,9 @@ def _modules(monkeypatch, tmp_path_factory):
     monkeypatch.syspath_prepend(str(FOLDER))
 
 
-@pytest.mark.parametrize("name", targets.MODULES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "run_index" else ()) for name in targets.MODULES]
+)
 def test_a_target_reads_its_seeds_and_bears_others(name):
     """Seeds are read, and what is made of them is read or refused by an error of ours."""
     target = targets.find(name)
