@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from datapipe.storage.local import LocalStore
 
 KEYS = {"columns": bytes(range(32)), "footer": b"0123456789abcdef"}
 SECRET = re.compile(rb"PLANTED")
+CLOSED = set()
+"""Files that were looked at, as they were then."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,9 @@ def in_the_open(folder):
 
     found = []
     for path in (path for path in folder.rglob("*") if path.is_file()):
+        about = path.stat()
+        if (seen := (path, about.st_ino, about.st_mtime_ns, about.st_size)) in CLOSED:
+            continue
         data = path.read_bytes()
         said = [data]
         for reader in (lambda d: pq.read_table(pa.BufferReader(d)), lambda d: pa.ipc.open_file(d).read_all()):
@@ -61,6 +67,8 @@ def in_the_open(folder):
                 continue
         if any(SECRET.search(each) for each in said):
             found.append(path.name)
+        else:
+            CLOSED.add(seen)
     return found
 
 
@@ -157,3 +165,23 @@ def test_recipes_without_have_the_name_they_had():
     assert "encryption" not in load_recipe("text").as_dict()["output"]
     with pytest.raises(ConfigError, match="module:callable"):
         load_recipe("text", {"output.encryption": {"columns": ["text"], "keys": "a key itself"}})
+
+
+def test_a_dry_run_writes_nothing_in_the_open(place, monkeypatch):
+    """It tries the recipe on a little of the corpus, without the keys, in a folder that goes."""
+    from datapipe.preprocess import plan_run
+    from datapipe.preprocess.sampled_run import run_samples
+
+    seen = []
+    for name in ("put", "put_file"):
+        real = getattr(LocalStore, name)
+
+        def watched(self, path, source, real=real):
+            result = real(self, path, source)
+            seen.append(in_the_open(Path(self.local_path("x")).parent))
+            return result
+
+        monkeypatch.setattr(LocalStore, name, watched)
+    run_samples(plan_run(place / "in", place / "none", {**recipe(place, keys="none"), "steps": ["decode"]}))
+    assert seen
+    assert not any(seen)
