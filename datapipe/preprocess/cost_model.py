@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.preprocess.layout import Layout
+from datapipe.preprocess.limits import BATCH_BYTES
 from datapipe.preprocess.plan import bucket_count, part_count, split_size
 from datapipe.preprocess.run_cost import RunCost, StageCost
-from datapipe.preprocess.stage import MAP
+from datapipe.preprocess.stage import MAP, SHARD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,8 +120,8 @@ def run_cost(plan: Plan, samples: Samples, cluster: Cluster, documents: int | No
         for stage, sample in zip(stages, samples.stages, strict=True)
     ]
     heaviest = max(cost.memory for cost in costs)
-    in_flight = IN_FLIGHT * min(cluster.workers, max(cost.tasks for cost in costs))
-    carried = max(cost.task_bytes / max(1, cost.tasks) for cost in costs)
+    known = [min(IN_FLIGHT * cluster.workers, cost.tasks) for cost in costs]
+    held = [n * (SCHEDULER_A_TASK + cost.task_bytes / max(1, cost.tasks)) for n, cost in zip(known, costs, strict=True)]
     return RunCost(
         workers=cluster.workers,
         documents=round(size * samples.documents) if documents is None else documents,
@@ -129,9 +130,7 @@ def run_cost(plan: Plan, samples: Samples, cluster: Cluster, documents: int | No
         stages=tuple(costs),
         worker_memory=round(samples.baseline + WORKER_FIXED + heaviest),
         worker_scratch=round(2 * max(cost.written / max(1, cost.tasks) for cost in costs)),
-        scheduler_memory=round(
-            SCHEDULER_FIXED + cluster.workers * SCHEDULER_A_WORKER + in_flight * (SCHEDULER_A_TASK + carried)
-        ),
+        scheduler_memory=round(SCHEDULER_FIXED + cluster.workers * SCHEDULER_A_WORKER + max(held)),
         driver_memory=round(
             samples.baseline
             + max(2 * cost.task_bytes for cost in costs)  # objects take about twice their pickled size
@@ -166,6 +165,8 @@ def _stage_cost(
     task_seconds = (found["seconds"] + waits) / tasks
     handing = size.tasks * max(SCHEDULER_SECONDS, DRIVER_SECONDS) + found["task_bytes"] / BANDWIDTH
     work = math.ceil(size.tasks / cluster.workers) * task_seconds
+    # Rows go through a stage by the batch; what packs or writes them holds more.
+    at_once = min(moved / tasks, BATCH_BYTES) if stage.kind == MAP and SHARD not in stage.writes else moved / tasks
     return StageCost(
         name=stage.name,
         tasks=size.tasks,
@@ -177,7 +178,7 @@ def _stage_cost(
         puts=round(found["puts"]),
         read=round(found["read"] + reads),
         written=round(found["written"]),
-        memory=round(laws.memory[0] + laws.memory[1] * moved / tasks),
+        memory=round(laws.memory[0] + laws.memory[1] * at_once),
         task_bytes=round(found["task_bytes"]),
         record_bytes=round(found["record_bytes"]),
     )

@@ -25,7 +25,7 @@ class StageCost:
         tasks: how many. cpu_seconds: of all. task_seconds: of one, with its waits for the store. seconds: of the stage.
         handing_out: whether scheduler and driver are what it waits for.
         gets, puts: requests to the output's store. read, written: bytes, those of the input included.
-        memory: bytes that a task makes a worker grow by. task_bytes, record_bytes: sent to workers, and back, by all.
+        memory: bytes that a task makes a worker grow by. task_bytes: sent to workers; record_bytes: kept by the driver.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 
 import pytest
 
@@ -25,7 +26,12 @@ STEPS = [
 def planned(tmp_path_factory, tools):
     """A corpus of many splits and every kind of pass, its plan, and its samples."""
     folder = tmp_path_factory.mktemp("cost")
-    tools.write_corpus(folder / "in", documents=400)
+    (folder / "in").mkdir()
+    draw = random.Random(3)
+    texts = [tools.document(draw) for _ in range(300)]
+    for number in range(3):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in [*texts[number::3], texts[number]])
+        (folder / "in" / f"{number}.jsonl").write_text(lines)
     recipe = {"steps": STEPS, "output": {"split_bytes": 24_000}}
     plan = plan_run(folder / "in", folder / "out", recipe)
     samples = run_samples(plan, sample_bytes=32_000)
