@@ -46,11 +46,11 @@ class RowsWriter:
             finally:
                 self._sink.close()
 
-    def write(self, table: pa.Table) -> None:
-        """Append a table as one record batch."""
+    def write(self, table: pa.Table, *, empty: bool = False) -> None:
+        """Append a table as one record batch; one without rows only if `empty` says so: batches may be counted."""
         import pyarrow as pa
 
-        if not table.num_rows:
+        if not table.num_rows and not empty:
             return
         if self._writer is None:
             self.schema = table.schema.remove_metadata()
@@ -58,7 +58,8 @@ class RowsWriter:
             options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
             self._writer = pa.ipc.new_file(self._sink, self.schema, options=options)
         table = conform(table, self.schema)
-        for batch in table.combine_chunks().to_batches():
+        none = [pa.RecordBatch.from_pylist([], self.schema)]
+        for batch in table.combine_chunks().to_batches() or none:
             self._writer.write_batch(batch)
         self.rows += table.num_rows
 

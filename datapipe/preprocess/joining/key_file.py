@@ -1,6 +1,6 @@
 """Key files: the keys of one split's rows, a record batch for each range of their hashes.
 
-What enters: keys and the positions of their rows. What leaves: Arrow IPC, or one range of it. Invariant: a range is a
+What enters: keys and the positions of their rows. What leaves: a rows file, or one range of it. Invariant: a range is a
 function of the key and of the number of ranges alone, so that equal keys of both sides meet; keys that are null are in
 none.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.preprocess.collectors import Collector
+from datapipe.preprocess.rows_file import RowsWriter
 from datapipe.preprocess.step_order import POSITION
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ class KeyCollector(Collector):
         ranges = ranges_of(keys, self._ranges)
         order = np.argsort(ranges, kind="stable")
         edges = np.searchsorted(ranges[order], np.arange(self._ranges + 1))
-        whole = pa.record_batch({"key": keys.take(pa.array(order)), "position": positions.take(pa.array(order))})
+        whole = pa.table({"key": keys.take(pa.array(order)), "position": positions.take(pa.array(order))})
         with self.work.scratch_file(self.kind) as path:
-            options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
-            with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, whole.schema, options=options) as writer:
+            with RowsWriter(path) as writer:
                 for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-                    writer.write_batch(whole.slice(start, end - start))
+                    writer.write(whole.slice(start, end - start), empty=True)
             return self.work.put_file(self.kind, self.task.key, path)
