@@ -15,6 +15,8 @@ Invariant: kill it at any time and call it again, with any number of workers: th
     work, output_folder                what is done, whose folder it is
     row_ledger, rejects, publishing    what became of every row; the dataset, published last
     signals_file, stored_run           what steps measured, kept with the dataset
+    delivery, sorted_run, prior_runs   what is appended, and where it is looked up
+    upkeep, telling                    merged, rolled back, expired; told of although it was killed
     explaining, retuning               asked afterwards: of one row, of another threshold
     encrypting, sealed_file            columns that only who has the keys may read
     erasing, suppression               rows taken out for good

@@ -198,3 +198,28 @@ def test_ranks_agree_by_torch_distributed(grown, tmp_path):
     for number, snapshot in enumerate((0, 1, 1)):
         for rank in range(2):
             assert epochs[rank][number] == str(of(store, snapshot, number, rank=rank, world_size=2))
+
+
+def test_new_and_old_rows_are_mixed_in_a_fixed_share(grown):
+    """Continual training: of every stretch the same share is replayed from before, and a state resumes the mix."""
+    store = grown((40, 20))
+    dataset = open_dataset(store.url, columns=["row"])
+
+    def loader():
+        sources = {"new": dataset.since(0), "old": dataset.until(0)}
+        return datapipe.DataLoader(
+            datapipe.mix(sources, weights={"new": 0.75, "old": 0.25}, until=40), 8, **OPTIONS, shuffle=False
+        )
+
+    with loader() as whole:
+        batches = iter(whole)
+        first = [next(batches)["row"].tolist() for _ in range(2)]
+        state = whole.state_dict()
+        rest = [batch["row"].tolist() for batch in batches]
+    replayed = [sum(row < 40 for row in batch) for batch in first + rest]
+    assert replayed == [2] * 5
+    new = [row for batch in first + rest for row in batch if row >= 40]
+    assert new == [*range(40, 60), *range(40, 50)]
+    with loader() as resumed:
+        resumed.load_state_dict(state)
+        assert epoch(resumed) == rest
