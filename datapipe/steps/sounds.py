@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, final
 
 from datapipe.errors import ConfigError, DecodeError
 from datapipe.steps.audio_bytes import AUDIO, SAMPLES
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 Options = TypeVar("Options")
+_MOST_OPEN: Final = 32
+"""Sounds of a batch that are opened before they are decoded: each holds a file descriptor."""
 
 
 @final
@@ -152,7 +154,11 @@ class Sounds:
         """A sound that is as asked for, yet to be decoded; another decoded and conditioned: its length follows."""
         with self._faults(row, ids):
             opened = OpenSound(data)
-            if opened.head.exact and not self.conditioning.changes(opened.head.rate, opened.head.channels):
+            if (
+                row < _MOST_OPEN
+                and opened.head.exact
+                and not self.conditioning.changes(opened.head.rate, opened.head.channels)
+            ):
                 return opened
             return conditioned(opened.read(), self.conditioning)[0]
 
