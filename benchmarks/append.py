@@ -1,10 +1,10 @@
-"""What a delivery costs, by how much was delivered before it: the same delivery to a corpus and to one N times as large.
+"""What a delivery costs, by how much was delivered before it: the same to a corpus and to one N times as large.
 
     python benchmarks/append.py --mb 8 --times 10 --deliveries 3
 
 Makes two datasets from random documents (Zipf-distributed words, a share of them exact and near copies of others), and
-appends the same deliveries to each, in this process, by turns. Prints seconds of wall and CPU for each, their ratio, the
-bytes read, and where the time went. The gate: the ratio is within 20%.
+appends the same deliveries to each, in this process, by turns. Prints seconds of wall and CPU for each, their ratio,
+the bytes read, and where the time went. The gate: the ratio is within 20%.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def measured(place: Path, options: argparse.Namespace) -> dict[str, object]:
         shutil.rmtree(place / f"in-{times}")
     found: dict[int, list[dict[str, object]]] = {times: [] for times in outputs}
     for number in range(options.deliveries):
-        write(place / f"new-{number}", f"new-{number}.jsonl", documents(10_000 + number, int(options.delivery_mb * 1e6), first))
+        texts = documents(10_000 + number, int(options.delivery_mb * 1e6), first)
+        write(place / f"new-{number}", f"new-{number}.jsonl", texts)
         turns = list(outputs.items())
         for times, output in turns if number % 2 else turns[::-1]:
             began, cpu, read = time.perf_counter(), time.process_time(), read_bytes()
@@ -115,8 +116,12 @@ def measured(place: Path, options: argparse.Namespace) -> dict[str, object]:
                     "manifest_mb": (output / "manifest.json").stat().st_size / 1e6,
                 }
             )
-    middle = {t: {k: statistics.median(float(each[k]) for each in runs) for k in ("seconds", "cpu", "read_mb")} for t, runs in found.items()}  # type: ignore[arg-type]
-    ratio = {k: middle[options.times][k] / middle[1][k] for k in ("seconds", "cpu", "read_mb")}
+    kinds = ("seconds", "cpu", "read_mb")
+    middle = {
+        times: {kind: statistics.median(float(each[kind]) for each in runs) for kind in kinds}  # type: ignore[arg-type]
+        for times, runs in found.items()
+    }
+    ratio = {kind: middle[options.times][kind] / middle[1][kind] for kind in kinds}
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "corpus_mb": options.mb, "times": options.times, "delivery_mb": options.delivery_mb,
@@ -137,7 +142,10 @@ def told(result: dict[str, object]) -> str:
                 f" {stages}, rest {rest:.2f}"
             )
     ratio = result["ratio"]
-    lines.append(f"ratio x{result['times']} / x1: wall {ratio['seconds']:.2f}, CPU {ratio['cpu']:.2f}, bytes read {ratio['read_mb']:.2f}")  # type: ignore[index]
+    lines.append(
+        f"ratio x{result['times']} / x1: wall {ratio['seconds']:.2f}, CPU {ratio['cpu']:.2f},"  # type: ignore[index]
+        f" bytes read {ratio['read_mb']:.2f}"  # type: ignore[index]
+    )
     return "\n".join(lines)
 
 
