@@ -75,11 +75,15 @@ def check_chunks(meta: pq.FileMetaData, size: int, leaves: Sequence[int] | None 
     try:
         for _ in file.reader.iter_batches(1, row_groups=groups, column_indices=wanted, use_threads=False):
             break
-    except _ReachedError:
+    except _ReachedError as reached:
+        # Arrow keeps the error as long as the reader, and by its traceback the callers' frames and all that they hold.
+        reached.__traceback__ = None
         return
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         said = str(error).splitlines() or [type(error).__name__]
         raise ValueError(f"its column chunks are damaged ({said[0]})") from None
+    finally:
+        del file
 
 
 def physical_types(meta: pq.FileMetaData) -> list[str]:

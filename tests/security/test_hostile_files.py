@@ -10,6 +10,7 @@ import io
 import json
 import struct
 import tarfile
+import weakref
 import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
@@ -135,6 +136,24 @@ def test_parquet_footers_that_pyarrow_dies_of(tmp_path):
             opened += 1
             assert all(ds.fetch(block).decode().num_rows == ds.row_groups[block].rows for block in range(1))
     assert opened > 5
+
+
+def test_looking_at_a_footer_keeps_nothing():
+    """Arrow holds the error that ends the look: not, with it, what the caller holds."""
+
+    class Held:
+        pass
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"x": [1]}), sink)
+    meta = pq.ParquetFile(io.BytesIO(sink.getvalue())).metadata
+
+    def look():
+        held = Held()
+        check_chunks(meta, len(sink.getvalue()))
+        return weakref.ref(held)
+
+    assert look()() is None
 
 
 @pytest.mark.parametrize("indices", [[0, 3], [-1, 0], [1 << 30]])
