@@ -53,7 +53,8 @@ class MediaRows:
         self._labels: list[str | None] = []
         self._more: list[Mapping[str, str | bytes | None]] = []
         # Kinds are kept from batch to batch: of a column that no row of a batch has, the type is still known.
-        self._kinds: dict[str, type] = dict.fromkeys(options.columns if options.columns != ALL else (), str)
+        self._kinds: dict[str, type] = {}
+        self._fixed = {"row_id", str(options.media), *MEDIA_COLUMNS}
         self._quarantined: list[Quarantined] = []
         self._bytes = 0
 
@@ -78,26 +79,26 @@ class MediaRows:
                 self.quarantine(position, MISSING_ID, f"no value for {self._options.id_column!r}", path)
                 return
             row_id = own
-        if not self._columns_fit(more):
+        # What nobody asked for is let go here, not with the batch: members of a tar may be larger than its pictures.
+        fields = {name: more[name] for name in self._options.named(more) if name in more and name not in self._fixed}
+        if not self._columns_fit(fields):
             self.quarantine(position, MALFORMED_ROW, f"more than {MOST_FIELDS:,} fields in one file", path)
             return
         self._ids.append(row_id)
         self._media.append(media)
         self._paths.append(path)
         self._labels.append(label)
-        self._more.append(more)
-        self._bytes += len(media) + _ROW_OVERHEAD
+        self._more.append(fields)
+        self._bytes += len(media) + sum(len(each) for each in fields.values() if each) + _ROW_OVERHEAD
 
-    def _columns_fit(self, more: Mapping[str, str | bytes | None]) -> bool:
-        if self._options.columns != ALL:
-            return True
-        taken = ("row_id", self._options.media, *MEDIA_COLUMNS)
+    def _columns_fit(self, fields: Mapping[str, str | bytes | None]) -> bool:
+        whole = self._options.columns == ALL
         new = {
             name: bytes if isinstance(value, bytes) else str
-            for name, value in more.items()
-            if name not in self._kinds and name not in taken and name and not name.startswith("__")
+            for name, value in fields.items()
+            if name not in self._kinds and (whole or value is not None)
         }
-        if len(self._kinds) + len(new) > MOST_FIELDS:
+        if whole and len(self._kinds) + len(new) > MOST_FIELDS:
             return False
         self._kinds |= new
         return True
@@ -129,8 +130,9 @@ class MediaRows:
             "path": pa.array(self._paths, text),
             "label": pa.array(self._labels, text),
         }
-        for name, kind in self._kinds.items():
+        for name in self._options.named(self._kinds):
             # A field that is text in one row and bytes in another has the type of the first.
+            kind = self._kinds.get(name, str)
             values = [each if isinstance(each := more.get(name), kind) else None for more in self._more]
             if name not in arrays:
                 arrays[name] = pa.array(values, raw if kind is bytes else text)

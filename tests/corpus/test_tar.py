@@ -64,6 +64,30 @@ def test_members_of_one_name_are_a_row(tmp_path, name):
     ]
 
 
+def test_members_asked_for_by_name_are_bytes(tmp_path):
+    """A column that is named is what it is under "*"; one that no row has is null text."""
+    rows, _ = read(tmp_path, archive(SAMPLES), columns=("mask.png", "caption", "none"))
+    assert [(row["mask.png"], row["caption"], row["none"]) for row in rows] == [
+        (b"mask", "a", None),
+        (None, None, None),
+    ]
+    assert "w" not in rows[0]
+
+
+def test_batches_are_bounded_by_all_that_they_hold(tmp_path):
+    """Members beside the picture count where they are asked for, and are let go where they are not."""
+    data = archive([each for i in range(6) for each in ((f"{i}.jpg", b"j"), (f"{i}.npy", bytes(1000)))])
+    (tmp_path / "s.tar").write_bytes(data)
+    file = SourceFile(root=str(tmp_path), path="s.tar", name="s.tar", format="tar", size=len(data), etag="")
+
+    def sizes(columns):
+        options = ReadOptions(text_column=None, columns=columns, media="image", max_batch_bytes=2000)
+        return [batch.table.num_rows for batch in read_piece(Piece(file=file), options=options)]
+
+    assert sizes(("*",)) == sizes(("npy",)) == [2, 2, 2]
+    assert sizes(("text",)) == [6]
+
+
 def test_hostile_members_cost_their_row_alone(tmp_path):
     """Nothing leads out of the file, nothing is held that is larger than a row may be; the rows between are read."""
     members = [
