@@ -11,7 +11,6 @@ import copy
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 import numpy as np
@@ -23,6 +22,7 @@ from datapipe.dataset.names import no_such_column
 from datapipe.dataset.selection import SelectedFetched, Selection, selected_index
 from datapipe.errors import ConfigError, LoaderError
 from datapipe.loader.arguments import one_of, opened, whole_number
+from datapipe.loader.mix_weights import exact_weight
 from datapipe.loader.mixture import Mixture, mix
 from datapipe.loader.values import plain
 
@@ -176,16 +176,14 @@ def _weights(counts: Mapping[Any, int], weights: Any) -> Mapping[Any, Any]:
 
 def _capped(shares: dict[str, Any], counts: Mapping[str, int], most: int) -> dict[str, Any]:
     """Shares of which none asks for more than `most` times the rows of its label, in an epoch of until="all"."""
-    exact = {
-        name: Fraction(share if isinstance(share, int | Fraction) else repr(float(share)))
-        for name, share in shares.items()
-        if isinstance(share, int | float | Fraction) and share > 0
-    }
-    if not exact or exact.keys() != counts.keys():
+    if shares.keys() != counts.keys():
         return shares  # `mix` says what is wrong with them
+    exact = {name: weight for name, share in shares.items() if (weight := exact_weight(share, f"weights: {name!r}"))}
+    if not exact:
+        return shares
     # The label that is drawn on the least has each row once; of the others, so many times more.
     once = max(counts[name] / share for name, share in exact.items())
-    return {name: min(share, most * counts[name] / once) for name, share in exact.items()}
+    return shares | {name: min(share, most * counts[name] / once) for name, share in exact.items()}
 
 
 def _name(value: Any) -> str:

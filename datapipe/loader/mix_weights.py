@@ -155,14 +155,18 @@ def _checked(names: Sequence[str], weights: Mapping[str, Any], what: str) -> tup
         raise ConfigError(
             f"{what} say nothing of {missing[0]!r}", expected="one for each source", fix="0 leaves it out"
         )
-    values = [_number(weights[name], f"{what}: {name!r}") for name in names]
+    values = [exact_weight(weights[name], f"{what}: {name!r}") for name in names]
     if not any(values):
         raise ConfigError(f"{what} are all 0", expected="at least one above 0")
     return _shares(values)
 
 
-def _number(value: Any, what: str) -> Fraction:
-    """A weight as written: 0.7 is 7/10, not the binary number next to it."""
+def exact_weight(value: Any, what: str) -> Fraction:
+    """A weight as written: 0.7 is 7/10, not the binary number next to it.
+
+    Raises:
+        ConfigError: it is no finite number from 0; `what` it is.
+    """
     number = Fraction(-1)
     if not isinstance(value, bool | str | bytes):
         with contextlib.suppress(TypeError, ValueError, OverflowError):

@@ -139,3 +139,14 @@ def test_rare_labels_between_their_share_and_an_equal_one(labelled):
     for wrong in (2.0, -1, "x", True):
         with pytest.raises(ConfigError):
             balance(data, "label", wrong)
+
+
+def test_repeats_are_capped_whatever_the_shares_are_written_as(labelled):
+    """Numbers of numpy count as those of Python, a label that is left out caps nothing, and what is none is refused."""
+    data = labelled(["common"] * 100 + ["rare"] * 4 + ["never"] * 2)
+    for share in (1, np.int64(1), np.float32(1)):
+        capped = balance(data, "label", {"common": share, "rare": share, "never": 0}, most_repeats=2).weights.at(0)
+        assert (capped["common"] / capped["rare"], capped["never"]) == (100 / 8, 0)
+    for wrong in (float("inf"), float("nan"), -1, "1"):
+        with pytest.raises(ConfigError):
+            balance(data, "label", {"common": 1, "rare": wrong, "never": 1}, most_repeats=2)
