@@ -124,7 +124,7 @@ def erase(
         keyring = as_keyring(keys)
         run = replace(stored_run(store, manifest), keyring=keyring)
         suppression = read_suppression(store)
-        places = places_of(run, wanted)
+        places = places_of(run, wanted, suppression)
         unknown = [each for each in wanted if each not in places.known and each not in suppression]
         if unknown:
             raise _unknown(run, unknown)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.preprocess.stored_run import StoredRun
+    from datapipe.preprocess.suppression import Suppression
 
     Ints = npt.NDArray[np.int64]
 
@@ -28,8 +29,8 @@ class Places:
     Attributes:
         read: by split, positions of rows that the reader made, ascending. unread: by split, places in its first signals
             file of rows that it did not.
-        ids: of all of them. known: those of the ids asked for that were found. losers: how many were found because they
-            repeat one that was.
+        ids: of all of them. known: those found by their id, asked for or on the list. losers: how many were found
+            because they repeat one that was.
         survivors: ids of rows that stay, and that an erased one was a duplicate of.
     """
 
@@ -44,8 +45,12 @@ class Places:
         return sum(map(len, self.read.values())) + sum(map(len, self.unread.values()))
 
 
-def places_of(run: StoredRun, row_ids: Iterable[str]) -> Places:
-    """Find rows by id, and what repeats them. Reads the ids and fates of all rows, split by split."""
+def places_of(run: StoredRun, row_ids: Iterable[str], suppression: Suppression) -> Places:
+    """Find rows by id, and what repeats them. Reads the ids and fates of all rows, split by split.
+
+    Rows on the list are found as well: they are there where an erasure was killed once it had written the list, or
+    where a snapshot that it had not removed yet was rolled back to.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -59,6 +64,8 @@ def places_of(run: StoredRun, row_ids: Iterable[str]) -> Places:
     for split, files in run.files.items():
         first = run.table(files[0], ["row_id", "position"])
         found = pc.fill_null(pc.is_in(first.column("row_id"), value_set=wanted), False)
+        if len(suppression):
+            found = pc.or_(found, suppression.mask(first.column("row_id")))
         if pc.any(found).as_py():
             known.update(first.column("row_id").filter(found).to_pylist())
             there = pc.is_valid(first.column("position"))

@@ -236,11 +236,18 @@ class Cache:
             self._trouble(error)
 
     def clear(self) -> int:
-        """Remove every entry, whichever dataset's it is; the bytes of them. What is mapped stays until it is let go."""
+        """Remove every entry, whichever dataset's it is; the bytes of them. What is mapped stays until it is let go.
+
+        What a killed process had half written goes as well; what a live one is writing does not.
+        """
         if self._root < 0:
             return 0
         names = [name for name, _ in cache_folder.files(self._root) if not name.endswith(cache_folder.PART)]
         before = self.nbytes()
+        try:
+            self._room.drop_abandoned()
+        except OSError as error:
+            self._trouble(error)
         for name in names:
             self.discard(name)
         return before - self.nbytes()

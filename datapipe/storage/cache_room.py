@@ -76,6 +76,12 @@ class Room:
             if taken is not None:
                 _write(account, max(0, taken - charged(size)))
 
+    def drop_abandoned(self) -> None:
+        """Remove the parts that killed processes left."""
+        for name, status in files(self._root):
+            if name.endswith(PART) and self._abandoned(name):
+                self.free(status.st_size)
+
     def taken(self) -> int:
         """Bytes of the limit that are taken, by a scan of the folder."""
         return sum(charged(status.st_size) for _, status in files(self._root))

@@ -13,6 +13,7 @@ from datapipe import Cache, open_dataset, preprocess
 from datapipe.dataset import read_snapshot, verify_dataset
 from datapipe.errors import ConfigError, DatasetError, InputError, IntegrityError
 from datapipe.preprocess import erase, explain
+from datapipe.preprocess.suppression import ERASED, read_suppression
 from datapipe.storage import open_store
 from datapipe.storage.local import LocalStore
 
@@ -212,6 +213,20 @@ def test_killed_anywhere_it_ends_when_it_is_run_again(made, tmp_path, monkeypatc
         assert done.fingerprint == fingerprint
         assert told(out, "PLANTED7x") == []
         assert {p.name for p in (out / "data").iterdir()} == {p.name for p in (whole / "data").iterdir()}
+
+
+def test_what_is_on_the_list_and_still_there_goes_whoever_asks(made, tmp_path):
+    """Killed after the list was written, and run again without ids: the row had stayed, and nothing would tell."""
+    out = copy(made, tmp_path)
+    (row_id,) = ids_of(out, 7)
+    store = open_store(str(out))
+    listed = read_suppression(store)
+    listed.add([row_id])
+    store.put(ERASED, listed.to_json())
+    done = erase(out)
+    assert (done.rows, done.erased, done.before) == (1, 2, 0)
+    assert told(out, "PLANTED7x") == []
+    assert erase(out).erased == 0
 
 
 def test_what_is_dropped_as_a_duplicate_is_told(made, tmp_path):

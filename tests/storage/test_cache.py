@@ -108,6 +108,16 @@ def test_a_claim_that_is_dropped_is_given_back(cache):
     assert names(Path(cache.path) / "entries") == []
 
 
+def test_clearing_takes_what_a_killed_process_had_half_written(cache):
+    """An erasure empties it: bytes of the row may be in a part that nobody is at any more."""
+    entries = Path(cache.path) / "entries"
+    claim = cache.lookup(entry_name("b"))
+    (entries / (entry_name("a") + ".part")).write_bytes(b"PLANTED")
+    cache.clear()
+    assert names(entries) == [entry_name("b") + ".part"]
+    del claim
+
+
 def test_a_payload_of_another_length_than_promised_is_never_seen(cache):
     found = cache.lookup(entry_name("a"))
     with pytest.raises(ValueError, match="promised"):
