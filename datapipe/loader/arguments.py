@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from datapipe.errors import ConfigError
 from datapipe.loader.column_collate import column_collate
 from datapipe.loader.resources import cpus
+from datapipe.loader.stages import MASK
 from datapipe.storage import mask
 
 if TYPE_CHECKING:
@@ -71,12 +72,16 @@ def thread_count(value: Any, *, remote: bool = False) -> int:
     return whole_number("num_threads", value, 1)
 
 
-def collate_function(collate: Any) -> Callable[[dict[str, Any]], Any] | None:
-    """The function that finishes a batch: dict of arrays and lists → batch. None: batches are Arrow tables."""
+def collate_function(collate: Any, *, padded: bool = False) -> Callable[[dict[str, Any]], Any] | None:
+    """The function that finishes a batch: dict of arrays and lists → batch. None: batches are Arrow tables.
+
+    Args:
+        padded: whether batches have a mask of the rows that fill up the last one.
+    """
     if callable(collate):
         return collate  # type: ignore[no-any-return]  # just checked
     if isinstance(collate, Mapping):
-        return column_collate(collate, _to_tensors)
+        return column_collate(collate, _to_tensors, (MASK,) if padded else ())
     one_of("collate", collate, ("torch", "numpy", "arrow"))
     if collate == "arrow":
         return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.errors import ConfigError, LoaderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from datapipe.loader.transform import RowKeys
 
@@ -33,14 +33,19 @@ class ColumnCollate:
     Args:
         rules: by column; "*": of the columns without one.
         finish: what becomes of arrays by the rule "torch": dict of arrays → dict of tensors; None: torch is not used.
+        kept: what dropping all others does not drop: without its mask a row that fills up a batch passes for one.
     """
 
     def __init__(
-        self, rules: Mapping[str, Any], finish: Callable[[dict[str, Any]], dict[str, Any]] | None
-    ) -> None:  # fmt: skip
+        self,
+        rules: Mapping[str, Any],
+        finish: Callable[[dict[str, Any]], dict[str, Any]] | None,
+        kept: Collection[str] = (),
+    ) -> None:
         self._rules = {name: rule for name, rule in rules.items() if name != OTHERS}
         self._others: Any = rules.get(OTHERS, "torch" if finish is not None else "numpy")
         self._finish = finish
+        self._kept = {name: "torch" if finish is not None else "numpy" for name in kept if self._others == DROP}
         self._keyed = {name for name, rule in self._rules.items() if callable(rule) and _takes_keys(rule)}
 
     def __call__(self, batch: dict[str, Any], keys: RowKeys | None = None) -> dict[str, Any]:
@@ -59,7 +64,7 @@ class ColumnCollate:
         done: dict[str, Any] = {}
         came: dict[str, str] = {}
         for name, values in batch.items():
-            rule = self._rules.get(name, self._others)
+            rule = self._rules.get(name, self._kept.get(name, self._others))
             if isinstance(rule, str):
                 if rule != DROP:
                     self._put(done, came, name, {name: self._finished(values, rule)})
@@ -101,12 +106,14 @@ def _takes_keys(rule: Callable[..., Any]) -> bool:
 
 
 def column_collate(
-    rules: Mapping[str, Any], finish: Callable[[], Callable[[dict[str, Any]], dict[str, Any]]]
+    rules: Mapping[str, Any],
+    finish: Callable[[], Callable[[dict[str, Any]], dict[str, Any]]],
+    kept: Collection[str] = (),
 ) -> ColumnCollate:
     """The collate function of these rules.
 
     Args:
-        finish: gives what makes tensors; asked where a rule needs it.
+        finish: gives what makes tensors; asked where a rule needs it. kept: see `ColumnCollate`.
 
     Raises:
         ConfigError: a rule is none.
@@ -121,8 +128,8 @@ def column_collate(
         raise ConfigError('collate["*"] is a function', expected='"torch", "numpy" or "drop"')
     if not isinstance(rules.get(OTHERS), str) or "torch" in rules.values():
         try:
-            return ColumnCollate(rules, finish())
+            return ColumnCollate(rules, finish(), kept)
         except ConfigError:
             if "torch" in rules.values():
                 raise
-    return ColumnCollate(rules, None)
+    return ColumnCollate(rules, None, kept)

@@ -139,7 +139,7 @@ class DataLoader:
         one_of("autotune", autotune, (True, False))
         self._tuner = make_tuner(self.dataset, num_threads, prefetch, memory_budget, active=autotune)
         self._transform = None if transform is None else Transform(transform)
-        self._collate = collate_function(collate)
+        self._collate = collate_function(collate, padded=tail == "pad")
         self._finishing = Finishing(self._transform, self._collate, own=not isinstance(collate, str))
         self._workers = hire(self._finishing, workers, self._tuner.threads, self)
         self._transport = Transport(

@@ -89,6 +89,16 @@ def test_in_threads_and_from_a_state(pairs):
     assert digest(datapipe.DataLoader(pairs, 10, seed=4, collate=RULES)) != reference
 
 
+def test_the_mask_is_not_one_of_the_others(pairs):
+    """Rows that fill up the last batch are told from real ones, unless the rule of the mask itself says otherwise."""
+    rows = {"batch_size": 50, "tail": "pad", "shuffle": False}
+    batches = list(datapipe.DataLoader(pairs, **rows, collate={"label": "numpy", "*": "drop"}))
+    assert [set(batch) for batch in batches] == [{"label", "mask"}] * 3
+    assert [int(batch["mask"].sum()) for batch in batches] == [50, 50, 20]
+    (first, *_) = datapipe.DataLoader(pairs, **rows, collate={"label": "numpy", "mask": "drop", "*": "drop"})
+    assert set(first) == {"label"}
+
+
 def test_what_is_no_rule(pairs):
     """A rule that is none is refused at once; one that gives nothing, or a name twice, names its column."""
     for rules, match in (
