@@ -174,8 +174,9 @@ def spectrogram(samples: Floats, options: LogMelOptions, out: Floats) -> None:
         samples = np.zeros(1, np.float32)
     mode: Any = options.pad if len(samples) > 1 else "constant"
     padded = np.pad(samples, n_fft // 2, mode=mode)
-    if len(padded) < n_fft:
-        padded = np.pad(padded, (0, n_fft - len(padded)))
+    # Of an odd n_fft the last frame may lack a sample.
+    if (lack := n_fft + hop * (len(out) - 1) - len(padded)) > 0:
+        padded = np.pad(padded, (0, lack))
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     window, filters = _window(n_fft), _filters(options)
     at_once = max(8, _STRETCH_BYTES // (4 * n_fft))

@@ -179,6 +179,17 @@ def test_against_librosa(name):
     assert np.allclose(out, wanted, rtol=1e-4, atol=1e-6 * wanted.max())
 
 
+@pytest.mark.parametrize("n_fft", [2, 31, 64, 65])
+def test_every_frame_is_written(n_fft):
+    """Whatever the lengths of sound, window and hop: no frame is left as the memory was."""
+    for samples in (0, 1, 15, 16, 160):
+        for hop in (1, 16):
+            out = np.full((1 + samples // hop, 4), np.nan, np.float32)
+            options = LogMelOptions(sample_rate=8000, n_fft=n_fft, hop=hop, n_mels=4)
+            spectrogram(np.ones(samples, np.float32), options, out)
+            assert np.isfinite(out).all()
+
+
 def test_logarithms():
     """Each is of the same power, and the floor holds."""
     out = {}
