@@ -177,7 +177,7 @@ def spectrogram(samples: Floats, options: LogMelOptions, out: Floats) -> None:
     # Of an odd n_fft the last frame may lack a sample.
     if (lack := n_fft + hop * (len(out) - 1) - len(padded)) > 0:
         padded = np.pad(padded, (0, lack))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop][: len(out)]
     window, filters = _window(n_fft), _filters(options)
     at_once = max(8, _STRETCH_BYTES // (4 * n_fft))
     for first in range(0, len(out), at_once):
