@@ -173,8 +173,10 @@ class _Run:
         import pyarrow as pa
 
         from datapipe.steps import run_steps
+        from datapipe.steps.audio_windows import windows_counts
         from datapipe.steps.pack import packed_counts
 
+        counts = {"pack": packed_counts, "audio_windows": windows_counts}
         held: list[pa.Table] = []
         size = 0
 
@@ -182,8 +184,8 @@ class _Run:
             documents = pa.concat_tables(held).combine_chunks()
             ran = run_steps(documents, self.reshape, self.keys)
             self.tally.costs(ran.per_step)
-            if [step.name for step in self.reshape] == ["pack"]:
-                self.tally.counted(packed_counts(documents, ran.table))
+            if len(self.reshape) == 1 and self.reshape[0].name in counts:
+                self.tally.counted(counts[self.reshape[0].name](documents, ran.table))
             held.clear()
             return self._selected(ran.table)
 

@@ -38,8 +38,8 @@ class AudioWindowsOptions:
     Attributes:
         seconds: of a window.
         every: seconds from the beginning of one window to that of the next; null: `seconds`, so that none overlap.
-        tail: the end of a sound that fills no window: "drop" (a shorter sound then has no window), "keep" (a shorter
-            window) or "pad" (with silence).
+        tail: the end of a sound that fills no window: "drop", "keep" (a shorter window) or "pad" (with silence). With
+            "drop" a shorter sound has no window and is counted; `audio_check: {min_seconds: …}` drops it with a reason.
         format: "flac" or "wav".
         depth: bits of a sample: "16", "24", or, in wav, "float".
         max_decoded_bytes: as of audio_check.
@@ -121,6 +121,22 @@ def _windows(sound: Sound, options: AudioWindowsOptions) -> Iterator[tuple[int, 
             if options.tail == "pad":
                 part = np.pad(part, ((0, size - len(part)), (0, 0)))
         yield start, replace(sound, samples=part)
+
+
+def windows_counts(table: pa.Table, windows: pa.Table) -> dict[str, int]:
+    """What cutting cost, for the report.
+
+    Args:
+        table: what `audio_windows` was given. windows: what it gave.
+
+    Returns:
+        "audio_windows.no_window": sounds of which there is no window, because they are shorter than one.
+    """
+    import pyarrow.compute as pc
+
+    # Every other sound has one window that begins where it begins.
+    begun = pc.sum(pc.equal(windows.column(START), 0)).as_py() or 0
+    return {"audio_windows.no_window": table.num_rows - begun}
 
 
 def build(options: AudioWindowsOptions) -> Step:

@@ -124,3 +124,18 @@ def test_transcripts(tmp_path):
         ("clips/0.flac:0#1280", 320, "zero"),
         ("clips/1.flac:0#0", 640, "one"),
     ]
+
+
+def test_sounds_without_a_window_are_counted(tmp_path):
+    """Of a sound shorter than a window nothing is left, and the summary says of how many."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for i, seconds in enumerate((0.1, 0.02, 0.03)):
+        (folder / f"{i}.flac").write_bytes(stored(tone(seconds, seed=i), container="FLAC"))
+    recipe = tmp_path / "windows.yaml"
+    recipe.write_text(
+        "name: windows\ninput: {text_column: null, media: audio, columns: ['*']}\n"
+        "steps: [audio_check, {audio_windows: {seconds: 0.04, tail: drop}}]\n"
+    )
+    summary = datapipe.preprocess(str(folder), str(tmp_path / "windows"), recipe=str(recipe), workers=0)
+    assert (summary.rows, summary.counters["audio_windows.no_window"]) == (2, 2)
