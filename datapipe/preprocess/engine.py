@@ -28,6 +28,7 @@ from datapipe.preprocess.execute import execute, execute_in_worker
 from datapipe.preprocess.limits import Limits
 from datapipe.preprocess.scheduler import Scheduler
 from datapipe.preprocess.silence import Silence
+from datapipe.storage import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable
@@ -298,7 +299,7 @@ def open_engine(
             there is no Dask.
     """
     if scheduler is not None and workers is not None:
-        raise ConfigError(f"workers={workers} and scheduler={scheduler!r}", expected="one of the two")
+        raise ConfigError(f"workers={workers} and scheduler={mask(repr(scheduler))}", expected="one of the two")
     if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 0):
         raise ConfigError(f"workers={workers!r}", expected="a whole number from 0, or None for one per core")
     limits = limits or Limits()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from datapipe.errors import ConfigError, InputError
+from datapipe.storage import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,15 +109,17 @@ class Scheduler:
 
 
 def _parts(address: str) -> tuple[str, str]:
-    """Scheme and host."""
-    split = urlsplit(address if "://" in address else f"tcp://{address}")
+    """Scheme and host; a name and password, which Dask knows nothing of, are refused and not repeated."""
+    full = address if "://" in address else f"tcp://{address}"
+    shown = mask(full) if "@" in full else address
     try:
+        split = urlsplit(full)
         _ = split.port
     except ValueError:
-        split = split._replace(netloc="")
-    if split.scheme not in (*PLAIN, *ENCRYPTED) or not split.hostname:
+        split = urlsplit("")
+    if split.scheme not in (*PLAIN, *ENCRYPTED) or not split.hostname or "@" in split.netloc:
         raise ConfigError(
-            f"scheduler {address!r}: no answer can be had from such an address",
+            f"scheduler {shown!r}: no answer can be had from such an address",
             expected="a Dask scheduler, such as tls://head:8786, or its scheduler file (….json)",
             fix="start one with `dask scheduler`, or leave --scheduler out",
         )

@@ -34,8 +34,6 @@ def test_what_is_spoken_to(address):
         "tcp://no-such-host.invalid:1",
         # Names and forms that look like this machine's, and are not.
         "tcp://127.0.0.1.evil.invalid:1",
-        "tcp://user@10.0.0.1:8786",
-        "tcp://127.0.0.1@10.0.0.1:8786",
         "tcp://[::]:8786",
     ],
 )
@@ -53,6 +51,16 @@ def test_what_is_no_address(address):
     """It is refused, --insecure or not."""
     with pytest.raises(ConfigError, match="scheduler"):
         Scheduler(address, insecure=True).checked()
+
+
+@pytest.mark.parametrize("scheme", ["tcp://", "tls://", "foo://", ""])
+@pytest.mark.parametrize("user", ["somebody:HUNTER2", "HUNTER2", "127.0.0.1:HUNTER2"])
+def test_a_password_is_refused_and_not_repeated(scheme, user):
+    """Dask knows none; what somebody typed in front of the host is in no error, nor is it taken for the host."""
+    for host in ("127.0.0.1:8786", "10.0.0.1:8786", "[::1"):
+        with pytest.raises(ConfigError, match="scheduler") as caught:
+            Scheduler(f"{scheme}{user}@{host}", insecure=True).checked()
+        assert "HUNTER2" not in f"{caught.value} {caught.value.__context__}"
 
 
 def test_files_for_tls_and_a_plain_address():
