@@ -102,7 +102,8 @@ def erase(
         keys: of encrypted columns, as `open_dataset` takes them. caches: folders of `datapipe.Cache` to be emptied.
 
     Raises:
-        InputError: no row has one of the ids; nothing is erased. DatasetError: there is no dataset that a run made.
+        InputError: no row has one of the ids, or there is no such cache; nothing is erased.
+        DatasetError: there is no dataset that a run made.
         PreprocessError: which rows hold a document cannot be shown; nothing is erased.
         OutputError: a run holds the dataset. StorageError: bytes could not be read or written: run it again.
     """
@@ -117,6 +118,9 @@ def erase(
         if not isinstance(each, str) or not each or (not each.isascii() and not _encodable(each)):
             raise ConfigError(f"a row id {each!a}", expected="texts, as the column row_id has them")
     open_stored_run(dataset, storage_options=storage_options, keys=keys)  # before anything is claimed
+    for cache in caches:
+        if not Path(cache).is_dir():
+            raise InputError(f"there is no cache {cache}; nothing was erased", expected="a folder of datapipe.Cache")
     store = open_store(str(dataset), storage_options=storage_options)
     with claim(store) as work:
         finish_telling(store)  # of a run that was killed: its samples are gone through as well
@@ -157,9 +161,8 @@ def _unknown(run: StoredRun, ids: list[str]) -> InputError:
     from datapipe.preprocess.row_search import nearest_ids
 
     near = nearest_ids(run, ids[0]).ids
-    more = f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
     return InputError(
-        f"no row has the id {', '.join(map(repr, ids[:_SHOWN]))}{more}; nothing was erased",
+        f"no row has the id {_first([repr(each) for each in ids])}; nothing was erased",
         expected="ids of rows of the input" + (f", like {', '.join(near)}" if near else ""),
         fix="copy them from rejects/*.jsonl, or from the column row_id of the shards",
     )
@@ -371,17 +374,19 @@ def _tells(line: bytes, suppression: Suppression) -> bool:
 def _emptied(folder: str | os.PathLike[str]) -> int:
     from datapipe.storage.cache import Cache
 
-    place = Path(folder)
-    if not place.is_dir():
-        raise InputError(f"there is no cache {place}", expected="the folder of a datapipe.Cache")
-    return Cache(place).clear()
+    return Cache(folder).clear()
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
 
 
 def _notes(manifest: Manifest, places: Places) -> Iterator[str]:
     if places.survivors:
-        shown = ", ".join(places.survivors[:_SHOWN])
-        more = f" and {len(places.survivors) - _SHOWN:,} more" if len(places.survivors) > _SHOWN else ""
-        yield f"a row that was erased is a duplicate of {shown}{more}, and stays there: erase that, too, if it is to go"
+        shown = _first(places.survivors)
+        yield f"a row that was erased is a duplicate of {shown}, and stays there: erase that, too, if it is to go"
+    if places.files and (manifest.recipe or {}).get("input", {}).get("id_column") is None:
+        yield f"index/sources keeps the names of input files, so that none comes twice: {_first(places.files)}"
     if len(places) and manifest.vocabulary is not None and "vocabulary" in str(manifest.recipe):
         yield "the vocabulary was trained with the rows, and stays: make the dataset anew to have one without them"
     if len(places) and manifest.statistics:

@@ -32,6 +32,7 @@ class Places:
         ids: of all of them. known: those found by their id, asked for or on the list. losers: how many were found
             because they repeat one that was.
         survivors: ids of rows that stay, and that an erased one was a duplicate of.
+        files: names of input files that held such a row and, in its split, nothing else: the name may tell of a person.
     """
 
     read: Mapping[int, Ints]
@@ -40,6 +41,7 @@ class Places:
     known: frozenset[str]
     losers: int
     survivors: tuple[str, ...] = field(default=())
+    files: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
         return sum(map(len, self.read.values())) + sum(map(len, self.unread.values()))
@@ -59,6 +61,7 @@ def places_of(run: StoredRun, row_ids: Iterable[str], suppression: Suppression) 
     read: dict[int, set[int]] = {}
     unread: dict[int, Any] = {}
     known: set[str] = set()
+    alone: set[str] = set()
     lost: dict[tuple[int, int], list[tuple[int, int]]] = {}
     to: dict[tuple[int, int], tuple[int, int]] = {}
     for split, files in run.files.items():
@@ -68,6 +71,7 @@ def places_of(run: StoredRun, row_ids: Iterable[str], suppression: Suppression) 
             found = pc.or_(found, suppression.mask(first.column("row_id")))
         if pc.any(found).as_py():
             known.update(first.column("row_id").filter(found).to_pylist())
+            alone.update(_files_of_one(first.column("row_id"), found))
             there = pc.is_valid(first.column("position"))
             mine = first.column("position").filter(pc.and_(found, there))
             read[split] = set(mine.to_pylist())
@@ -97,7 +101,17 @@ def places_of(run: StoredRun, row_ids: Iterable[str], suppression: Suppression) 
         known=frozenset(known),
         losers=losers,
         survivors=tuple(sorted(_ids_at(run, _by_split(stay)))),
+        files=tuple(sorted(alone)),
     )
+
+
+def _files_of_one(ids: Any, found: Any) -> list[str]:
+    """Of the files that rows were found in, by their ids ("file:place"), those with no other row here."""
+    import pyarrow.compute as pc
+
+    files = pc.replace_substring_regex(ids, ":[^:]*$", "")
+    mine = files.filter(pc.is_in(files, value_set=files.filter(found).combine_chunks()))
+    return [each["values"] for each in pc.value_counts(mine).to_pylist() if each["counts"] == 1]
 
 
 def _by_split(places: Iterable[tuple[int, int]]) -> dict[int, Ints]:

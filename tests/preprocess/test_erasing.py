@@ -97,6 +97,8 @@ def test_what_is_erased_is_gone_and_stays_gone(made, tmp_path):
     assert told(out, "PLANTED7x") == []
     with pytest.raises(InputError, match="nothing was erased"):
         erase(out, ["in/a.jsonl:1", ids_of(out, 5)[0]])
+    with pytest.raises(InputError, match="nothing was erased"):
+        erase(out, ids_of(out, 5), caches=[tmp_path / "no-cache"])
     assert ids_of(out, 5)
 
 
@@ -227,6 +229,18 @@ def test_what_is_on_the_list_and_still_there_goes_whoever_asks(made, tmp_path):
     assert (done.rows, done.erased, done.before) == (1, 2, 0)
     assert told(out, "PLANTED7x") == []
     assert erase(out).erased == 0
+
+
+def test_a_file_of_its_own_is_named(tmp_path):
+    """What has been delivered is known by file name, which may be a person's: the answer says that it stays."""
+    (tmp_path / "in").mkdir()
+    for name in ("ada", "bob"):
+        (tmp_path / "in" / f"{name}.txt").write_text(f"what {name} wrote")
+    preprocess(tmp_path / "in", tmp_path / "out", {"steps": ["decode"]}, workers=0)
+    row_id = next(row_id for row_id, said in rows_of(tmp_path / "out") if "ada" in said)
+    done = erase(tmp_path / "out", [row_id])
+    assert [note for note in done.notes if "in/ada.txt" in note and "bob" not in note]
+    assert {path.split("/")[1] for path in told(tmp_path / "out", "ada")} == {"sources"}
 
 
 def test_what_is_dropped_as_a_duplicate_is_told(made, tmp_path):
