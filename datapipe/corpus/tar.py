@@ -105,6 +105,7 @@ class _Samples:
         if self._any:
             self._end()
             yield None
+        self._stream.check_end()
 
     def _take(self, member: tarfile.TarInfo, name: str, ending: str) -> None:
         """One member of the sample at hand."""

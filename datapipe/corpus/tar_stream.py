@@ -26,6 +26,8 @@ HEADER: Final = 64 << 10
 """Bytes of an extended header (pax records, a long name); real ones have a few hundred."""
 _BLOCK: Final = 512
 _MOST_RECORDS: Final = 4096
+_MOST_PADDING: Final = 16 << 20
+"""Bytes of zeros behind the end that are looked through; tar pads to 10 kB unless it is told otherwise."""
 _PART: Final = 1 << 20
 _ZEROS: Final = bytes(_BLOCK)
 
@@ -139,6 +141,19 @@ class TarStream:
             if self._file.read(1):
                 raise FileFault(DAMAGED_FILE, "a block that is no header where one should be")
             raise FileFault(TRUNCATED_FILE, "it ends without the blocks that end a tar file")
+
+    def check_end(self) -> None:
+        """See that nothing but zeros follows the last member: tarfile stops there without a word.
+
+        Raises:
+            FileFault: it goes on, as archives do that were put one behind the other.
+        """
+        for _ in range(_MOST_PADDING // HEADER):
+            part = self._file.read(HEADER)
+            if part.strip(b"\0"):
+                raise FileFault(DAMAGED_FILE, "it goes on behind the blocks that end a tar file: another one, maybe")
+            if not part:
+                return
 
     def content(self, member: tarfile.TarInfo) -> bytes:
         """The bytes of the member that was given last.

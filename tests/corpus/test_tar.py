@@ -123,6 +123,16 @@ def test_a_cut_file_gives_every_row_before_the_cut(tmp_path):
     assert read(tmp_path, data[: 4 * 1024 + 1024]) == (read(tmp_path, data)[0], [])
 
 
+def test_what_lies_behind_the_end_is_not_lost_without_a_word(tmp_path):
+    """Of two archives in one file the first one's rows, then the fault; padding of any usual length is none."""
+    one, two = archive([("1.jpg", b"one")]), archive([("2.jpg", b"two")])
+    rows, bad = read(tmp_path, one + two)
+    assert ([row["image"] for row in rows], [reason for _, reason in bad]) == ([b"one"], ["damaged_file"])
+    for name, data in (("s.tar", one), ("s.tar", one + bytes(1 << 20)), ("s.tar.gz", gzip.compress(one))):
+        rows, bad = read(tmp_path, data, name)
+        assert (len(rows), bad) == (1, [])
+
+
 def test_headers_that_lie(tmp_path):
     """Extended headers of any declared size, chains of them, negative sizes: damage, and no memory for it."""
     info = tarfile.TarInfo("x")
