@@ -2,7 +2,8 @@
 
 Which column they are in: the one called after the medium, else the one of type struct<bytes, path> (how Hugging Face
 `datasets` store their features `Image` and `Audio`), else the one of bytes. Its bytes become `image` or `audio:
-large_binary`, its path `path`; `label` is the file's own, of whatever type.
+large_binary`, its path `path`, unless the file has texts or bytes in a column of that name; `label` is the file's own,
+of whatever type.
 
 Invariant: every row comes out once: taken, or quarantined with its reason. A row that names a file elsewhere instead of
 holding its bytes is quarantined: no path in a file is ever opened.
@@ -71,7 +72,7 @@ def media_records(part: pa.RecordBatch, first_row: int, name: str, options: Read
     column = media_column(part.schema, options)
     media, path = _parts(sound(part.column(column)))
     columns: dict[str, Any] = {options.media: media}
-    if "path" in part.schema.names and column != "path":
+    if "path" in part.schema.names and column != "path" and _is_path(part.schema.field("path").type):
         path = part.column("path")
     n = part.num_rows
     columns["path"] = checked_text(path.cast(pa.large_binary()))[0] if path is not None else pa.nulls(n, _text())
@@ -125,7 +126,20 @@ def _is_struct(kind: pa.DataType) -> bool:
     if fields.keys() - {"bytes", "path"} or not _is_bytes(fields.get("bytes", pa.null())):
         return False
     path = fields.get("path", pa.string())
-    return bool(pa.types.is_string(path) or pa.types.is_large_string(path) or pa.types.is_null(path))
+    return bool(_is_text(path) or pa.types.is_null(path))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_path(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return _is_text(kind) or _is_bytes(kind) or bool(pa.types.is_string_view(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -97,7 +97,7 @@ def in_shards(run: StoredRun, split: int, position: int) -> InShards:
             return InShards(shard=shard.path, remark="the shard has another number of rows than documents were kept")
         return InShards(shard=shard.path, rows=(_row(shard, rank),))
     if pack.name != "pack":
-        return InShards(shard=shard.path, remark=f"{pack.name} made new rows of several documents")
+        return InShards(shard=shard.path, remark=f"{pack.name} made other rows of its documents")
     return _packed(run, shard, rows, kept, rank, pack)
 
 

@@ -1,8 +1,8 @@
 """Encoded bytes → upright RGB pixels: the one decoder of every step and transform that looks at pictures.
 
 What enters: the bytes of one image, of anybody, and how large a picture is wanted. What leaves: uint8 [H, W, 3], or a
-DecodeError with its reason. Invariant: a function of the bytes and the options alone; no thread but the caller's, and
-the interpreter's lock is released while pixels are decoded.
+DecodeError with its reason. Invariant: a function of the bytes and the options alone; no thread but the caller's (AVIF
+apart: Pillow's decoder of it has threads of its own), and the interpreter's lock is released while pixels are decoded.
 
     orientation   Exif's is applied: the picture leaves upright
     grey, bilevel, palette   the same colours in RGB

@@ -40,3 +40,14 @@ def test_bytes_alone_and_chosen_columns(tmp_path):
     assert bad == []
     found, bad = read(tmp_path, table.append_column("b", pa.array([b"1", b"2"])))
     assert bad == [("a:0", "no_columns")]
+
+
+@pytest.mark.parametrize(
+    ("other", "path"), [([7, 8], "q"), ([[1], []], "q"), (pa.array(["x", "y"]).dictionary_encode(), "y")]
+)
+def test_a_column_called_path_that_holds_none(tmp_path, other, path):
+    """A file is not given up for it: the path is the struct's own."""
+    rows = [{"bytes": b"a", "path": "p"}, {"bytes": b"b", "path": "q"}]
+    found, bad = read(tmp_path, pa.table({"image": pa.array(rows, STRUCT), "path": other}))
+    assert (found.column("image").to_pylist(), bad) == ([b"a", b"b"], [])
+    assert found.column("path")[1].as_py() == path
