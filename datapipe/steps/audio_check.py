@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from datapipe.errors import ConfigError
 from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, audio_column, sounds
 from datapipe.steps.audio_formats import CONTAINERS
-from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, NON_FINITE, AudioFault, Sound, read_sound
+from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, AudioFault, Sound, peak_of, read_sound
 from datapipe.steps.columns import mark, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import DETAIL, DROP, StepSpec
@@ -137,11 +137,7 @@ def levels(sound: Sound) -> tuple[float, float]:
     import numpy as np
 
     samples: npt.NDArray[np.float32] = sound.samples
-    # Both pass a NaN on, and read the samples once each without a copy.
-    peak = max(float(samples.max()), -float(samples.min()))
-    if not np.isfinite(peak):
-        bad = int(np.count_nonzero(~np.isfinite(samples)))
-        raise AudioFault(NON_FINITE, f"{bad:,} samples are NaN or infinite")
+    peak = peak_of(samples)
     if peak < FULL_SCALE:
         return peak, 0.0
     return peak, int(np.count_nonzero(np.abs(samples) >= FULL_SCALE)) / samples.size

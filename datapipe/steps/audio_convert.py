@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, audio_column, sounds
-from datapipe.steps.audio_check import SILENT, levels
+from datapipe.steps.audio_check import SILENT
 from datapipe.steps.audio_conditioning import Conditioning, conditioned
 from datapipe.steps.audio_encoding import Container, Depth, check_encoding, encoded
 from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, AudioFault, read_head, read_sound
@@ -100,7 +100,6 @@ def _row(data: bytes | None, options: AudioConvertOptions) -> tuple[Any, ...]:
         sound = read_sound(data, max_bytes=options.max_decoded_bytes)
         if same:
             return data, sound.rate, sound.frames, sound.channels, None, None, None, None
-        levels(sound)  # refuses what is no number
         sound, loudness = conditioned(sound, options, max_bytes=options.max_decoded_bytes)
         if not sound.frames:
             return data, sound.rate, 0, sound.channels, loudness, SILENT, None, None

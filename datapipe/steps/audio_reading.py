@@ -115,6 +115,22 @@ def library() -> ModuleType:
     return module
 
 
+def peak_of(samples: npt.NDArray[np.float32]) -> float:
+    """The largest sample's size.
+
+    Raises:
+        AudioFault: a sample is no number, or infinite.
+    """
+    import numpy as np
+
+    # Both pass a NaN on, and read the samples once each without a copy.
+    peak = max(float(samples.max()), -float(samples.min()))
+    if not np.isfinite(peak):
+        bad = int(np.count_nonzero(~np.isfinite(samples)))
+        raise AudioFault(NON_FINITE, f"{bad:,} samples are NaN or infinite")
+    return peak
+
+
 @final
 class OpenSound:
     """A sound whose header was read: it is decoded when asked for, once.
@@ -174,7 +190,7 @@ class OpenSound:
         """The samples: in new memory, or in `out`, float32[head.frames] or float32[head.frames, head.channels].
 
         Raises:
-            AudioFault: it cannot be decoded, or ends before the header says.
+            AudioFault: it cannot be decoded, ends before the header says, or holds what is no number.
         """
         frames, channels = self.head.frames, self.head.channels
         with self._faults():
@@ -187,6 +203,8 @@ class OpenSound:
             raise AudioFault(TRUNCATED, f"{len(samples):,} of {frames:,} frames")
         if not len(samples):
             raise AudioFault(EMPTY, "no frames")
+        if not self._file.subtype.startswith("PCM"):  # whole numbers are numbers
+            peak_of(samples)
         return Sound(samples=samples, rate=self.head.rate)
 
     @contextlib.contextmanager

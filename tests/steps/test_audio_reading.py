@@ -41,6 +41,9 @@ def test_refused():
     flac = stored(tone(0.5), container="FLAC")
     assert reason(None) == reason(b"") == reason(stored(tone(0))) == "audio_empty"
     assert reason(b"<html>") == "not_audio"
+    for number in (np.nan, np.inf):
+        assert reason(stored(np.full((9, 1), number, np.float32), subtype="FLOAT")) == "audio_not_finite"
+    assert reason(stored(np.full((9, 1), 1e300), subtype="DOUBLE")) == "audio_not_finite"
     assert reason(b"RIFF\x24\0\0\0WAVEfmt garbage" * 4) == "audio_truncated"
     long = stored(tone(4.0), container="FLAC")
     assert reason(long[:10_000] + b"\0" * 5000 + long[15_000:]) == "audio_broken"

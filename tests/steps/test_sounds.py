@@ -79,7 +79,8 @@ def test_samples(dataset):
 def test_a_sound_that_cannot_be_decoded(tmp_path):
     """The error names the row and the reason, whether the head or the samples are at fault."""
     flac = stored(tone(0.5), container="FLAC")
-    for bad in (b"nothing", None, flac[: len(flac) // 2]):
+    wild = stored(np.full((9, 1), np.nan, np.float32), subtype="FLOAT")
+    for bad in (b"nothing", None, flac[: len(flac) // 2], wild):
         table = pa.table({"row_id": ["x:0", "y:0"], "audio": pa.array([flac, bad], pa.large_binary())})
         pq.write_table(table, tmp_path / "a.parquet")
         loader = datapipe.DataLoader(
