@@ -162,5 +162,5 @@ def roll_back(store: Store, number: int) -> Manifest:
     made = old.model_copy(update={"snapshot": newest.snapshot + 1, "parent": newest.fingerprint})
     parse_manifest(made.to_json(), where=f"{store.url}/{MANIFEST_NAME}")
     keep_snapshot(store, newest)
-    publish(store, made)
+    publish(store, made, over=newest)
     return made

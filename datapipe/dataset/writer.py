@@ -25,10 +25,11 @@ from datapipe.dataset.manifest import (
     Manifest,
     RowGroups,
     ShardEntry,
+    parse_manifest,
     safe_path,
 )
 from datapipe.dataset.snapshots import lineage, snapshot_paths
-from datapipe.errors import ConfigError
+from datapipe.errors import ConfigError, OutputError
 from datapipe.storage import checksum_bytes, checksum_file
 
 if TYPE_CHECKING:
@@ -109,13 +110,37 @@ def put_file_entry(store: Store, path: str, data: bytes, *, size: int = 0) -> Fi
     return FileEntry(path=path, bytes=len(data), checksum=Checksum(value=checksum_bytes(data)), size=size)
 
 
-def publish(store: Store, manifest: Manifest) -> str:
+def publish(store: Store, manifest: Manifest, *, over: Manifest | None = None) -> str:
     """Put the manifest in place, atomically and last, and return the fingerprint.
 
     Shards of the dataset that was there before stay until `sweep` removes them.
+
+    Args:
+        over: the snapshot that this one takes the place of; None: whatever is there.
+
+    Raises:
+        OutputError: another than `over` is there: who lost a remote output's lease must not take a delivery back.
     """
-    store.put(MANIFEST_NAME, manifest.to_json())
+    data = manifest.to_json()
+    if over is None:
+        store.put(MANIFEST_NAME, data)
+        return manifest.fingerprint
+    now, there = store.info(MANIFEST_NAME), store.read(MANIFEST_NAME)
+    found = parse_manifest(there, where=f"{store.url}/{MANIFEST_NAME}")
+    if (found.fingerprint, found.snapshot) != (over.fingerprint, over.snapshot):
+        raise published_meanwhile(store)
+    if not store.put_if(MANIFEST_NAME, data, now) and store.read(MANIFEST_NAME) != data:
+        raise published_meanwhile(store)
     return manifest.fingerprint
+
+
+def published_meanwhile(store: Store) -> OutputError:
+    """The error of who was about to publish over something else than it began with."""
+    return OutputError(
+        f"another run has published a snapshot of {store.url} since this one began",
+        expected="one run at a time on an output",
+        fix="run the same command again: it is compared with what is there now, and what is done is kept",
+    )
 
 
 def sweep(store: Store, manifest: Manifest, folder: str = "data", *, spare: Collection[str] = ()) -> list[str]:

@@ -219,7 +219,7 @@ def _published(
         index=index,
         encryption=old.encryption,
     )
-    publish(run.store, manifest)
+    publish(run.store, manifest, over=old)
     return manifest, rewritten
 
 

@@ -12,7 +12,7 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.errors import OutputError, PreprocessError, SchemaError
+from datapipe.errors import PreprocessError, SchemaError
 from datapipe.preprocess.work import INDEX, plain_json
 
 if TYPE_CHECKING:
@@ -127,11 +127,12 @@ def publish_run(
 def _put_manifest(store: Store, data: bytes, now: Entry | None) -> None:
     """Put the manifest in place, if `now` is still there: of two who append one publishes."""
     from datapipe.dataset import MANIFEST_NAME
+    from datapipe.dataset.writer import published_meanwhile
 
     if now is not None and store.read(MANIFEST_NAME) == data:
         return
     if not store.put_if(MANIFEST_NAME, data, now) and store.read(MANIFEST_NAME) != data:
-        raise _published_meanwhile(store)
+        raise published_meanwhile(store)
 
 
 def _newest(store: Store, manifest: Manifest) -> Entry | None:
@@ -141,6 +142,7 @@ def _newest(store: Store, manifest: Manifest) -> Entry | None:
         OutputError: it is neither.
     """
     from datapipe.dataset import MANIFEST_NAME, parse_manifest
+    from datapipe.dataset.writer import published_meanwhile
 
     if not store.exists(MANIFEST_NAME):
         return None
@@ -149,16 +151,8 @@ def _newest(store: Store, manifest: Manifest) -> Entry | None:
         found = parse_manifest(data, where=f"{store.url}/{MANIFEST_NAME}")
         known = ((manifest.parent, manifest.snapshot - 1), (manifest.fingerprint, manifest.snapshot))
         if (found.fingerprint, found.snapshot) not in known:
-            raise _published_meanwhile(store)
+            raise published_meanwhile(store)
     return now
-
-
-def _published_meanwhile(store: Store) -> OutputError:
-    return OutputError(
-        f"another run has published a snapshot of {store.url} since this one began",
-        expected="one run at a time on an output",
-        fix="run the same command again: it is compared with what is there now, and what is done is kept",
-    )
 
 
 def _pieces(before: Manifest | None, shards: Sequence[ShardEntry]) -> tuple[PieceEntry, ...]:

@@ -79,7 +79,7 @@ def compact(
             merged = base.model_copy(update={"index": index})
         if merged is not None:
             keep_snapshot(store, old)
-            publish(store, merged)
+            publish(store, merged, over=old)
         new = merged or old
         return Compacted(
             snapshot=new.snapshot,

@@ -5,10 +5,11 @@ import json
 import pytest
 
 import datapipe
+from datapipe import dataset
 from datapipe.dataset import expire as expire_in
-from datapipe.dataset import open_dataset, snapshots_of, verify_dataset
+from datapipe.dataset import open_dataset, snapshots_of, verify_dataset, writer
 from datapipe.errors import DatasetError, OutputError
-from datapipe.preprocess import explain
+from datapipe.preprocess import erase, explain
 from datapipe.preprocess.output_folder import claim
 from datapipe.preprocess.upkeep import compact, expire, rollback
 from datapipe.storage import open_store
@@ -100,6 +101,31 @@ def test_nobody_else_may_be_at_it(tmp_path):
                 call()
     with pytest.raises(DatasetError, match="no manifest"):
         compact(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [compact, lambda out: rollback(out, 0), lambda out: erase(out, open_dataset(out).take([0])["row_id"].to_pylist())],
+    ids=["compact", "rollback", "erase"],
+)
+def test_a_snapshot_that_came_meanwhile_is_not_taken_back(tmp_path, monkeypatch, call):
+    """Who lost a remote output's lease (a laptop slept) publishes over nothing but what it began with."""
+    for number, name in enumerate("ab"):
+        deliver(tmp_path / "in", f"{name}.jsonl", number)
+        append(tmp_path / "in", tmp_path / "out")
+    real, store = dataset.publish, open_store(str(tmp_path / "out"))
+    before = dataset.read_snapshot(store)
+    newer = before.model_copy(update={"snapshot": before.snapshot + 1, "parent": before.fingerprint})
+
+    def late(*args, **more):
+        real(store, newer)
+        return real(*args, **more)
+
+    for place in (dataset, writer):
+        monkeypatch.setattr(place, "publish", late)
+    with pytest.raises(OutputError, match="since this one began"):
+        call(tmp_path / "out")
+    assert store.read("manifest.json") == newer.to_json()
 
 
 def test_age_is_counted_from_the_delivery_that_replaced_it(tmp_path, monkeypatch):
