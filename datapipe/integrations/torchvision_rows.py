@@ -26,7 +26,7 @@ from datapipe.loader.worker import INSIDE
 from datapipe.steps.draws import bits
 from datapipe.steps.image_decode import decode_image
 from datapipe.steps.image_head import MAX_PIXELS
-from datapipe.steps.images import row_keys
+from datapipe.steps.images import encoded_column, row_keys
 from datapipe.steps.step import Keys
 
 if TYPE_CHECKING:
@@ -76,15 +76,10 @@ class EachPicture:
                 expected="a process of their own: they draw from the generators that training draws from",
                 fix='DataLoader(..., workers="process"), or transform=datapipe.Images(...)',
             )
-        stored = next((name for name in (self.column, f"{self.column}.bytes") if name in columns), None)
-        if stored is None or not isinstance(columns[stored], list):
-            raise ConfigError(
-                f"there is no column {self.column!r} of encoded images; the batch has {', '.join(columns) or 'none'}",
-                fix="EachPicture(..., column=...)",
-            )
+        encoded = encoded_column(columns, self.column, "images", "EachPicture")
         ids = row_keys(columns, keys)
         seeds = bits(ids, Keys(seed=keys.seed, epoch=keys.epoch), "torchvision").tolist()
-        made = [self._one(*row) for row in zip(columns[stored], ids, seeds, strict=True)]
+        made = [self._one(*row) for row in zip(encoded, ids, seeds, strict=True)]
         taken = {self.column, f"{self.column}.bytes", f"{self.column}.path"}
         kept = {name: value for name, value in columns.items() if name not in taken}
         return {self.column: torch.stack(made).numpy() if made else np.empty((0,), np.uint8), **kept}

@@ -91,7 +91,7 @@ class Images:
             DecodeError: a picture cannot be decoded, or is null; the notes name its row.
             ConfigError: a column is missing, or a decoder is not installed.
         """
-        encoded = self._encoded(columns)
+        encoded = encoded_column(columns, self.column, "images", "Images")
         ids = row_keys(columns, keys)
         drawn = Keys(seed=keys.seed, epoch=keys.epoch)
         pixels = keys.empty((len(encoded), *self.view.shape), "uint8")
@@ -107,17 +107,6 @@ class Images:
         if self.mixup or self.cutmix:
             self._mix(made, pixels, ids, drawn)
         return made
-
-    def _encoded(self, columns: dict[str, Any]) -> list[Any]:
-        for name in (self.column, f"{self.column}.bytes"):
-            if isinstance(columns.get(name), list):
-                found: list[Any] = columns[name]
-                return found
-        raise ConfigError(
-            f"there is no column {self.column!r} of encoded images; the batch has {', '.join(columns) or 'none'}",
-            expected="binary, or a struct<bytes, path>",
-            fix="Images(column=...), or open the dataset with that column",
-        )
 
     def _fill(
         self, pixels: npt.NDArray[np.uint8], encoded: Sequence[Any], ids: Sequence[str], keys: Keys
@@ -150,6 +139,26 @@ class Images:
 
     def __repr__(self) -> str:
         return f"Images({self.view}, column={self.column!r}, mixup={self.mixup}, cutmix={self.cutmix})"
+
+
+def encoded_column(columns: dict[str, Any], column: str, media: str, transform: str) -> list[Any]:
+    """The encoded pictures or sounds of a batch.
+
+    Args:
+        column: binary, or struct<bytes, path>, which is delivered as two columns. media, transform: for messages.
+
+    Raises:
+        ConfigError: there is no such column.
+    """
+    for name in (column, f"{column}.bytes"):
+        if isinstance(columns.get(name), list):
+            found: list[Any] = columns[name]
+            return found
+    raise ConfigError(
+        f"there is no column {column!r} of encoded {media}; the batch has {', '.join(columns) or 'none'}",
+        expected="binary, or a struct<bytes, path>",
+        fix=f"{transform}(column=...), or open the dataset with that column",
+    )
 
 
 def row_keys(columns: dict[str, Any], keys: Any) -> list[str]:

@@ -20,7 +20,7 @@ from datapipe.steps.audio_conditioning import Conditioning, conditioned
 from datapipe.steps.audio_reading import AudioFault, OpenSound, Sound
 from datapipe.steps.augment_audio import SPEC as AUGMENT
 from datapipe.steps.augment_audio import AugmentAudioOptions, Changes
-from datapipe.steps.images import row_keys
+from datapipe.steps.images import encoded_column, row_keys
 from datapipe.steps.log_mel import MEL, LogMelOptions, spectrogram
 from datapipe.steps.log_mel import SPEC as LOG_MEL
 from datapipe.steps.options import options_from
@@ -106,7 +106,7 @@ class Sounds:
         """
         import numpy as np
 
-        encoded = self._encoded(columns)
+        encoded = encoded_column(columns, self.column, "sounds", "Sounds")
         ids = row_keys(columns, keys)
         drawn = Keys(seed=keys.seed, epoch=keys.epoch)
         rows = [self._opened(data, row, ids) for row, data in enumerate(encoded)]
@@ -138,17 +138,6 @@ class Sounds:
             elif each != f"{self.column}.path":
                 made[each] = value
         return made
-
-    def _encoded(self, columns: dict[str, Any]) -> list[Any]:
-        for name in (self.column, f"{self.column}.bytes"):
-            if isinstance(columns.get(name), list):
-                found: list[Any] = columns[name]
-                return found
-        raise ConfigError(
-            f"there is no column {self.column!r} of encoded sounds; the batch has {', '.join(columns) or 'none'}",
-            expected="binary, or a struct<bytes, path>",
-            fix="Sounds(column=...), or open the dataset with that column",
-        )
 
     def _opened(self, data: Any, row: int, ids: list[str]) -> OpenSound | Sound:
         """A sound that is as asked for, yet to be decoded; another decoded and conditioned: its length follows."""
