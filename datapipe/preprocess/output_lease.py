@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 INTERVAL: Final = 5.0
 """Seconds between two beats of a holder."""
+LONGEST: Final = 60.0
+"""Seconds: no holder's interval is longer."""
 BEATS: Final = 3
 """Intervals without a change after which a holder is taken for dead."""
 
@@ -62,7 +64,9 @@ def _wait_for_dead(store: Store, interval: float) -> Entry | None:
     first = _read(store)
     if not first:
         return _seen(store)
-    patience = BEATS * float(first.get("interval", interval))
+    said = first.get("interval")
+    # What lies there may be anything; so long a wait as this is nobody's interval of ours.
+    patience = BEATS * (said if isinstance(said, (int, float)) and 0 < said <= LONGEST else interval)
     began = time.monotonic()
     while time.monotonic() - began < patience:
         time.sleep(min(patience / 10, 1.0))

@@ -34,6 +34,14 @@ def test_a_dead_holder_is_waited_for_and_followed(store):
         assert b"dead" not in store.read(LEASE)
 
 
+@pytest.mark.parametrize("interval", ['"x"', "1e12", "-1", "null", "[]"])
+def test_a_lease_that_says_nonsense_is_waited_for_no_longer(store, interval):
+    """It would end the run in a traceback, or hold it up for years."""
+    store.put(LEASE, b'{"token": "odd", "interval": %s}' % interval.encode())
+    with lease(store, interval=0.01):
+        assert b"odd" not in store.read(LEASE)
+
+
 def test_a_removed_lease_is_put_back(store):
     """Removing the work folder of a run lets no second one in."""
     with lease(store, interval=INTERVAL):
