@@ -62,4 +62,5 @@ def _check_indices(chunk: pa.DictionaryArray) -> None:
         chunk.dictionary.validate(full=True)
     bounds = pc.min_max(chunk.indices).as_py()
     if bounds["max"] is not None and not 0 <= bounds["min"] <= bounds["max"] < len(chunk.dictionary):
-        raise ValueError(f"index {bounds['max']} into a dictionary of {len(chunk.dictionary)}")
+        wrong = bounds["min"] if bounds["min"] < 0 else bounds["max"]
+        raise ValueError(f"index {wrong} into a dictionary of {len(chunk.dictionary)}")

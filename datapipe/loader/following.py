@@ -15,7 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.dataset.views import found
-from datapipe.errors import ConfigError, DatasetError, LoaderError, ManifestError, StorageError
+from datapipe.errors import ConfigError, DatapipeError, DatasetError, LoaderError, ManifestError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,8 @@ class Following:
         """The snapshot that the epoch now beginning is of; None: the one there is.
 
         Raises:
-            ConfigError: several ranks have no way to agree. LoaderError: another rank has another dataset.
+            ConfigError: several ranks have no way to agree. SchemaError: the newest lacks a column; of several ranks
+                each stays where it is, and warns. LoaderError: another rank has another dataset.
             DatasetError: what was agreed on is not there.
         """
         assert dataset.manifest is not None
@@ -53,8 +54,10 @@ class Following:
         newer = None
         try:
             newer = dataset.newer()
-        except (StorageError, ManifestError) as error:
+        except DatapipeError as error:
             # To stay is right at any time; to raise on one rank would leave the others waiting.
+            if agree is None and not isinstance(error, (StorageError, ManifestError)):
+                raise  # one without our columns, say: alone we had better know
             warnings.warn(f"{dataset.url}: no newer snapshot can be looked for: {error}", stacklevel=4)
         mine = newer or dataset
         assert mine.manifest is not None

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import datapipe
-from datapipe.dataset import compacted, expire, keep_snapshot, open_dataset, publish, read_snapshot
-from datapipe.errors import ClosedError, ConfigError, LoaderError, StateError
+from datapipe.dataset import Dataset, compacted, expire, keep_snapshot, open_dataset, publish, read_snapshot
+from datapipe.errors import ClosedError, ConfigError, LoaderError, SchemaError, StateError
 
 OPTIONS = {"collate": "numpy", "seed": 3, "num_threads": 1}
 
@@ -181,6 +181,23 @@ def test_a_store_that_fails_for_a_while_leaves_the_loader_where_it_is(grown, mon
         with pytest.warns(UserWarning, match="no newer snapshot can be looked for"):
             assert epoch(loader) == epoch(loader_of(grown((4,))))
         path.write_bytes(kept)
+
+
+def test_a_snapshot_without_our_columns_leaves_no_rank_waiting(grown, monkeypatch):
+    """Alone it is an error; of several ranks, one that raised before they agree would leave the others in there."""
+    store = grown((8,))
+
+    def newer(self):
+        raise SchemaError("there is no column 'row'")
+
+    monkeypatch.setattr(Dataset, "newer", newer)
+    with loader_of(store) as loader, pytest.raises(SchemaError):
+        iter(loader)
+    told = []
+    with loader_of(store, follow=lambda n: told.append(n) or n, rank=1, world_size=2) as loader:
+        with pytest.warns(UserWarning, match="no column 'row'"):
+            assert epoch(loader) == of(store, 0, 0, rank=1, world_size=2)
+    assert told == [0]
 
 
 @pytest.mark.slow
