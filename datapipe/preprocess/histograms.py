@@ -43,7 +43,8 @@ class Histograms:
 
     Attributes:
         taken: in the order of the recipe's steps, the reader first; by rows within a step.
-        lengths: (bytes below which a bin ends, documents in, documents kept), ascending; bins double.
+        lengths: (bytes below which a bin ends, documents in, documents kept), ascending; bins double. Empty where no
+            row has a length, as rows of a table.
         tokens: the same for tokens of kept documents, in and kept alike; empty where they have none.
         languages: (language, documents in, documents kept), most first; "" where none was told.
         bytes_in, bytes_kept: of raw content, where it is known.
@@ -76,7 +77,7 @@ def histograms(run: StoredRun) -> Histograms:
     taken.sort(key=lambda each: (order.get(each.step, -1), -each.rows, each.reason))
     return Histograms(
         taken=tuple(taken),
-        lengths=_shown(count.lengths),
+        lengths=_shown(count.lengths) if count.bytes_in else (),
         tokens=_shown(count.tokens),
         languages=tuple(
             sorted(

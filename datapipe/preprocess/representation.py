@@ -145,7 +145,7 @@ def representation(run: StoredRun, splits: Iterable[int] | None = None) -> Repre
     if "label" in columns:
         dimensions.append(dimension("label", columns["label"]))
     lengths = {f"below {1 << bits:,} bytes": count.lengths[bits] for bits in sorted(count.lengths)}
-    if lengths:
+    if any(count.lengths):  # rows of a table have no length: all are 0
         dimensions.append(dimension("length", lengths, ordered=True))
     return Representation(
         documents=count.documents,

@@ -9,7 +9,7 @@ one split are joined by `position`. Columns, null where there is nothing to say:
 
     row_id                                 string, in the task that reads the corpus
     position                               uint32, place in the split; null where the reader made no row of it
-    bytes                                  uint32, of the row's raw content (or text), as it was read
+    bytes                                  uint32, of the row's raw content, picture or sound (or text), as it was read
     step, kind, reason, detail             why the row went: kind is drop, duplicate or quarantine
     survivor_split, survivor_position      uint32, the row that it repeats
     language, n_tokens, <step>.<signal>    what steps measured
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.corpus.options import MEDIA
 from datapipe.errors import StepError
 from datapipe.preprocess.step_order import POSITION
 from datapipe.preprocess.suppression import REASON, STEP
@@ -258,12 +259,13 @@ def _conform(part: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _bytes_of(table: pa.Table) -> Any:
-    """Bytes of each row's content: of `raw`, else of `text`; None where there is neither."""
+    """Bytes of each row's content: of `raw`, else of the encoded media, else of `text`; None where it has none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from datapipe.steps.columns import text_lengths
 
-    found = [text_lengths(table, name) for name in ("raw", "text")]
+    media = [field.name for field in table.schema if field.name in MEDIA and pa.types.is_large_binary(field.type)]
+    found = [text_lengths(table, name) for name in ("raw", *media, "text")]
     sizes = [lengths.cast(pa.uint32()) for lengths in found if lengths is not None]
     return pc.coalesce(*sizes) if sizes else None

@@ -85,3 +85,30 @@ def test_two_cells_by_hand():
     expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
     assert math.isclose(found.evenness, expected)
     assert (found.imbalance, found.largest, found.small) == (3, 0.75, 1)
+
+
+def test_pictures_by_their_bytes_and_a_table_by_none(tmp_path):
+    """The length of a row is that of its picture; rows that have none are in no dimension, and no chart is drawn."""
+    from PIL import Image
+
+    for name in ("photos", "rows"):
+        (tmp_path / name).mkdir()
+    for n in range(2):
+        Image.new("RGB", (8 << n, 8)).save(tmp_path / "photos" / f"{n}.png")
+    (tmp_path / "rows" / "a.csv").write_text("age\n1\n2\n")
+    made = {"photos": {"input": {"media": "image", "text_column": None}, "steps": ["image_check"]}}
+    made["rows"] = {
+        "input": {"text_column": None, "columns": ["age"]},
+        "steps": [{"exact_duplicates": {"columns": ["age"]}}],
+    }
+    found = {}
+    for name, recipe in made.items():
+        preprocess(tmp_path / name, tmp_path / f"out-{name}", recipe, workers=0)
+        dimensions = representation(open_stored_run(tmp_path / f"out-{name}")).dimensions
+        found[name] = {each.name: dict(each.cells) for each in dimensions}.get("length")
+        page = (tmp_path / f"out-{name}" / "report.html").read_text()
+        assert ("<h2>Length</h2>" in page) == (name == "photos")
+    sizes = [path.stat().st_size for path in (tmp_path / "photos").iterdir()]
+    assert found["photos"] == {"below 128 bytes": 2}
+    assert max(sizes) < 128
+    assert found["rows"] is None
