@@ -194,9 +194,12 @@ def test_a_snapshot_without_our_columns_leaves_no_rank_waiting(grown, monkeypatc
     with loader_of(store) as loader, pytest.raises(SchemaError):
         iter(loader)
     told = []
-    with loader_of(store, follow=lambda n: told.append(n) or n, rank=1, world_size=2) as loader:
-        with pytest.warns(UserWarning, match="no column 'row'"):
-            assert epoch(loader) == of(store, 0, 0, rank=1, world_size=2)
+    mine, theirs = {"rank": 1, "world_size": 2}, of(store, 0, 0, rank=1, world_size=2)
+    with (
+        loader_of(store, follow=lambda n: told.append(n) or n, **mine) as loader,
+        pytest.warns(UserWarning, match="no column 'row'"),
+    ):
+        assert epoch(loader) == theirs
     assert told == [0]
 
 
