@@ -160,7 +160,7 @@ def resolve(spec: StepSpec, options: CategoriesOptions) -> StepSpec:
     gives = tuple(name + options.suffix for name in names) if options.apply == "offline" else ()
     return replace(
         spec,
-        needs=(*names, *options.measure) if options.counted else names,
+        needs=(*names, *(() if options.statistics or not options.counted else options.measure)),
         gives=gives,
         kind="map" if options.statistics or not options.counted else "global",
     )

@@ -217,10 +217,10 @@ def _numeric() -> tuple[Any, ...]:
 
 
 def resolve(spec: StepSpec, options: NormaliseOptions) -> StepSpec:
-    """The columns named are needed and given; with statistics at hand, no other row is needed: a map step."""
+    """The columns named are needed and given; with statistics at hand, no other row or column is: a map step."""
     names = tuple(options.columns)
     gives = tuple(name + options.suffix for name in names) if options.apply == "offline" else ()
-    needs = (*names, *options.measure) if names else ()
+    needs = (*names, *(() if options.statistics or not names else options.measure))
     return replace(spec, needs=needs, gives=gives, kind="map" if options.statistics or not names else "global")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
-from datapipe.steps import Keys, bind, run_steps
+from datapipe.steps import Keys, bind, run_steps, steps_transform
 
 FOUND = {
     "count": 5, "missing": 1, "min": 1.0, "max": 9.0, "mean": 4.0, "std": 2.0, "median": 3.0, "q25": 2.0, "q75": 6.0,
@@ -223,6 +223,17 @@ def test_the_fast_way_gives_the_same_bits(values, kind, dtype, scaling, more):
     if found is not None:
         assert found.null_count == 0
         assert found.to_numpy().tobytes() == expected.to_numpy(zero_copy_only=False).tobytes()
+
+
+def test_what_is_measured_by_is_not_needed_to_apply():
+    """Rows of one part were measured; those that come later have no such column."""
+    known = {"version": 1, "columns": {"x": {**FOUND, "values": ["a", "b"]}}}
+    for name, value in (("normalise", 6.0), ("categories", "b")):
+        options = {"columns": {"x": {}}, "measure": {"split": "train"}}
+        assert bind(name, options).spec.needs == ("x", "split")
+        bound = bind(name, {**options, "statistics": json.dumps(known)})
+        transform = steps_transform([bound])
+        assert transform(pa.table({"row_id": ["a"], "x": [value]})).num_rows == 1
 
 
 def test_measured_and_applied_later():
