@@ -56,9 +56,10 @@ def measured_column(dataset: Dataset | Mixture, wanted: str | None, defaults: tu
             )
         return wanted
     chosen = [name for name in defaults if name in found] or (found if len(found) == 1 else [])
-    if chosen:
-        return str(chosen[0])
     packed = [field.name for field in schema if field.name in defaults and pt.is_fixed_size_list(field.type)]
+    # Beside packed rows the one text is their row_id, which nobody means.
+    if chosen and (chosen[0] in defaults or not packed or _is_list(value_type(schema.field(chosen[0]).type))):
+        return str(chosen[0])
     if packed:
         raise ConfigError(
             f"the rows of column {packed[0]!r} are of one length ({schema.field(packed[0]).type})",
@@ -72,11 +73,14 @@ def measured_column(dataset: Dataset | Mixture, wanted: str | None, defaults: tu
     )
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pt.is_list(kind) or pt.is_large_list(kind))
+
+
 def _varies(kind: pa.DataType) -> bool:
     kind = value_type(kind)
     return bool(
-        pt.is_list(kind)
-        or pt.is_large_list(kind)
+        _is_list(kind)
         or pt.is_string(kind)
         or pt.is_large_string(kind)
         or pt.is_binary(kind)

@@ -404,6 +404,15 @@ def test_rows_of_one_length_are_not_packed_again(memory):
         loader(memory([4], rich=True), 1, pack=Pack(8))
 
 
+@pytest.mark.parametrize("shape", [{"pack": Pack(8)}, {"bucket": Bucket([4])}])
+def test_beside_packed_rows_their_ids_are_not_measured(of_tables, shape):
+    """A dataset that preprocess packed has one column of variable length, row_id."""
+    packed = pa.FixedSizeListArray.from_arrays(pa.array(range(8), pa.uint16()), 4)
+    data = of_tables(pa.table({"tokens": packed, "row_id": ["a", "b"]}))
+    with pytest.raises(ConfigError, match="packed already"):
+        loader(data, 1, **shape)
+
+
 def test_n_tokens_is_no_measure_of_other_columns(of_tables):
     """Text is measured by its bytes, though a column n_tokens stands beside it."""
     text = ["x" * n for n in (9, 1, 9, 1)]
