@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datapipe.cli.cut.choosing import Priced, Terms
     from datapipe.cli.cut.measuring import StepCost
     from datapipe.cli.cut.sample import Sample
+    from datapipe.steps import BoundStep
 
 
 def cut(
@@ -44,15 +45,18 @@ def cut(
     Example: datapipe cut docs/ --recipe mine.yaml --epochs 3 --batch-size 64 --step-ms 40 --max-gib 200
     """
     from datapipe.cli.cut.choosing import Terms, best, price
-    from datapipe.cli.cut.measuring import measure
+    from datapipe.cli.cut.measuring import decoding, measure
     from datapipe.cli.cut.sample import take_sample
     from datapipe.preprocess import cores, load_recipe, parse_overrides
 
     loaded = load_recipe(recipe, parse_overrides(set_ or []))
     with tempfile.TemporaryDirectory(prefix="datapipe-cut-") as held, console.output_aside(aside=True):
-        console.say(f"  measuring on {sample_rows:,} rows …")
+        console.say(f"  measuring on {sample_rows:,} rows at most …")
         sample = take_sample(inputs, loaded, Path(held), rows=sample_rows)
-        steps, cuts = measure(sample, loaded, Path(held), batch_size=batch_size, threads=threads or cores())
+        decode = decoding(sample)
+        steps, cuts = measure(
+            sample, loaded, Path(held), batch_size=batch_size, threads=threads or cores(), decode=decode
+        )
     terms = Terms(
         rows=sample.rows, workers=workers or cores(), epochs=epochs, batch_size=batch_size, step=step_ms / 1e3,
         most_bytes=None if max_gib is None else max_gib * 2**30,
@@ -64,15 +68,22 @@ def cut(
             "ok": chosen is not None, "sample_rows": sample.table.num_rows, "terms": asdict(terms),
             "threads": threads or cores(), "fixed": sample.fixed, "steps": [asdict(step) for step in steps],
             "cuts": [asdict(one) for one in priced], "best": None if chosen is None else chosen.cut.after,
+            "decoded": None if decode is None else asdict(decode.options),
         })  # fmt: skip
     else:
-        _show(sample, steps, priced, chosen, terms, threads or cores())
+        _show(sample, steps, priced, chosen, terms, threads or cores(), decode)
     if chosen is None:
         raise typer.Exit(1)
 
 
 def _show(
-    sample: Sample, steps: list[StepCost], priced: list[Priced], chosen: Priced | None, terms: Terms, threads: int
+    sample: Sample,
+    steps: list[StepCost],
+    priced: list[Priced],
+    chosen: Priced | None,
+    terms: Terms,
+    threads: int,
+    decode: BoundStep | None,
 ) -> None:
     console.show(f"always ahead: {' → '.join(sample.fixed) or 'nothing'}")
     rows = [("step that can move", "rows/s a core ahead", "in batches", "bytes a row after it")]
@@ -94,6 +105,12 @@ def _show(
     )
     if sample.packed:
         console.show("The recipe's pack is left out: where tokens are stored, the loader packs (datapipe.Pack).")
+    decoders = [step.name for step in sample.movable if step.name in ("image_pixels", "audio_decode", "log_mel")]
+    if decode is not None:
+        size = decode.options.size
+        console.show(f"Decoding is in the loader's rows/s: every cut is read with datapipe.Images(size={size}).")
+    elif not decoders and {"image", "audio"} & {*sample.table.column_names}:
+        console.show("Decoding is not in the loader's rows/s: encoded bytes are what is delivered and counted.")
     console.show(_said(priced, chosen, terms))
 
 

@@ -8,6 +8,8 @@ CPU time is the process's, all threads; a loader's is the best of `PASSES` passe
 what else the machine does shows as little as it can. A step that remembers what it has seen (a tokenizer its words)
 would look cheap on a sample that comes round again: what it takes longer on rows it sees first is added. The rate is
 the cores that the loader had, CPU ÷ wall, by that: the interpreter's lock and other programs are in it.
+
+A loader of pictures decodes them: where no step of the recipe does, it is measured with `image_pixels` after the steps.
 """
 
 from __future__ import annotations
@@ -51,8 +53,37 @@ class StepCost:
     gives: float
 
 
+def decoding(sample: Sample) -> BoundStep | None:
+    """The step by which a loader of the sample's pictures makes pixels of them, as `datapipe.Images` does.
+
+    None: the rows hold no encoded pictures, a movable step decodes them itself, or one of them cannot be decoded. The
+    size is that of `image_resize`, where it is among the steps and resizes, else what `datapipe.Images` makes.
+    """
+    import pyarrow as pa
+
+    from datapipe.steps import BoundStep, Keys, find_step, run_steps
+
+    table = sample.table
+    kind = table.schema.field("image").type if "image" in table.column_names else None
+    encoded = kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if not encoded or any(step.name == "image_pixels" for step in sample.movable):
+        return None
+    spec = find_step("image_pixels")
+    resized = next((step.options.shorter for step in sample.movable if step.name == "image_resize"), 0)
+    options = spec.options(**({"size": resized} if resized else {}))
+    step = BoundStep(spec=spec.resolved(options), options=options, step=spec.build(options))
+    return step if run_steps(table, [step], Keys()).table.num_rows == table.num_rows else None
+
+
 def measure(
-    sample: Sample, recipe: Recipe, folder: Path, *, batch_size: int, threads: int, seed: int = 0
+    sample: Sample,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    batch_size: int,
+    threads: int,
+    seed: int = 0,
+    decode: BoundStep | None = None,
 ) -> tuple[list[StepCost], list[Measured]]:
     """Measure every step and every cut.
 
@@ -63,6 +94,7 @@ def measure(
         batch_size: of the loader.
         threads: of the loader.
         seed: of its order.
+        decode: what the loader does after every cut's steps, `decoding`.
     """
     from datapipe.steps import Keys, run_steps
 
@@ -92,7 +124,8 @@ def measure(
             )
         place_folder = folder / f"cut-{place}"
         stored, writing = _written(table, recipe, place_folder)
-        rate, loading = _loaded(place_folder, rest, batch_size, threads, seed)
+        loads = rest if decode is None else (*rest, decode)
+        rate, loading = _loaded(place_folder, loads, batch_size, threads, seed)
         cuts.append(
             Measured(
                 after=names[place - 1] if place else "", offline=names[:place],

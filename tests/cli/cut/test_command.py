@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from datapipe.cli.cut.sample import first_movable, take_sample
+from datapipe.cli.cut.measuring import decoding
+from datapipe.cli.cut.sample import Sample, first_movable, take_sample
 from datapipe.errors import ConfigError
 from datapipe.preprocess import load_recipe
+from datapipe.steps import bind
 
 RECIPE = """
 name: small
@@ -102,3 +104,25 @@ def test_pictures_are_made_smaller_ahead_or_not_at_all(datapipe, tmp_path):
     assert [cut["online"] for cut in cuts] == [["image_pixels"], ["image_pixels"], []]
     assert told["terms"]["rows"] == 70
     assert cuts[1]["stored"] < cuts[0]["stored"]
+
+
+def test_decoding_counts_where_the_loader_does_it(tmp_path):
+    """Rows of encoded pictures are decoded, to the size of the resize; texts and undecodable ones are not."""
+    import io
+
+    import pyarrow as pa
+    from PIL import Image
+
+    def sample(column, kind, value, *movable):
+        table = pa.table({"row_id": ["a:0"], column: pa.array([value], kind)})
+        return Sample(table=table, movable=movable, fixed=(), cost=0.1, rows=1, packed=False)
+
+    out = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(out, "JPEG")
+    resize, pixels = bind("image_resize", {"shorter": 16}), bind("image_pixels", {"size": 8})
+    assert decoding(sample("image", pa.large_binary(), out.getvalue(), resize)).options.size == 16
+    assert decoding(sample("image", pa.large_binary(), out.getvalue())).options.size == 224
+    assert decoding(sample("image", pa.large_binary(), out.getvalue(), pixels)) is None
+    assert decoding(sample("image", pa.large_binary(), b"no picture", resize)) is None
+    assert decoding(sample("image", pa.large_string(), "a.jpg")) is None
+    assert decoding(sample("text", pa.large_string(), "a")) is None
