@@ -15,7 +15,7 @@ import contextlib
 import io
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps.audio_formats import CONTAINERS, container_of, missing
@@ -165,8 +165,16 @@ class OpenSound:
         self._container = container
         self._whole = whole
         self._library = library()
+        self._file: Any = None
         self._source = _source(counted(data) if container == "mp3" else data, container)
         self._size = len(data)
+        try:
+            self._read_head(container, max_bytes)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_head(self, container: str, max_bytes: int) -> None:
         with self._faults():
             opened = self._source if isinstance(self._source, io.BytesIO) else self._source.fileno()
             self._file = self._library.SoundFile(opened, closefd=False)
@@ -186,6 +194,12 @@ class OpenSound:
         if self.head.frames <= 0:
             raise AudioFault(EMPTY, "no frames")
 
+    def close(self) -> None:
+        """Let the decoder and its file go; what was read stays."""
+        if self._file is not None:
+            self._file.close()
+        self._source.close()
+
     def read(self, out: npt.NDArray[np.float32] | None = None) -> Sound:
         """The samples: in new memory, or in `out`, float32[head.frames] or float32[head.frames, head.channels].
 
@@ -193,12 +207,14 @@ class OpenSound:
             AudioFault: it cannot be decoded, ends before the header says, or holds what is no number.
         """
         frames, channels = self.head.frames, self.head.channels
-        with self._faults():
-            if out is None:
-                samples = self._file.read(dtype="float32", always_2d=True)
-            else:
-                samples = self._file.read(dtype="float32", out=out).reshape(-1, channels)
-            self._file.close()
+        try:
+            with self._faults():
+                if out is None:
+                    samples = self._file.read(dtype="float32", always_2d=True)
+                else:
+                    samples = self._file.read(dtype="float32", out=out).reshape(-1, channels)
+        finally:
+            self.close()
         if len(samples) < self._promised and self._whole:
             raise AudioFault(TRUNCATED, f"{len(samples):,} of {frames:,} frames")
         if not len(samples):
@@ -241,7 +257,9 @@ def _source(data: bytes, container: str) -> io.BytesIO | io.FileIO:
 
 def read_head(data: bytes | None, *, max_bytes: int = MAX_BYTES) -> Head:
     """What the header says of a sound that was checked before: nothing is decoded. Raises as `OpenSound`."""
-    return OpenSound(data, max_bytes=max_bytes, whole=False).head
+    opened = OpenSound(data, max_bytes=max_bytes, whole=False)
+    opened.close()
+    return opened.head
 
 
 def read_sound(

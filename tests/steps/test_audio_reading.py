@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sounds import stored, tone
 
+from datapipe.steps import audio_reading
 from datapipe.steps.audio_reading import FAULTS, AudioFault, read_head, read_sound
 
 KINDS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)]
@@ -89,3 +90,17 @@ def test_damaged_bytes_never_escape():
                 assert fault.reason in FAULTS  # noqa: PT017  (either outcome is right)
             else:
                 assert sound.samples.nbytes <= 1 << 24
+
+
+def test_files_in_memory_are_closed(monkeypatch):
+    """By whoever reads a sound, whole or not: descriptors are not left to the collector."""
+    sources = []
+    source = audio_reading._source
+    monkeypatch.setattr(audio_reading, "_source", lambda *given: sources.append(source(*given)) or sources[-1])
+    flac = stored(tone(0.5), container="FLAC")
+    read_sound(flac)
+    read_head(flac)
+    assert reason(flac, max_bytes=9) == "audio_bomb"
+    assert reason(flac[: len(flac) // 2]) == "audio_truncated"
+    assert len(sources) == 4
+    assert all(each.closed for each in sources)
