@@ -245,6 +245,10 @@ def test_the_recipe_of_a_table_is_measured_on_its_training_part(tmp_path, monkey
     made = datapipe.preprocess("clicks/", "dataset", "table.yaml", workers=0)
     assert made.documents_out == 600
     train = datapipe.encode(datapipe.open_dataset("dataset", filters=[("split", "==", "train")]))
+    measured = train.manifest.statistics
+    scale, vocabulary = measured["normalise"]["columns"]["i1"], measured["categories"]["columns"]["c0"]
+    told = sum(vocabulary["counts"]) + vocabulary["other"] + vocabulary["nulls"]
+    assert scale["count"] == told == len(train) < 600
     shares = datapipe.balance(train, "click", 0.5, most_repeats=4)
     loader = datapipe.DataLoader(shares, 32, num_threads=1)
     batch = next(iter(loader))
