@@ -116,6 +116,9 @@ def balance(
     row of the most frequent label once, and those of rare ones over and over; with until="first" as many of each as the
     rarest has. The label column alone is read to plan it, here, once.
 
+    `len()` of it is the rows that it draws from, each once, whatever the shares; how many an epoch delivers is up to
+    `until` and the weights, and the loader tells it: `len(DataLoader(b, n))` batches of n rows.
+
     A row group is read once for every label it has rows of: few labels, files sorted by label, or a cache make that
     cheap; a warning tells where none of it does.
 

@@ -305,7 +305,9 @@ def mix(
         source: the name of a column to add, of the name of each row's source.
 
     Returns:
-        Mixture: an immutable facade with `schema`, `fingerprint`, `num_rows`, `row_groups`, `fetch`.
+        Mixture: an immutable facade with `schema`, `fingerprint`, `num_rows`, `row_groups`, `fetch`. `len()` of it is
+        `num_rows`: the rows of all sources, each once, not those of an epoch; `len(DataLoader(…))` tells an epoch's
+        batches.
 
     Raises:
         ConfigError: a weight is negative or no number, all are 0, names do not match, or an option is out of range.

@@ -11,7 +11,7 @@ import pytest
 
 from datapipe.dataset import open_dataset
 from datapipe.errors import ConfigError, LoaderError, SchemaError
-from datapipe.loader import DataLoader, balance
+from datapipe.loader import DataLoader, balance, mix
 
 
 @pytest.fixture
@@ -51,6 +51,16 @@ def test_rare_labels_are_as_frequent_as_common_ones(labelled, kind):
     for start in range(0, len(few), 40):
         part = few[start : start + 40]
         assert len(set(part)) == len(part)
+
+
+@pytest.mark.parametrize(("until", "delivered"), [("all", 19), ("first", 4)])
+def test_its_length_is_that_of_its_rows_and_not_of_an_epoch(labelled, until, delivered):
+    """As its docstring says, and that of a mix: of an epoch the loader knows."""
+    mixed = balance(labelled(["common"] * 100 + ["rare"] * 20), "label", until=until)
+    batches = loader(mixed, shuffle=False)
+    assert (len(mixed), len(batches), sum(1 for _ in batches)) == (120, delivered, delivered)
+    for made_by in (balance, mix):
+        assert "`len()` of it" in made_by.__doc__
 
 
 def test_a_state_goes_on_and_names_what_differs(labelled):
