@@ -154,10 +154,9 @@ def size(n: float) -> str:
 
 def count(n: int, name: str) -> str:
     """`1 shard`, `2,000 shards`, `2 pieces of text`."""
-    if n != 1:
-        first, of, rest = name.partition(" of ")
-        name = f"{first}{'es' if first.endswith('sh') else 's'}{of}{rest}"
-    return f"{n:,} {name}"
+    from datapipe.preprocess.amounts import counted
+
+    return counted(n, name)
 
 
 def table(

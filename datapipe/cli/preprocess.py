@@ -97,7 +97,7 @@ def preprocess(
         found = survey_run(inputs, output, recipe, overrides, append=append)
         plan, warnings = found.plan, [] if found.replaced is None else [found.replaced]
         count = 1 if workers == 0 else workers or cores()
-        needs = near_forecasts(plan, count)
+        needs = near_forecasts(plan, count, documents=documents)
         cost = None
         # A delivery is compared with an index that a sample has not.
         if sample and plan.splits and not append:

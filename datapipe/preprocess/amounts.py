@@ -1,4 +1,4 @@
-"""Times and sizes in the words of a forecast. What enters: a number. What leaves: a text with its unit."""
+"""Times, sizes and counts in words. What enters: a number. What leaves: a text with its unit."""
 
 from __future__ import annotations
 
@@ -16,4 +16,12 @@ def size(count: float) -> str:
     for unit, scale in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= scale:
             return f"{count / scale:,.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e3:.0f} kB" if count >= 1e3 else f"{count:.0f} B"
+
+
+def counted(n: int, name: str) -> str:
+    """`1 shard`, `2,000 shards`, `2 pieces of text`."""
+    if n != 1:
+        first, of, rest = name.partition(" of ")
+        name = f"{first}{'es' if first.endswith('sh') else 's'}{of}{rest}"
+    return f"{n:,} {name}"

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
+from datapipe.preprocess.amounts import size as in_words
 from datapipe.preprocess.layout import Layout
 from datapipe.preprocess.limits import BATCH_BYTES
 from datapipe.preprocess.plan import bucket_count, part_count, split_size
@@ -119,6 +120,10 @@ def run_cost(plan: Plan, samples: Samples, cluster: Cluster, documents: int | No
         _stage_cost(stage, stages, sample, _Size(tasks=stage.tasks, splits=splits, bytes=size), samples, plan, cluster)
         for stage, sample in zip(stages, samples.stages, strict=True)
     ]
+    counted = samples.whole if documents is None else None
+    how: Literal["counted", "estimated", "given"] = "estimated" if documents is None else "given"
+    if counted is not None:
+        documents, how = counted, "counted"
     heaviest = max(cost.memory for cost in costs)
     known = [min(IN_FLIGHT * cluster.workers, cost.tasks) for cost in costs]
     held = [n * (SCHEDULER_A_TASK + cost.task_bytes / max(1, cost.tasks)) for n, cost in zip(known, costs, strict=True)]
@@ -138,7 +143,8 @@ def run_cost(plan: Plan, samples: Samples, cluster: Cluster, documents: int | No
         ),
         sample_bytes=samples.input_bytes,
         sample_seconds=samples.seconds,
-        assumed=_assumed(samples, cluster),
+        assumed=_assumed(samples, cluster, like=how != "counted"),
+        known=how,
     )
 
 
@@ -236,17 +242,17 @@ def _least(rows: list[list[float]], values: list[float]) -> list[float]:
     return [float(each) for each in found / scale]
 
 
-def _assumed(samples: Samples, cluster: Cluster) -> tuple[str, ...]:
+def _assumed(samples: Samples, cluster: Cluster, *, like: bool) -> tuple[str, ...]:
     waits = (
         f"a request waits {cluster.latency * 1e3:g} ms, a worker has {cluster.bandwidth / 1e6:g} MB/s to the store"
         if cluster.latency
         else "the output is a disk that is never waited for"
     )
-    looked = f"{samples.input_bytes / 1e6:.1f} MB"
+    looked = f"the input is like the {in_words(samples.input_bytes)} that were run"
     whole = samples.stages[0][-1].splits == 1
     return (
         *(["the input cannot be cut: what grows with the number of splits was not seen"] if whole else []),
-        f"the input is like the {looked} that were run, also in its share of duplicates: a larger corpus has more",
+        *([f"{looked}, also in its share of duplicates: a larger corpus has more"] if like else []),
         "a worker's core is as fast as this one, and has it to itself",
         waits,
         f"scheduler and driver take {SCHEDULER_SECONDS * 1e3:g} and {DRIVER_SECONDS * 1e3:g} ms a task",

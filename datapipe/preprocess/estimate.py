@@ -54,15 +54,23 @@ def estimate_size(plan: Plan, storage_options: Mapping[str, Any] | None = None) 
 
 
 def near_forecasts(
-    plan: Plan, workers: int, storage_options: Mapping[str, Any] | None = None
-) -> list[NearForecast]:  # fmt: skip
-    """What each near_duplicates step of the plan will need, if nothing is dropped before it."""
+    plan: Plan, workers: int, storage_options: Mapping[str, Any] | None = None, *, documents: int | None = None
+) -> list[NearForecast]:
+    """What each near_duplicates step of the plan will need, if nothing is dropped before it.
+
+    Args:
+        plan: of the run. workers: processes of one core.
+        storage_options: to look at the input with.
+        documents: as if the input had so many, of the same kind; None: as many as it has.
+    """
     from datapipe.preprocess.near.forecast import forecast
 
     steps = [step for step in plan.recipe.steps if step.name == "near_duplicates"]
     if not steps:
         return []
     size = estimate_size(plan, storage_options)
+    if documents is not None and size.documents:
+        size = Size(documents=documents, text_bytes=round(size.text_bytes * documents / size.documents))
     return [forecast(size.documents, size.text_bytes, step.options, workers=workers) for step in steps]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from datapipe.preprocess.amounts import counted
 from datapipe.preprocess.encrypting import check_encryption
 from datapipe.preprocess.layout import Layout
 from datapipe.preprocess.recipe import digest_of
@@ -95,16 +96,12 @@ class Plan:
     def __str__(self) -> str:
         lines = [
             f"recipe {self.recipe.name} ({self.recipe.fingerprint[:12]}), seed {self.recipe.seed}",
-            f"input: {_counted(self.files, 'file')}, {self.bytes:,} bytes, in {_counted(len(self.splits), 'split')}",
+            f"input: {counted(self.files, 'file')}, {self.bytes:,} bytes, in {counted(len(self.splits), 'split')}",
         ]
         for stage in self.stages:
-            lines.append(f"stage {stage.number}  {stage.name}: {_counted(stage.tasks, 'task')}")
+            lines.append(f"stage {stage.number}  {stage.name}: {counted(stage.tasks, 'task')}")
             lines += [f"    {line}" for line in stage.described()]
         return "\n".join(lines)
-
-
-def _counted(n: int, name: str) -> str:
-    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
 
 
 def build_plan(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
-from datapipe.preprocess.amounts import size, spoken
+from datapipe.preprocess.amounts import counted, size, spoken
 
 SHOWN: Final = 6
 """Stages that the text names: those that take longest."""
@@ -50,6 +50,8 @@ class RunCost:
 
     Attributes:
         workers: processes of one core. documents, input_bytes, splits: of the input.
+        known: how the documents are: "counted", where the sample was all of the input; "estimated", from the sample;
+            "given", by who asked, and then the bytes are estimated.
         worker_memory, worker_scratch: bytes that a worker should have. scheduler_memory, driver_memory: those two.
         sample_bytes, sample_seconds: what was run to know this. assumed: what was not measured.
     """
@@ -66,6 +68,7 @@ class RunCost:
     sample_bytes: int
     sample_seconds: float
     assumed: tuple[str, ...] = field(repr=False)
+    known: Literal["counted", "estimated", "given"] = "estimated"
 
     @property
     def tasks(self) -> int:
@@ -108,13 +111,15 @@ class RunCost:
         rest = f", {len(self.stages) - SHOWN} more" if len(self.stages) > SHOWN else ""
         read, written = (sum(getattr(stage, name) for stage in self.stages) for name in ("read", "written"))
         gets, puts = (sum(getattr(stage, name) for stage in self.stages) for name in ("gets", "puts"))
-        cores = f"{self.workers:,} worker{'s' if self.workers != 1 else ''} of one core"
+        cores = f"{counted(self.workers, 'worker')} of one core"
+        documents = f"{'about ' if self.known == 'estimated' else ''}{counted(self.documents, 'document')}"
+        stored = f"{'about ' if self.known == 'given' else ''}{size(self.input_bytes)}"
         sample = f"{size(self.sample_bytes)}, run in {self.sample_seconds:.0f} s"
         handed = f"{self.tasks_a_second:,.0f} tasks/s at most, {size(self.scheduler_memory)} of memory"
         lines = [
-            f"cost of {self.documents:,} documents, {size(self.input_bytes)}, on {cores} (from a sample of {sample})",
+            f"cost of {documents}, {stored}, on {cores} (from a sample of {sample})",
             f"    time       {spoken(self.seconds)} ({told}{rest})",
-            f"    work       {spoken(self.cpu_seconds)} of one core, in {self.tasks:,} tasks",
+            f"    work       {spoken(self.cpu_seconds)} of one core, in {counted(self.tasks, 'task')}",
             f"    bytes      {size(read)} read, {size(written)} written, by {gets:,} GET and {puts:,} PUT requests",
             f"    worker     1 core, {size(self.worker_memory)} of memory, {size(self.worker_scratch)} of scratch",
             f"    scheduler  {handed}; the driver {size(self.driver_memory)}",

@@ -2,8 +2,9 @@
 
 What enters: a plan over all of the input. What leaves: for each stage, what its tasks used, in three small runs: one
 split; one split four times as large; four splits. From these follow what a task costs, what a byte costs, and what a
-task costs for each split that there is (`cost_model`). Invariant: the output and the input are left as they are; the
-steps are those of the recipe, a user's own among them; nothing runs in parallel.
+task costs for each split that there is (`cost_model`). An input that is no larger than the sample is run whole, and its
+documents are counted. Invariant: the output and the input are left as they are; the steps are those of the recipe, a
+user's own among them; nothing runs in parallel.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Samples:
     Attributes:
         stages: by stage, its figures in each of the three runs.
         documents, text_bytes: per stored byte of the input.
+        whole: how many documents the input has, where all of it was looked at; else None.
         baseline: bytes of memory that the process held before a task, libraries loaded.
         seconds: that the sampling took. input_bytes: that it looked at.
     """
@@ -84,6 +86,7 @@ class Samples:
     baseline: int
     seconds: float
     input_bytes: int
+    whole: int | None = None
 
 
 def run_samples(
@@ -95,10 +98,10 @@ def run_samples(
         ConfigError: the input cannot be cut that small. What a run raises.
     """
     began = time.perf_counter()
-    splits = _few(plan, max(1, min(sample_bytes, plan.bytes) // SPLITS), storage_options)
-    whole = dataclasses.replace(
-        splits[0], pieces=tuple(p for s in splits for p in s.pieces), bytes=sum(s.bytes for s in splits)
-    )
+    all_of_it = plan.bytes <= min(sample_bytes, MOST_BYTES)
+    take = _all if all_of_it else _few
+    splits = take(plan, max(1, min(sample_bytes, plan.bytes) // SPLITS), storage_options)
+    whole = _joined(0, splits)
     runs = [[splits[0]], [whole], splits]
     with tempfile.TemporaryDirectory(prefix="datapipe-sample-") as folder:
         # What is imported and cached at the first time is no cost of a task.
@@ -107,14 +110,32 @@ def run_samples(
         found = [_run(plan, each, f"{folder}/{number}", storage_options) for number, each in enumerate(runs)]
     read = [record for record, _ in found[1][1]]
     rows = sum(record.rows_in + sum(record.quarantined.values()) for record in read)
+    # Row groups are not all of a file's bytes.
+    stored = max(1, plan.bytes if all_of_it else whole.bytes)
     return Samples(
         stages=tuple(zip(*(stages for stages, _ in found), strict=True)),
-        documents=rows / max(1, whole.bytes),
-        text_bytes=sum(record.text_bytes for record in read) / max(1, whole.bytes),
+        documents=rows / stored,
+        text_bytes=sum(record.text_bytes for record in read) / stored,
         baseline=baseline,
         seconds=time.perf_counter() - began,
-        input_bytes=whole.bytes,
+        input_bytes=plan.bytes if all_of_it else whole.bytes,
+        whole=rows if all_of_it else None,
     )
+
+
+def _all(plan: Plan, size: int, storage_options: Mapping[str, Any] | None) -> list[Split]:
+    """All of the input in `SPLITS` splits of about `size` bytes; fewer where it cannot be cut."""
+    from datapipe.corpus import plan_splits
+
+    files = list(dict.fromkeys(piece.file for split in plan.splits for piece in split.pieces))
+    cut = plan_splits(files, target_bytes=size, storage_options=storage_options)
+    parts = [cut[len(cut) * n // SPLITS : len(cut) * (n + 1) // SPLITS] for n in range(SPLITS)]
+    return [_joined(index, part) for index, part in enumerate(filter(None, parts))]
+
+
+def _joined(index: int, splits: list[Split]) -> Split:
+    pieces = tuple(piece for split in splits for piece in split.pieces)
+    return dataclasses.replace(splits[0], index=index, pieces=pieces, bytes=sum(split.bytes for split in splits))
 
 
 def _few(plan: Plan, size: int, storage_options: Mapping[str, Any] | None) -> list[Split]:

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datapipe.preprocess import forecast_run, plan_run
@@ -100,5 +102,30 @@ def test_a_corpus_of_one_row(tmp_path):
     plan = plan_run(tmp_path / "a.txt", tmp_path / "out", {"steps": ["decode"]})
     cost = forecast_run(plan, str(tmp_path / "out"), 3)
     assert (cost.documents, cost.tasks, cost.workers) == (1, 1, 3)
-    assert "1 documents" in str(cost)
+    assert "cost of 1 document, 23 B, on 3 workers of one core" in str(cost)
+    assert "in 1 task\n" in str(cost)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt"]
+
+
+def test_where_the_sample_is_all_of_the_input_it_is_counted(tmp_path):
+    """Files, and rows, are as many as there are, however they are cut; a larger corpus is in their proportion."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    draw = random.Random(5)
+    for number in range(41):
+        (folder / f"{number:03}.txt").write_text("x" * draw.randrange(10, 4000))
+    pq.write_table(pa.table({"text": ["y" * n for n in range(100)]}), folder / "r.parquet", row_group_size=9)
+    plan = plan_run(folder, tmp_path / "out", {"steps": ["decode"]})
+    samples = run_samples(plan)
+    cost = run_cost(plan, samples, Cluster(workers=1))
+    assert (cost.documents, cost.known, cost.sample_bytes) == (141, "counted", plan.bytes)
+    assert "cost of 141 documents, " in str(cost)
+    assert "the input is like" not in str(cost)
+    many = run_cost(plan, samples, Cluster(workers=1), documents=141_000)
+    assert many.input_bytes == pytest.approx(1000 * plan.bytes, rel=1e-6)
+    assert "cost of 141,000 documents, about " in str(many)
+    part = run_cost(plan, dataclasses.replace(samples, whole=None), Cluster(workers=1))
+    assert part.known == "estimated"
+    assert f"cost of about {part.documents:,} documents, " in str(part)
+    assert "the input is like the " in str(part)
+    assert " 0.0 MB" not in str(part)

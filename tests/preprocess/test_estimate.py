@@ -54,6 +54,14 @@ def test_a_plan_with_near_duplicates_has_a_forecast(tmp_path):
     assert needs.documents == 1
     assert needs.workers == 2
     assert "recall" in needs.as_dict()
+    assert "of about 1 document on 2 workers" in str(needs)
+    (many,) = near_forecasts(plan("near_duplicates"), 2, documents=10**9)
+    assert many.documents == 10**9
+    assert many.index_bytes == pytest.approx(10**9 * needs.index_bytes, rel=0.01)
+    assert "of about 1 document on 2 workers" in str(needs)
+    (many,) = near_forecasts(plan("near_duplicates"), 2, documents=10**9)
+    assert many.documents == 10**9
+    assert many.index_bytes == pytest.approx(10**9 * needs.index_bytes, rel=0.01)
 
 
 def test_an_oddly_named_file_is_read_as_what_it_is_said_to_be(tmp_path):

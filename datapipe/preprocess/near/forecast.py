@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
-from datapipe.preprocess.amounts import size, spoken
+from datapipe.preprocess.amounts import counted, size, spoken
 from datapipe.steps.min_hash import recall
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ class NearForecast:
     def __str__(self) -> str:
         stages = ", ".join(f"{name} {spoken(seconds)}" for name, seconds in self.seconds.items())
         curve = ", ".join(f"{jaccard:.2f}: {chance:.3f}" for jaccard, chance in self.recall.items())
-        cores = f"{self.workers} worker{'s' if self.workers != 1 else ''}"
+        documents = counted(self.documents, "document")
         return "\n".join(
             [
-                f"near_duplicates of about {self.documents:,} documents on {cores}, about",
+                f"near_duplicates of about {documents} on {counted(self.workers, 'worker')}, about",
                 f"    time    {spoken(self.total_seconds)} ({stages})",
                 f"    disk    {size(self.index_bytes)} in the index, {size(self.scratch_bytes)} in the work folder",
                 f"    memory  {size(self.worker_bytes)} a worker; the clusters once {size(self.clusters_bytes)}",
