@@ -29,6 +29,8 @@ THUMB: Final = 144
 """Pixels: the height of a thumbnail, twice that of its place on the page."""
 WAVE: Final = 240
 """Columns of a waveform."""
+_HUGE: Final = 1e280
+_NOT_TEXT: Final = "(not UTF-8)"
 
 
 @final
@@ -91,16 +93,21 @@ def _histogram(values: npt.NDArray[Any], facts: tuple[tuple[str, str], ...], uni
         facts = (*facts, ("not finite", f"{1 - len(finite) / len(values):.1%}"))
     if not len(finite):
         return {"facts": facts}
+    # Scaled by a power of two nothing is rounded, and neither the range nor the sum leaves what a float holds.
+    scale = 2.0**-64 if np.abs(finite).max() > _HUGE else 1.0
+    finite = finite * scale
     low, high = float(finite.min()), float(finite.max())
     if unit:
         facts = ((unit, ""), *facts)
     if low == high:
-        return {"facts": (*facts, ("always", _number(low)))}
-    facts = (*facts, ("median", _number(float(np.median(finite)))), ("mean", _number(float(finite.mean()))))
-    whole = bool((finite == np.floor(finite)).all()) and high - low < BINS
+        return {"facts": (*facts, ("always", _number(low / scale)))}
+    middle = ("median", _number(float(np.median(finite)) / scale)), ("mean", _number(float(finite.mean()) / scale))
+    facts = (*facts, *middle)
+    whole = scale == 1 and bool((finite == np.floor(finite)).all()) and high - low < BINS
     # Whole numbers that are few have a bar each.
     edges = np.arange(low, high + 2) - 0.5 if whole else np.linspace(low, high, BINS + 1)
     counts = np.histogram(finite, edges)[0].tolist()
+    edges = edges / scale
     most, width = max(counts), 100 / len(counts)
     bars = tuple(
         Bar(
@@ -115,7 +122,25 @@ def _histogram(values: npt.NDArray[Any], facts: tuple[tuple[str, str], ...], uni
         )
         for i, n in enumerate(counts)
     )
-    return {"facts": facts, "bars": bars, "ends": (_number(low), _number(high))}
+    return {"facts": facts, "bars": bars, "ends": (_number(low / scale), _number(high / scale))}
+
+
+def legible(table: pa.Table) -> pa.Table:
+    """A table whose texts are text: where one is not UTF-8 its odd bytes are �; within lists and structs all is."""
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            said: list[str | None] = [_NOT_TEXT] * len(column)
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+                as_bytes = pa.binary() if pa.types.is_string(field.type) else pa.large_binary()
+                raw = [value for chunk in column.chunks for value in chunk.view(as_bytes).to_pylist()]
+                said = [None if value is None else value.decode("utf-8", "replace") for value in raw]
+            table = table.set_column(place, field.name, pa.array(said, pa.large_string()))
+    return table
 
 
 def _number(value: float) -> str:

@@ -22,6 +22,7 @@ from datapipe.preprocess.column_views import (
     Wave,
     is_media,
     joined,
+    legible,
     media_bytes,
     spaced,
     thumbnail,
@@ -128,10 +129,10 @@ def _looked_at(
     views: list[ColumnView] = []
     if others:
         sampled = dataset.select(others)
-        table = joined([sampled.fetch(block).decode() for block in spaced(len(sampled.index), GROUPS)])
+        table = legible(joined([sampled.fetch(block).decode() for block in spaced(len(sampled.index), GROUPS)]))
         views = [view_of(name, table.column(name), encrypted=name in locked) for name in others]
     numbers = spaced(dataset.num_rows, MEDIA if media else ROWS)
-    taken = dataset.select(list(names)).take(numbers)
+    taken = legible(dataset.select(list(names)).take(numbers))
     galleries = [gallery for name in media if (gallery := _gallery(taken, name)) is not None]
     chosen = taken.take(spaced(taken.num_rows, ROWS))
     rows = [

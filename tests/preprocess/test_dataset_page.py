@@ -97,6 +97,21 @@ def test_a_thumbnail_is_small_and_a_waveform_in_its_box():
     assert waveform(b"nothing").path == ""
 
 
+def test_what_no_string_or_sum_can_hold_ends_no_page(tmp_path):
+    """Bytes that are no UTF-8, in a column or within one, and numbers whose range is no float."""
+    offsets = pa.py_buffer(np.array([0, 2, 4], np.int32).tobytes())
+    odd = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"\xff\xfeab")])
+    huge = pa.array([-1.7e308, 1.7e308])
+    columns = {"odd": odd, "inside": pa.ListArray.from_arrays([0, 1, 2], odd), "huge": huge}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    page = page_of(tmp_path)
+    assert "\ufffd\ufffd" in page
+    assert "(not UTF-8)" in page
+    view = view_of("huge", pa.chunked_array([huge]))
+    assert [view.facts[0], view.ends] == [("median", "0"), ("-1.7e+308", "1.7e+308")]
+    assert len(view.bars) == BINS
+
+
 def test_histograms_count_every_value():
     values = np.random.default_rng(0).normal(size=500)
     view = view_of("x", pa.chunked_array([values]))
