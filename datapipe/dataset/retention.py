@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.dataset.manifest import MANIFEST_NAME, parse_manifest
-from datapipe.dataset.snapshots import FOLDER, read_snapshot, snapshot_paths
+from datapipe.dataset.snapshot_facts import SnapshotFacts, put_facts
+from datapipe.dataset.snapshots import FOLDER, read_snapshot, snapshot_paths, snapshots_of
 from datapipe.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ def expire(
     # On record before anything goes: who is killed here has promised the grace period, and removed nothing.
     noted = {"replaced": {str(number): since[number] for number in kept}, "unneeded": from_}
     _put_times(store, noted)
+    if going:
+        put_facts(store, {
+            each.number: SnapshotFacts(fingerprint=each.fingerprint, kind=each.kind, added=each.added)
+            for each in snapshots_of(store)
+            if each.number not in going
+        })  # fmt: skip
     for number in going:
         store.delete(paths[number])
     due = [path for path, time in from_.items() if time <= now]

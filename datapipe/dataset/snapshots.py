@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from datapipe.dataset.manifest import MANIFEST_NAME, parse_manifest
+from datapipe.dataset.snapshot_facts import read_facts
 from datapipe.errors import DatasetError, NotFoundError
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ class Snapshot:
 
     Attributes:
         number: from 0. kind: "delivery", "compacted" (the same content in other shards), "rolled back" (an earlier
-            content once more), "changed" (rows were erased) or "unknown" (the one before it has expired).
+            content once more), "changed" (rows were erased) or "unknown" (the one before it has expired, and nobody
+            wrote down what made this one).
         rows, tokens (None where not counted), shards: all. added: rows more (or fewer) than the one before; None where
-            that has expired.
+            that is not known any more.
         newest: whether it is what opens by default.
     """
 
@@ -109,6 +111,7 @@ def snapshots_of(store: Store) -> list[Snapshot]:
     found: list[Snapshot] = []
     seen: list[tuple[str, tuple[str, ...]]] = []
     before: Manifest | None = None
+    facts = read_facts(store)
     for number, path in [*snapshot_paths(store).items(), (newest.snapshot, "")]:
         manifest = newest
         if path:
@@ -118,15 +121,23 @@ def snapshots_of(store: Store) -> list[Snapshot]:
                 manifest = parse_manifest(store.read(path), where=f"{store.url}/{path}")
             except NotFoundError:
                 continue  # it has just expired
-        known = manifest.parent is None or (before is not None and before.snapshot == manifest.snapshot - 1)
+        follows = before is not None and before.snapshot == manifest.snapshot - 1
+        known = manifest.snapshot == 0 or follows
+        told = facts.get(manifest.snapshot)
         content = manifest.fingerprint, tuple(entry.path for entry in manifest.sources)
+        kind = _kind(content, seen) if known else "unknown"
+        if manifest.parent is None and manifest.snapshot:
+            kind = "changed"  # an erasure alone ends the line
+        added = manifest.rows - (before.rows if before is not None else 0) if known else None
+        if told is not None and told.fingerprint == manifest.fingerprint:
+            kind, added = told.kind, told.added
         found.append(
             Snapshot(
                 number=manifest.snapshot,
-                kind=_kind(content, seen) if known else "unknown",
+                kind=kind,
                 fingerprint=manifest.fingerprint,
                 rows=manifest.rows,
-                added=manifest.rows - (before.rows if before is not None else 0) if known else None,
+                added=added,
                 tokens=manifest.tokens,
                 shards=len(manifest.shards),
                 newest=not path,

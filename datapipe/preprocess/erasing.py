@@ -196,6 +196,7 @@ def _published(
 ) -> tuple[Manifest, Rewritten]:
     """The new snapshot, in place: shards and index files first, the list of what is erased before it."""
     from datapipe.dataset import build_manifest, publish
+    from datapipe.dataset.snapshot_facts import SnapshotFacts, note_facts
 
     old = run.manifest
     kept, ledger = _accounts(run, places)
@@ -219,6 +220,8 @@ def _published(
         index=index,
         encryption=old.encryption,
     )
+    facts = SnapshotFacts(fingerprint=manifest.fingerprint, kind="changed", added=manifest.rows - old.rows)
+    note_facts(run.store, manifest.snapshot, facts)
     publish(run.store, manifest, over=old)
     return manifest, rewritten
 

@@ -89,11 +89,14 @@ def test_rolled_back_and_forth(grown):
     assert verify_dataset(store.url).ok
     with pytest.raises(DatasetError, match="no snapshot 9"):
         roll_back(store, 9)
-    # What was rolled back goes with its snapshots, and is told while it is there.
+    # What was rolled back goes with its snapshots, and is told all the same.
     roll_back(store, 0)
     assert set(expire(store, keep=1, grace=0, now=0.0).removed) == {shard.path for shard in newest.shards[1:]} | {
         entry.path for entry in newest.sources[1:]
     }
+    (left,) = snapshots_of(store)
+    assert (left.kind, left.added) == ("rolled back", -7)
+    store.put("snapshots/told.json", b"[1]")
     (left,) = snapshots_of(store)
     assert (left.kind, left.added) == ("unknown", None)
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datapipe import Cache, open_dataset, preprocess
-from datapipe.dataset import read_snapshot, verify_dataset
+from datapipe.dataset import read_snapshot, snapshots_of, verify_dataset
 from datapipe.errors import ConfigError, DatasetError, InputError, IntegrityError
 from datapipe.preprocess import erase, explain
 from datapipe.preprocess.suppression import ERASED, read_suppression
@@ -227,6 +227,8 @@ def test_what_is_on_the_list_and_still_there_goes_whoever_asks(made, tmp_path):
     store.put(ERASED, listed.to_json())
     done = erase(out)
     assert (done.rows, done.erased, done.before) == (1, 2, 0)
+    (left,) = snapshots_of(store)
+    assert (left.kind, left.added) == ("changed", -1)
     assert told(out, "PLANTED7x") == []
     assert erase(out).erased == 0
 

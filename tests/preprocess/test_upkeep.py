@@ -157,5 +157,5 @@ def test_a_killed_delivery_beside_files_that_wait_to_go(tmp_path, monkeypatch):
     store = open_store(str(output))
     expire_in(store, grace=0, now=0.0)
     assert all((output / path).exists() for path in small) is False
-    assert [each.kind for each in snapshots_of(store)] == ["unknown", "delivery"]
+    assert [each.kind for each in snapshots_of(store)] == ["compacted", "delivery"]
     assert verify_dataset(str(output)).ok
