@@ -8,6 +8,7 @@ import typer
 
 from datapipe.cli import console
 from datapipe.cli.console import JsonOption
+from datapipe.cli.deploy_text import check_deploy, deploy_text
 from datapipe.cli.live import RunView
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def preprocess(
+    context: typer.Context,
     paths: Annotated[list[str], typer.Argument(help="Inputs (files, folders, globs, URLs), then the output.")],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name (text), or a YAML file.")] = "text",
     set_: Annotated[
@@ -75,8 +77,8 @@ def preprocess(
         )
     if on_error not in {"quarantine", "stop"}:
         raise ConfigError(f"--on-error {on_error}", expected="quarantine or stop")
-    if deploy is not None and (deploy not in DEPLOYED or not dry_run or not sample):
-        raise ConfigError(f"--deploy {deploy}", expected=f"{' or '.join(DEPLOYED)}, with --dry-run and a --sample")
+    if deploy is not None:
+        check_deploy(deploy, context.params)
     if on_poison not in {"fail", "continue"}:
         raise ConfigError(f"--on-poison {on_poison}", expected="fail or continue")
     from datapipe.preprocess import Scheduler, cores, parse_overrides
@@ -103,11 +105,7 @@ def preprocess(
         if sample and plan.splits and not append:
             with console.output_aside(aside=True):  # what a step of the user's prints
                 cost = forecast_run(plan, output, count, documents=documents, sample_bytes=round(sample * (1 << 20)))
-        text = None
-        if cost is not None and deploy is not None:
-            from datapipe.preprocess.deploying import deployment, needs_of
-
-            text = deployment(deploy, needs_of(cost, worker_memory << 20))
+        text = None if deploy is None else deploy_text(deploy, context, cost)
         if json:
             forecasts = [each.as_dict() for each in needs]
             priced = None if cost is None else cost.as_dict()
@@ -155,7 +153,6 @@ def preprocess(
         raise typer.Exit(1)
 
 
-DEPLOYED: Final = ("ssh", "slurm", "kubernetes")
 REASONS: Final = 10
 """Reasons that the end's ledger names; the report and the JSON object have all."""
 

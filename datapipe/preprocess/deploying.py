@@ -1,8 +1,8 @@
 """How to start a cluster that fits a run: commands for SSH, a Slurm script, a Kubernetes manifest.
 
-What enters: what the run will cost (`cost_model`). What leaves: text to save, edit and run, with the memory, cores and
-scratch to ask for. Invariant: everything speaks TLS, workers have one thread, and no process is given less memory than
-what it ends itself at (`limits`), so that the kernel never chooses a victim.
+What enters: what the run will cost (`cost_model`), and the words of its command. What leaves: text to save, edit and
+run, with the memory, cores and scratch to ask for. Invariant: everything speaks TLS, workers have one thread, and no
+process is given less memory than what it ends itself at (`limits`), so that the kernel never chooses a victim.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, final
 from datapipe.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from datapipe.preprocess.run_cost import RunCost
 
 WAYS: Final = ("ssh", "slurm", "kubernetes")
@@ -65,18 +67,22 @@ def _mebibytes(count: float) -> int:
     return -(-round(SPARE * count) // (_STEP << 20)) * _STEP
 
 
-def deployment(way: str, needs: Needs) -> str:
+def deployment(way: str, needs: Needs, words: Sequence[str]) -> str:
     """The text for one way.
+
+    Args:
+        way: one of `WAYS`. needs: of the run.
+        words: what follows `datapipe preprocess`: inputs, output and options but the scheduler's, quoted for bash.
 
     Raises:
         ConfigError: there is no such way.
     """
     if way not in WAYS:
         raise ConfigError(f"--deploy {way}", expected=f"one of {', '.join(WAYS)}")
-    return {"ssh": _ssh, "slurm": _slurm, "kubernetes": _kubernetes}[way](needs)
+    return {"ssh": _ssh, "slurm": _slurm, "kubernetes": _kubernetes}[way](needs, " ".join(words))
 
 
-def _ssh(needs: Needs) -> str:
+def _ssh(needs: Needs, run: str) -> str:
     return f"""\
 # One certificate for all processes of this cluster: whoever has the key runs code on it. Copy both to every machine.
 {_CERTIFICATE}
@@ -87,11 +93,11 @@ dask scheduler --protocol tls --port 8786 --no-dashboard {_TLS}
 dask worker tls://HEAD:8786 --nworkers -1 --nthreads 1 --memory-limit {needs.worker}MiB --local-directory /tmp \\
   --no-dashboard {_TLS}
 # The run, from anywhere that reaches the head. Input and output: an object store, or a disk mounted everywhere.
-datapipe preprocess INPUT... OUTPUT --scheduler tls://HEAD:8786 {_OURS}
+datapipe preprocess --scheduler tls://HEAD:8786 {_OURS} {run}
 """
 
 
-def _slurm(needs: Needs) -> str:
+def _slurm(needs: Needs, run: str) -> str:
     first = -(-(needs.scheduler + needs.driver) // needs.worker)
     hours, minutes = divmod(needs.minutes, 60)
     return f"""\
@@ -101,7 +107,7 @@ def _slurm(needs: Needs) -> str:
 #SBATCH --cpus-per-task=1
 #SBATCH --mem-per-cpu={needs.worker}M
 #SBATCH --time={hours:02}:{minutes:02}:00
-# {first} of the tasks are the memory of scheduler and driver, which run beside the workers of the first node.
+# {first} of the tasks {"is" if first == 1 else "are"} the memory of scheduler and driver, which run beside the workers of the first node.
 # Submit from a folder that all nodes share. Stopped by its time limit, the same job goes on where it was.
 set -eu
 umask 077
@@ -112,11 +118,11 @@ dask scheduler --protocol tls --port 0 --no-dashboard --scheduler-file cluster.j
 srun --ntasks={needs.workers} dask worker --scheduler-file cluster.json --nthreads 1 --memory-limit {needs.worker}MiB \\
   --local-directory "${{SLURM_TMPDIR:-/tmp}}" --no-dashboard {_TLS} &
 while [ ! -s cluster.json ]; do sleep 1; done
-datapipe preprocess INPUT... OUTPUT --scheduler cluster.json {_OURS}
+datapipe preprocess --scheduler cluster.json {_OURS} {run}
 """
 
 
-def _kubernetes(needs: Needs) -> str:
+def _kubernetes(needs: Needs, run: str) -> str:
     def pod(name: str, arguments: str, memory: int, scratch: int, indent: int) -> str:
         words = ", ".join(f'"{word}"' for word in arguments.split())
         limits = f'{{cpu: "1", memory: {memory}Mi, ephemeral-storage: {scratch}Mi}}'
@@ -143,7 +149,7 @@ volumes: [{{name: tls, secret: {{secretName: datapipe-tls, defaultMode: 0400}}}}
 #   kubectl create secret generic datapipe-tls --from-file=tls.crt --from-file=tls.key
 # After it, from anywhere with kubectl ({needs.driver} MiB); input and output in an object store that both can reach:
 #   kubectl port-forward service/datapipe-scheduler 8786 &
-#   datapipe preprocess INPUT... OUTPUT --scheduler tls://127.0.0.1:8786 {_OURS}
+#   datapipe preprocess --scheduler tls://127.0.0.1:8786 {_OURS} {run}
 apiVersion: kubernetes.dask.org/v1
 kind: DaskCluster
 metadata:

@@ -14,6 +14,7 @@ from datapipe.preprocess.deploying import WAYS, Needs, deployment, needs_of
 from datapipe.preprocess.run_cost import RunCost
 
 NEEDS = Needs(workers=64, worker=1536, scheduler=768, driver=512, scratch=2048, minutes=150)
+RUN = ("in/*.gz", "'my out'", "--recipe", "web")
 
 
 def commands(text):
@@ -33,12 +34,14 @@ def test_the_options_are_those_of_the_commands(way):
     from datapipe.cli.main import app
 
     known = {"scheduler": scheduler, "worker": worker, "preprocess": get_command(app).commands["preprocess"]}
-    called = [(words, program) for words in commands(deployment(way, NEEDS)) for program in ("dask", "datapipe")]
+    called = [(words, program) for words in commands(deployment(way, NEEDS, RUN)) for program in ("dask", "datapipe")]
     found = [words[words.index(program) + 1 :] for words, program in called if program in words]
     if way == "kubernetes":
-        spec = yaml.safe_load(deployment(way, NEEDS))["spec"]
+        spec = yaml.safe_load(deployment(way, NEEDS, RUN))["spec"]
         found += [spec[role]["spec"]["containers"][0]["args"][1:] for role in ("worker", "scheduler")]
     assert {words[0] for words in found} == set(known)
+    run = [*next(rest for name, *rest in found if name == "preprocess")]
+    assert run[-4:] == ["in/*.gz", "my out", "--recipe", "web"]
     for name, *rest in found:
         options = {option for each in known[name].params for option in (*each.opts, *each.secondary_opts)}
         assert {word for word in rest if word.startswith("--")} <= options, name
@@ -46,7 +49,7 @@ def test_the_options_are_those_of_the_commands(way):
 
 def test_the_manifest():
     """A DaskCluster with the workers, memory and scratch that were asked for; key files that only their owner reads."""
-    made = yaml.safe_load(deployment("kubernetes", NEEDS))
+    made = yaml.safe_load(deployment("kubernetes", NEEDS, RUN))
     assert (made["apiVersion"], made["kind"]) == ("kubernetes.dask.org/v1", "DaskCluster")
     worker, scheduler = (made["spec"][role]["spec"] for role in ("worker", "scheduler"))
     assert made["spec"]["worker"]["replicas"] == 64
@@ -59,9 +62,10 @@ def test_the_manifest():
 
 def test_the_script():
     """A shell takes it; the memory of scheduler and driver is asked for as well."""
-    text = deployment("slurm", NEEDS)
+    text = deployment("slurm", NEEDS, RUN)
     subprocess.run(["bash", "-n"], input=text.encode(), check=True)
     assert "#SBATCH --ntasks=65\n" in text
+    assert "# 1 of the tasks is the memory of scheduler" in text
     assert "#SBATCH --time=02:30:00\n" in text
 
 
@@ -69,7 +73,7 @@ def test_the_certificate(tmp_path):
     """The one command makes files that both sides can present, and trust."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl")
-    (command,) = [words for words in commands(deployment("ssh", NEEDS)) if words[0] == "openssl"]
+    (command,) = [words for words in commands(deployment("ssh", NEEDS, RUN)) if words[0] == "openssl"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     certificate, key = str(tmp_path / "tls.crt"), str(tmp_path / "tls.key")
     scheduler = Scheduler("tls://10.0.0.1:8786", tls_ca=certificate, tls_cert=certificate, tls_key=key)
@@ -89,4 +93,4 @@ def test_no_worker_has_less_than_it_ends_itself_at():
 
 def test_another_way():
     with pytest.raises(ConfigError, match="--deploy nomad"):
-        deployment("nomad", NEEDS)
+        deployment("nomad", NEEDS, RUN)
