@@ -44,7 +44,8 @@ def encode(dataset: Any, like: Any = None) -> Encoded:
             the dataset itself, whose recipe has `apply: online`.
 
     Raises:
-        ConfigError: `like` has no recipe or no statistics, or the columns are encoded already.
+        ConfigError: `like` has no recipe, one that encodes nothing, or no statistics; or the columns are encoded
+            already.
         SchemaError: the dataset has none of the columns.
     """
     manifest = getattr(like, "manifest", like) if like is not None else getattr(dataset, "manifest", None)
@@ -65,10 +66,17 @@ def encode(dataset: Any, like: Any = None) -> Encoded:
         )
     if own is manifest:  # its rows went through its schema
         steps = tuple(step for step in steps if step.name != "schema")
-    if not any(name in dataset.whole_schema.names for step in steps for name in step.options.columns):
+    named = tuple(dict.fromkeys(name for step in steps for name in step.options.columns))
+    if not named:
+        place = getattr(dataset if like is None else like, "url", "the dataset")
+        raise ConfigError(
+            f"the recipe that made {place} encodes no column",
+            expected=f"one with the step {' or '.join(MEASURED)}, and columns in it",
+            fix="add normalise or categories with `apply: online` to the recipe; or open the dataset as it is",
+        )
+    if not any(name in dataset.whole_schema.names for name in named):
         raise SchemaError(
-            "the dataset has none of the columns that are to be encoded",
-            expected="some of " + ", ".join(dict.fromkeys(name for step in steps for name in step.options.columns)),
+            "the dataset has none of the columns that are to be encoded", expected=f"some of {', '.join(named)}"
         )
     return Encoded(dataset, steps)
 

@@ -138,6 +138,18 @@ def test_what_cannot_be_encoded(made, tmp_path):
         next(iter(datapipe.DataLoader(odd, 2)))
 
 
+def test_a_recipe_that_encodes_nothing_is_said_to(tmp_path):
+    """No list of columns can be given, so the steps are named that would make one."""
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"x": [1.0, 2.0]}), tmp_path / "in" / "a.parquet")
+    plain = {**RECIPE, "steps": [{"normalise": {"columns": {}}}]}
+    datapipe.preprocess(str(tmp_path / "in"), tmp_path / "out", recipe=plain, workers=0)
+    with pytest.raises(
+        ConfigError, match=r"out encodes no column\n  expected: one with the step normalise or categories"
+    ):
+        datapipe.encode(datapipe.open_dataset(str(tmp_path / "out")))
+
+
 def test_a_dataset_that_grows(tmp_path):
     """A loader takes up new snapshots encoded by the statistics that there were; a state goes on with its own."""
     (tmp_path / "in").mkdir()
