@@ -33,6 +33,11 @@ def set_columns(table: pa.Table, columns: pa.Table) -> pa.Table:
     return table
 
 
+def known_names(table: pa.Table) -> list[str]:
+    """The names of a table's columns for messages, without those that stages hand to each other."""
+    return [name for name in table.column_names if not name.startswith("__")]
+
+
 def column(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
     """Column `name` as type `kind`.
 
@@ -43,7 +48,7 @@ def column(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
 
     if name not in table.column_names:
         raise ConfigError(
-            f"there is no column {name!r}; the table has {', '.join(table.column_names) or 'none'}",
+            f"there is no column {name!r}; the table has {', '.join(known_names(table)) or 'none'}",
             expected=f"a column {name!r} of type {kind}",
             fix="put the step that gives it earlier in the recipe, or name the column in the reader's options",
         )

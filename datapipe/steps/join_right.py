@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, SchemaError, StepError
 from datapipe.steps.columns import classic
+from datapipe.steps.options import nearest
 from datapipe.steps.row_keys import key_texts
 
 if TYPE_CHECKING:
@@ -220,7 +221,11 @@ def _check_names(there: Sequence[str], names: Sequence[str], shown: str) -> None
     if twice := [name for name in names if list(there).count(name) > 1]:
         raise ConfigError(f"join.files: {shown} has two columns {twice[0]!r}", expected="each name once")
     if missing := [name for name in names if name not in there]:
-        raise ConfigError(f"join.files: {shown} has no column {missing[0]!r}", expected=f"one of {', '.join(there)}")
+        raise ConfigError(
+            f"join.files: {shown} has no column {missing[0]!r}",
+            expected=f"one of {', '.join(there)}",
+            fix=nearest(missing[0], there),
+        )
 
 
 def same_types(schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError
+from datapipe.steps.columns import known_names
+from datapipe.steps.options import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +36,10 @@ def key_texts(table: pa.Table, names: Sequence[str], where: str) -> pa.Array:
     texts = []
     for name in names:
         if name not in table.column_names:
-            raise ConfigError(f"{where} has no column {name!r}", expected=f"one of {', '.join(table.column_names)}")
+            there = known_names(table)
+            raise ConfigError(
+                f"{where} has no column {name!r}", expected=f"one of {', '.join(there)}", fix=nearest(name, there)
+            )
         values = table.column(name)
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import ConfigError, StepError
-from datapipe.steps.columns import TEXT, row_ids
+from datapipe.steps.columns import TEXT, known_names, row_ids
 from datapipe.steps.step import DETAIL, DROP, QUARANTINE, ROW_ID
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_input(table: pa.Table, step: BoundStep) -> None:
     missing = [name for name in (ROW_ID, *step.spec.needs) if name not in columns]
     if missing:
         raise ConfigError(
-            f"{step.name} needs {', '.join(missing)}; the table has {', '.join(columns) or 'no column'}",
+            f"{step.name} needs {', '.join(missing)}; the table has {', '.join(known_names(table)) or 'no column'}",
             expected=f"columns {', '.join(dict.fromkeys((ROW_ID, *step.spec.needs)))}",
             fix="give each row a column row_id, which tells it apart"
             if missing == [ROW_ID]

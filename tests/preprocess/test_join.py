@@ -201,6 +201,15 @@ def test_of_several_records_the_one_that_was_asked_for(tmp_path, broadcast, monk
         homes()
 
 
+def test_a_misspelt_column_is_said_of_the_users_file(corpus, tmp_path):
+    """While the run is planned: a worker has a copy that is named after its checksum."""
+    from datapipe.preprocess.survey import plan_run
+
+    with pytest.raises(ConfigError, match=r"users/0\.parquet has no column 'contry'") as caught:
+        plan_run(str(corpus / "clicks"), tmp_path / "out", recipe(corpus, columns=["contry"]))
+    assert (caught.value.expected, caught.value.fix) == ("one of id, age, country", "did you mean 'country'?")
+
+
 def test_a_second_join_by_two_keys(corpus, tmp_path):
     """What one join gave is a key of the next; several columns are one key; a dataset is joined by its shards."""
     first = recipe(corpus, broadcast_bytes=0)

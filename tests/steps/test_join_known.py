@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datapipe.steps import join_known
+from datapipe.errors import ConfigError
+from datapipe.steps import Keys, bind, join_known, run_steps
+from datapipe.steps.columns import column
 from datapipe.steps.join_known import known_of
 from datapipe.steps.join_right import KEY
 from datapipe.steps.row_keys import key_texts
@@ -53,3 +55,15 @@ def test_keys_of_several_columns_differ_where_a_value_does(rows):
         assert (key is None) == ("" in pair)
     whole = [(pair, key) for pair, key in zip(texts, keys, strict=True) if key is not None]
     assert len({pair for pair, _ in whole}) == len({key for _, key in whole})
+
+
+def test_of_a_key_that_is_not_there_it_is_said_what_there_is():
+    """None of the columns that stages hand to each other is among them; whoever finds it missing."""
+    table = pa.table({"row_id": ["a"], "user": [1], "__position": [0]})
+    with pytest.raises(ConfigError) as caught:
+        key_texts(table, ["usr"], "join: the table")
+    assert (caught.value.expected, caught.value.fix) == ("one of row_id, user", "did you mean 'user'?")
+    with pytest.raises(ConfigError, match="the table has row_id, user\n"):
+        run_steps(table, [bind("join", {"files": ["f"], "key": "usr", "columns": ["x"]})], Keys())
+    with pytest.raises(ConfigError, match="the table has row_id, user\n"):
+        column(table, "usr", pa.string())
