@@ -49,10 +49,11 @@ def read_snapshot(store: Store, number: int | None = None) -> Manifest:
         return newest
     kept = snapshot_paths(store)
     if number not in kept:
+        past = isinstance(number, int) and 0 <= number < newest.snapshot
         raise DatasetError(
-            f"{store.url} has no snapshot {number!r}",
-            expected=f"one of {', '.join(map(str, [*kept, newest.snapshot]))}",
-            fix="leave it out for the newest",
+            f"{store.url} has no snapshot {number!r}" + (" any more: it has expired, or was erased" if past else ""),
+            expected=f"one of {', '.join(map(str, [*(n for n in kept if n < newest.snapshot), newest.snapshot]))}",
+            fix=f"name one of these; {newest.snapshot} is the newest",
         )
     return parse_manifest(store.read(kept[number]), where=f"{store.url}/{kept[number]}")
 

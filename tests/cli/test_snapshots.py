@@ -23,7 +23,12 @@ def test_list_compact_roll_back_and_expire(grown, datapipe):
     }  # fmt: skip
     assert "expired: 0, 1, 2, 3; kept: 4" in datapipe("expire", url, "--keep", "1").out
     assert len(datapipe("expire", url, "--grace", "0", "--json").json["removed"]) == 3
-    assert datapipe("rollback", url, "1").code == 1
+    refused = datapipe("rollback", url, "1")
+    assert refused.code == 1
+    assert "no snapshot 1 any more: it has expired" in refused.err
+    never = datapipe("rollback", url, "99").err
+    assert "any more" not in never
+    assert "name one of these; 4 is the newest" in never
 
 
 def test_what_is_wrong_is_said(grown, datapipe, tmp_path):
