@@ -33,7 +33,7 @@ from datapipe.preprocess.erasing_shards import rewrite
 from datapipe.preprocess.prior_runs import is_run
 from datapipe.preprocess.signals_file import SIGNALS
 from datapipe.preprocess.split_fates import KEPT, Fates, split_fates
-from datapipe.preprocess.suppression import ERASED, REASON, read_suppression
+from datapipe.preprocess.suppression import ERASED, REASON, nothing_to_erase, read_suppression
 
 if TYPE_CHECKING:
     import os
@@ -129,6 +129,8 @@ def erase(
         run = replace(stored_run(store, manifest), keyring=keyring)
         suppression = read_suppression(store)
         places = places_of(run, wanted, suppression)
+        if not wanted and not len(places) and not suppression.unfinished:
+            raise nothing_to_erase(store)
         unknown = [each for each in wanted if each not in places.known and each not in suppression]
         if unknown:
             raise _unknown(run, unknown)
@@ -204,7 +206,7 @@ def _published(
     entries = _ledger_of(run, ledger, rewritten)
     index = tuple(_index(run, work, places))
     suppression.add(places.ids)
-    run.store.put(ERASED, suppression.to_json())
+    run.store.put(ERASED, suppression.to_json(unfinished=True))
     manifest = build_manifest(
         old.schema,
         rewritten.shards,
@@ -353,6 +355,7 @@ def _forget(store: Store, work: WorkFolder, manifest: Manifest, suppression: Sup
             store.put(RUN, plain_json(run))
     work.discard()
     sweep(work)
+    store.put(ERASED, suppression.to_json())
     return removed
 
 

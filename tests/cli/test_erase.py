@@ -25,6 +25,7 @@ def test_ids_from_the_command_and_from_a_file(datapipe, dataset, tmp_path):
     assert (ran.json["ok"], ran.json["erased"], ran.json["snapshot"]) == (True, 3, 1)
     ran = datapipe("erase", folder, ids[0])
     assert "had been erased before" in ran.out
+    assert datapipe("erase", folder).code == 2
     ran = datapipe("erase", folder, "in/a.jsonl:7", "--json")
     assert ran.code == 2
     assert "nothing was erased" in ran.json["error"]["message"]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datapipe import Cache, open_dataset, preprocess
-from datapipe.dataset import read_snapshot, snapshots_of, verify_dataset
+from datapipe.dataset import keep_snapshot, read_snapshot, snapshots_of, verify_dataset
 from datapipe.errors import ConfigError, DatasetError, InputError, IntegrityError
 from datapipe.preprocess import erase, explain
 from datapipe.preprocess.suppression import ERASED, read_suppression
@@ -90,7 +90,7 @@ def test_what_is_erased_is_gone_and_stays_gone(made, tmp_path):
         explain(out, kept_id)
     assert explain(out, ids_of(out, 20)[0]).where.rows
     # Again: nothing to do; and made anew from the same input: the same dataset.
-    assert (erase(out, [kept_id]).before, erase(out).erased) == (1, 0)
+    assert erase(out, [kept_id]).before == 1
     again = preprocess(made / "in", out, RECIPE, workers=0)
     assert again.fingerprint == done.fingerprint
     assert again.dropped == {"erased": 3}
@@ -230,7 +230,14 @@ def test_what_is_on_the_list_and_still_there_goes_whoever_asks(made, tmp_path):
     (left,) = snapshots_of(store)
     assert (left.kind, left.added) == ("changed", -1)
     assert told(out, "PLANTED7x") == []
-    assert erase(out).erased == 0
+    keep_snapshot(store, read_snapshot(store).model_copy(update={"snapshot": 0}))
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match="no erasure of .* was interrupted; nothing was changed"):
+        erase(out)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    store.put(ERASED, read_suppression(store).to_json(unfinished=True))
+    assert erase(out).removed == 1
+    assert read_suppression(store).unfinished is False
 
 
 def test_a_file_of_its_own_is_named(tmp_path):
