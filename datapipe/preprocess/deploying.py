@@ -99,6 +99,7 @@ datapipe preprocess --scheduler tls://HEAD:8786 {_OURS} {run}
 
 def _slurm(needs: Needs, run: str) -> str:
     first = -(-(needs.scheduler + needs.driver) // needs.worker)
+    are = "is" if first == 1 else "are"
     hours, minutes = divmod(needs.minutes, 60)
     return f"""\
 #!/bin/bash
@@ -107,7 +108,7 @@ def _slurm(needs: Needs, run: str) -> str:
 #SBATCH --cpus-per-task=1
 #SBATCH --mem-per-cpu={needs.worker}M
 #SBATCH --time={hours:02}:{minutes:02}:00
-# {first} of the tasks {"is" if first == 1 else "are"} the memory of scheduler and driver, which run beside the workers of the first node.
+# {first} of the tasks {are} the memory of scheduler and driver, which run beside the workers of the first node.
 # Submit from a folder that all nodes share. Stopped by its time limit, the same job goes on where it was.
 set -eu
 umask 077

@@ -26,7 +26,7 @@ def parsed(*words):
     ],
 )
 def test_the_command_is_the_users_own(given):
-    """A shell that runs it gives `preprocess` the same arguments and options, but those of the forecast; in one line."""
+    """A shell that runs it gives `preprocess` the same arguments and options, but the forecast's; in one line."""
     words = words_of(parsed(*FORECAST, *given))
     assert all(map(str.isprintable, words))
     read = subprocess.run(["bash", "-c", f"printf '%s\\0' {' '.join(words)}"], capture_output=True, check=True).stdout

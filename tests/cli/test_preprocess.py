@@ -51,7 +51,9 @@ def test_a_dry_run_says_what_it_will_cost(datapipe, docs, tmp_path):
     assert cost["tasks"] == sum(stage["tasks"] for stage in cost["stages"])
     assert cost["hours"] > 0
     few = ("--dry-run", "--workers", 48, "--recipe", tmp_path / "own.yaml")
-    assert "#SBATCH --ntasks=49" in datapipe("preprocess", docs, tmp_path / "out", *few, "--deploy", "slurm").out
+    script = datapipe("preprocess", docs, tmp_path / "out", *few, "--deploy", "slurm").out
+    assert "#SBATCH --ntasks=49" in script
+    assert f"--tls-key tls.key {docs} {tmp_path / 'out'} --recipe {tmp_path / 'own.yaml'}\n" in script
     assert datapipe("preprocess", docs, tmp_path / "out", "--deploy", "slurm").code == 2
     assert not (tmp_path / "out").exists()
 
