@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from datapipe.corpus.piece import LabelFile
 
 _NAMED: Final = re.compile(r"([A-Za-z0-9][\w.\-]*)=(?!=)(.+)", re.DOTALL)
+_RECIPES: Final = (("image", "images", "pictures"), ("audio", "audio", "sounds"))
+"""Of formats that hold no text: the recipe that reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +164,11 @@ def _nothing(given: Sequence[str], skipped: set[tuple[str, str]]) -> CorpusError
     if OTHER_MEDIUM in counts:
         fix = "choose the recipe for what they are (images, audio, text, table), or name the folder of the medium"
     elif UNKNOWN_FORMAT in counts:
+        kinds = {format_of(name) for name, reason in skipped if reason == UNKNOWN_FORMAT}
+        named = [f"{recipe} for {what}" for kind, recipe, what in _RECIPES if kind in kinds]
         fix = "say what they are: --set input.format=text, or format= in Python"
+        if named:
+            fix = f"choose the recipe for what they are: --recipe {', '.join(named)}"
     if any(reason.startswith("link") for reason in counts):
         fix = 'to read what links lead to, pass storage_options={"follow_symlinks": True}'
     return CorpusError(

@@ -225,6 +225,12 @@ def test_nothing_to_read(tmp_path):
         assert caught.value.fix
     with pytest.raises(CorpusError, match="there is no"):
         discover("memory://nowhere/at/all")
+    for name, recipe in (("a.jpg", "images"), ("b.flac", "audio")):
+        (tmp_path / recipe).mkdir()
+        (tmp_path / recipe / name).write_bytes(b"1")
+        with pytest.raises(CorpusError) as caught:
+            discover(str(tmp_path / recipe))
+        assert f"--recipe {recipe} for" in caught.value.fix
 
 
 def test_file_names_that_are_no_unicode(tmp_path, reading):
