@@ -9,7 +9,10 @@ scheduler runs code. A scheduler of the user's is spoken to only if `Scheduler` 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
+import ssl
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError, PreprocessError
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from datapipe.preprocess.scheduler import Scheduler
 
+ASKED: Final = 2
+"""Seconds for the page of a dashboard to answer."""
 TIMEOUT: Final = 20
 """Seconds for a scheduler to answer, and for its first worker to be there."""
 _MALLOC: Final = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
@@ -115,7 +120,13 @@ def client_of(scheduler: Scheduler) -> Any:
             f"scheduler {address}: no answer ({error})",
             expected="a Dask scheduler, such as tls://host:8786"
             + (", whose certificate the authority of --tls-ca signed, as it did ours" if security else ""),
-            fix="start one with `dask scheduler`, or leave --scheduler out",
+            fix=(
+                ""
+                if security
+                else f"if it speaks TLS: tls://{address.partition('://')[2]}, with the files of --tls-ca,"
+                " --tls-cert and --tls-key; else "
+            )
+            + "start one with `dask scheduler`, or leave --scheduler out",
         ) from None
     try:
         client.wait_for_workers(1, timeout=TIMEOUT)
@@ -127,6 +138,32 @@ def client_of(scheduler: Scheduler) -> Any:
             fix=f"start them with `dask worker {address} --nthreads 1 --nworkers -1`",
         ) from None
     return client
+
+
+def dashboard_of(client: Any) -> str | None:
+    """Where a scheduler shows itself to a browser; None where it does not.
+
+    A scheduler without a dashboard says that it has one, as it serves other pages at that port: its page is not there.
+    """
+    import urllib.error
+    import urllib.request
+
+    if "dashboard" not in client.scheduler_info().get("services", {}):
+        return None
+    link = str(client.dashboard_link)
+    if not link.startswith(("http://", "https://")):
+        return link  # a path below the page of whoever configured it so
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener.open(urllib.request.Request(link, method="HEAD"), timeout=ASKED).close()  # noqa: S310  (checked above)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return None if error.code == HTTPStatus.NOT_FOUND else link  # of the page itself only GET is answered
+    except urllib.error.URLError as error:
+        return link if isinstance(error.reason, ssl.SSLError) else None
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    return link
 
 
 def _security(scheduler: Scheduler, address: str) -> Any:

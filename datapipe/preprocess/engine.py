@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, DatapipeError, PreprocessError, in_words
 from datapipe.preprocess.admission import admit_all
-from datapipe.preprocess.clusters import client_of, local_cluster, quiet
+from datapipe.preprocess.clusters import client_of, dashboard_of, local_cluster, quiet
 from datapipe.preprocess.execute import execute, execute_in_worker
 from datapipe.preprocess.limits import Limits
 from datapipe.preprocess.scheduler import Scheduler
@@ -321,8 +321,7 @@ def open_engine(
     except BaseException:
         engine.close()
         raise
-    if "dashboard" in client.scheduler_info().get("services", {}):
-        engine.dashboard = str(client.dashboard_link)
+    engine.dashboard = dashboard_of(client)
     return engine
 
 
