@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
-from datapipe.errors import PreprocessError
+from datapipe.errors import ConfigError, PreprocessError
 from datapipe.preprocess.recipe import canonical
 from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STATISTICS: Final = "statistics"
+MOST_TOLD: Final = 10
+MOST_LETTERS: Final = 60
+"""Of the values of a column that rows are chosen by, in an error: how many, and how much of each."""
 
 
 @final
@@ -42,6 +45,7 @@ def run_statistics(task: StatisticsTask) -> TaskRecord:
 
     Raises:
         PreprocessError: a column has too many different values for what is asked of it.
+        ConfigError: no row has the values by which rows are chosen.
     """
     from datapipe.steps import find_step, options_from
     from datapipe.steps.table_statistics import VERSION
@@ -49,6 +53,7 @@ def run_statistics(task: StatisticsTask) -> TaskRecord:
     started, cpu = time.perf_counter(), time.process_time()
     work = WorkFolder(task.output.open())
     rows = size = 0
+    there: dict[str, set[str]] = {}
 
     def sketches() -> Iterator[dict[str, Any]]:
         nonlocal rows, size
@@ -57,10 +62,15 @@ def run_statistics(task: StatisticsTask) -> TaskRecord:
             found = json.loads(data)
             rows += found["rows"]
             size += len(data)
-            yield found["columns"]
+            if found["rows"]:
+                yield found["columns"]
+            for name, values in found.get("there", {}).items():
+                there.setdefault(name, set()).update(values)
 
     options = options_from(find_step(task.step), task.options)
     columns = (_numbers if task.step == "normalise" else _labels)(sketches(), options)
+    if there and not rows:
+        raise _no_row(task.step, options, there)
     data = canonical({"version": VERSION, "columns": columns})
     cost = StepCost(
         name=f"{task.step}: merge", rows_in=rows, rows_out=rows, bytes_in=size, cpu_seconds=time.process_time() - cpu
@@ -74,6 +84,16 @@ def run_statistics(task: StatisticsTask) -> TaskRecord:
         rows_in=rows,
         rows_out=rows,
         steps=(cost,),
+    )
+
+
+def _no_row(step: str, options: Any, there: dict[str, set[str]]) -> ConfigError:
+    asked = " and ".join(f"{name} = {value!r}" for name, value in options.measure.items())
+    told = {name: ", ".join(sorted(values)[:MOST_TOLD]) or "null, or encrypted" for name, values in there.items()}
+    return ConfigError(
+        f"{step}.measure: no row has {asked}",
+        expected=f"values that rows have: {'; '.join(f'{name}: {values}' for name, values in sorted(told.items()))}",
+        fix=f"correct {step}.measure",
     )
 
 

@@ -62,6 +62,7 @@ def check_order(recipe: Recipe) -> None:
                 "becomes of a row is told by the place where it was read",
                 fix=f"move {step.name} before {moved.name}",
             )
+        _check_measured(recipe, step, place)
         if step.name == "decode" and recipe.input.text_column is None:
             raise ConfigError(
                 f"{place}decode, and input.text_column is null",
@@ -118,6 +119,26 @@ def _check_columns(recipe: Recipe) -> None:
                 f"input.columns names {name!r}" + (" twice" if names.count(name) > 1 else ""),
                 expected=f"further columns, each once, and none of {', '.join(taken)}",
                 fix=f"remove {name}, or rename the column in the input",
+            )
+
+
+def _check_measured(recipe: Recipe, step: RecipeStep, place: str) -> None:
+    """A value that no row will have, where a step split says which there are; of other columns the pass finds out."""
+    from datapipe.steps.options import nearest
+    from datapipe.steps.table_statistics import MEASURED
+
+    if step.name not in MEASURED or step.options.statistics:
+        return
+    measure = step.options.measure
+    for other in recipe.steps[: recipe.steps.index(step)]:
+        if other.name != "split" or not other.options.parts or other.options.column not in measure:
+            continue
+        parts, value = tuple(other.options.keep or other.options.parts), measure[other.options.column]
+        if value not in parts:
+            raise ConfigError(
+                f"{place}{step.name}.measure: {other.options.column} = {value!r}, which split makes of no row",
+                expected=f"one of {', '.join(parts)}",
+                fix=nearest(value, parts),
             )
 
 

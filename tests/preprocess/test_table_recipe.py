@@ -203,6 +203,32 @@ def test_columns_that_have_no_scale(tmp_path, values, scale):
         assert after is None or math.isfinite(after)
 
 
+@pytest.mark.parametrize("step", ["normalise", "categories"])
+def test_measuring_no_row_is_refused(tmp_path, step):
+    """Of a split while it is planned; of other columns when all were read; a value that some files lack is none."""
+    for name, part in (("a", False), ("b", True)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(pa.table({"x": [1.0, 2.0], "when": [part] * 2}), tmp_path / "in" / f"{name}.parquet")
+
+    def made(measure, *before):
+        steps = [*before, {step: {"columns": {"x": {}}, "measure": measure}}]
+        recipe = {"input": {"text_column": None, "columns": ["*"]}, "steps": steps, "output": {"split_bytes": 1}}
+        datapipe.preprocess(tmp_path / "in", tmp_path / "out", recipe=recipe, workers=0)
+
+    with pytest.raises(ConfigError, match=f"{step}.measure: split = 'trian'") as caught:
+        made({"split": "trian"}, {"split": {"parts": {"train": 3, "test": 1}}})
+    assert (caught.value.expected, caught.value.fix) == ("one of train, test", "did you mean 'train'?")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(
+        ConfigError, match=f"{step}.measure: no row has when = 'True'\n.*rows have: when: false, true\n"
+    ):
+        made({"when": "True"})
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    made({"when": "true"})
+    found = open_dataset(str(tmp_path / "out")).manifest.statistics[step]["columns"]["x"]
+    assert found.get("count", sum(found.get("counts", ()))) == 2
+
+
 def test_mode(tmp_path):
     """The most frequent value fills; of a column with too many different ones the run says so."""
     (tmp_path / "in").mkdir()

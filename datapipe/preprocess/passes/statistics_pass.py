@@ -16,7 +16,7 @@ from datapipe.errors import ConfigError
 from datapipe.preprocess.collectors import Collector
 from datapipe.preprocess.passes.contract import Pass
 from datapipe.preprocess.recipe import canonical
-from datapipe.preprocess.statistics_task import STATISTICS, StatisticsTask
+from datapipe.preprocess.statistics_task import MOST_LETTERS, MOST_TOLD, STATISTICS, StatisticsTask
 from datapipe.preprocess.tasks import task_key
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class SketchCollector(Collector):
 
         super().__init__(kind, task, work, stack)
         self.rows = 0
+        self._told = task.output.sealing is None
+        self._there: dict[str, set[str]] = {}
         options = options_from(find_step(self.step), task.settings[self.step])
         self._only = options.measure
         self.begin(options)
@@ -63,14 +65,31 @@ class SketchCollector(Collector):
         """See `Collector.add`."""
         from datapipe.steps.row_choice import rows_with
 
-        table = rows_with(table, self._only, self.step)
-        self.rows += table.num_rows
-        self.measure(table)
+        chosen = rows_with(table, self._only, self.step)
+        if table.num_rows and not self.rows and not chosen.num_rows:
+            self._look(table)
+        self.rows += chosen.num_rows
+        self.measure(chosen)
+
+    def _look(self, table: pa.Table) -> None:
+        """What rows have that are not measured, a few values of each column: to be told where none is."""
+        import pyarrow as pa
+
+        for name in self._only:
+            there = self._there.setdefault(name, set())
+            if self._told and len(there) < MOST_TOLD:
+                found = table.column(name).unique()
+                found = found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
+                texts = found.drop_null()[:MOST_TOLD].cast(pa.large_string()).to_pylist()
+                there.update(text[:MOST_LETTERS] for text in texts)
 
     def finish(self) -> OutputFile | None:
         """See `Collector.finish`."""
         if not self.rows:
-            return None
+            if not self._there:
+                return None
+            there = {name: sorted(values)[:MOST_TOLD] for name, values in self._there.items()}
+            return self.work.put_bytes(self.kind, self.task.key, canonical({"rows": 0, "there": there}))
         return self.work.put_bytes(
             self.kind, self.task.key, canonical({"rows": self.rows, "columns": self.columns()})
         )  # fmt: skip
