@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 from datapipe.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from datapipe.dataset.keyring import Keyring
@@ -135,6 +137,21 @@ def rows_digest(path: str, keyring: Keyring, digest: ContentDigest) -> str:
     return digest.hexdigest()
 
 
+def check_columns(columns: Sequence[str], there: Sequence[str]) -> None:
+    """Refuse to encrypt a column that shards do not have.
+
+    Raises:
+        ConfigError: one is not among `there`.
+    """
+    missing = [name for name in columns if name not in there]
+    if missing:
+        raise ConfigError(
+            f"output.encryption.columns names {missing[0]!r}",
+            expected=f"columns of the shards: {', '.join(there)}",
+            fix="carry the column along (input.columns, output.columns), or take it out of the list",
+        )
+
+
 def leaves_to_encrypt(schema: pa.Schema, columns: tuple[str, ...]) -> list[str]:
     """The dotted paths that Parquet gives to all leaves of these columns.
 
@@ -144,13 +161,7 @@ def leaves_to_encrypt(schema: pa.Schema, columns: tuple[str, ...]) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    missing = [name for name in columns if name not in schema.names]
-    if missing:
-        raise ConfigError(
-            f"output.encryption.columns names {missing[0]!r}",
-            expected=f"columns of the shards: {', '.join(schema.names)}",
-            fix="carry the column along (input.columns, output.columns), or take it out of the list",
-        )
+    check_columns(columns, schema.names)
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table().select(list(columns)), sink)
     meta = pq.read_metadata(pa.BufferReader(sink.getvalue()))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from datapipe.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from datapipe.dataset import EncryptionEntry, Keyring, Sealing
     from datapipe.dataset.encryption import EncryptionSettings
@@ -120,12 +120,17 @@ def sealing_of_trial(recipe: Recipe) -> SealingPlace | None:
     return None if settings is None else SealingPlace(settings=replace(settings, keys=f"{__name__}:passing_key"))
 
 
-def check_encryption(recipe: Recipe) -> None:
+def check_encryption(recipe: Recipe, columns: Sequence[str]) -> None:
     """Refuse a recipe that would let values of encrypted columns out.
+
+    Args:
+        columns: of the shards, from `check_order`; "*": and others.
 
     Raises:
         ConfigError: and what to do about it.
     """
+    from datapipe.dataset.encryption import check_columns
+
     settings = recipe.output.encryption
     if settings is None:
         return
@@ -159,6 +164,8 @@ def check_encryption(recipe: Recipe) -> None:
                 expected="a column that is not encrypted, or what the step learns given as a file",
                 fix=f"take {step} out of the recipe, or {min(found)} out of output.encryption.columns",
             )
+    if "*" not in columns:
+        check_columns(settings.columns, columns)
 
 
 def _told_in_the_open(recipe: Recipe) -> Iterator[tuple[str, Any]]:

@@ -125,8 +125,7 @@ def build_plan(
     Raises:
         ConfigError: the recipe's steps do not work in this order.
     """
-    check_order(recipe)
-    check_encryption(recipe)
+    check_encryption(recipe, check_order(recipe))
     total = sum(split.bytes for split in splits)
     buckets = 1
     while buckets < MAX_BUCKETS and buckets * bucket_bytes < total + bytes_before:

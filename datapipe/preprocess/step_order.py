@@ -1,6 +1,7 @@
 """Whether a recipe's steps work in the order they are written: columns that a step needs come from one before it.
 
-What enters: a recipe whose values are right. What leaves: nothing, or a ConfigError that says which step to move.
+What enters: a recipe whose values are right. What leaves: the columns that shards will have, as far as they are known,
+or a ConfigError that says which step to move.
 Invariant: a recipe that passes finds every column it needs in every row of every format.
 """
 
@@ -27,8 +28,11 @@ def internal() -> tuple[str, ...]:
     return (POSITION, *internal_columns())
 
 
-def check_order(recipe: Recipe) -> None:
+def check_order(recipe: Recipe) -> tuple[str, ...]:
     """Refuse a recipe that could not run.
+
+    Returns:
+        The columns of the shards; with "*" among them, and others that are not known before a file is open.
 
     Raises:
         ConfigError: a step lacks a column or a tokenizer, comes after the rows were reshaped, or comes twice where once
@@ -97,6 +101,7 @@ def check_order(recipe: Recipe) -> None:
             expected=f"some of {', '.join(name for name in columns if name not in internal())}",
             fix=f"remove {unknown[0]}" if unknown else "name a column, or null for all",
         )
+    return wanted or tuple(name for name in columns if name not in internal())
 
 
 def _read(recipe: Recipe) -> list[str]:

@@ -10,6 +10,7 @@ from datapipe import open_dataset, preprocess
 from datapipe.dataset import verify_dataset
 from datapipe.errors import ConfigError, EncryptionError
 from datapipe.preprocess import erase, explain
+from datapipe.preprocess.survey import plan_run
 from datapipe.storage.local import LocalStore
 
 KEYS = {"columns": bytes(range(32)), "footer": b"0123456789abcdef"}
@@ -156,6 +157,16 @@ def test_what_would_let_a_value_out_is_refused(place, tmp_path, changed, said):
         preprocess(place / "in", tmp_path / "out", recipe(place, **given, **changed), workers=0)
     assert said in str(caught.value)
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_misspelt_column_is_refused_while_the_run_is_planned(place, tmp_path):
+    """Where the columns are known before a file is open: not when the last stage writes."""
+    with pytest.raises(ConfigError, match="names 'emial'") as caught:
+        plan_run(place / "in", tmp_path / "out", recipe(place, ("text", "emial")))
+    assert "text, " in caught.value.expected
+    assert "email" in caught.value.expected
+    tables = {"input": {"text_column": None, "columns": ["*"]}, "steps": ["exact_duplicates"]}
+    plan_run(place / "in", tmp_path / "out", {**recipe(place, ("mail",)), **tables})  # known when a file is open
 
 
 def test_recipes_without_have_the_name_they_had():
