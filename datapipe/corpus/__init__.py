@@ -10,6 +10,7 @@ from __future__ import annotations
 from datapipe.corpus.discovery import Discovery, discover
 from datapipe.corpus.formats import FORMATS, Format, format_of
 from datapipe.corpus.joining import joined
+from datapipe.corpus.label_coverage import uncovered_labels
 from datapipe.corpus.options import ReadOptions
 from datapipe.corpus.piece import Batch, Piece, Quarantined, SourceFile, Split
 from datapipe.corpus.reading import read_piece
@@ -33,4 +34,5 @@ __all__ = [
     "joined",
     "plan_splits",
     "read_piece",
+    "uncovered_labels",
 ]

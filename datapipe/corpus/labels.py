@@ -77,6 +77,12 @@ def labels_of(store: Store, labels: LabelFile, path: str, options: ReadOptions) 
     return records.get(below, none)
 
 
+def records_of(store: Store, labels: LabelFile, options: ReadOptions) -> tuple[Fields, tuple[str, ...]]:
+    """Every record of a file of labels, by the path that it is about, and the names of its fields; as `labels_of`."""
+    records, none = _fields(_Opened(store), labels, options.max_row_bytes)
+    return records, tuple(none)
+
+
 class _Opened:
     """A store that is equal to every other of its root: what was read of a file is found again."""
 

@@ -319,6 +319,8 @@ class _Run:
     def _summary(self, manifest: Manifest, rejects: RejectSample, started: float, inputs: Inputs) -> RunSummary:
         seconds = time.perf_counter() - started
         total = self.ledger.total()
+        gone = {**total["dropped"], **total["quarantined"]}
+        crashed = {row.step for row in self._poison.values()}
         return RunSummary(
             output=self.store.url,
             fingerprint=manifest.fingerprint,
@@ -342,10 +344,9 @@ class _Run:
             stages={name: round(value, 6) for name, value in self._seconds.items()},
             warnings=(
                 *([] if inputs.replaced is None else [inputs.replaced]),
+                *inputs.unlabelled,
                 *columns_never_there(self.plan, self._readers()),
-                *warnings_of(
-                    self.plan, tuple(self._costs.values()), inputs.skipped, {**total["dropped"], **total["quarantined"]}
-                ),
+                *warnings_of(self.plan, tuple(self._costs.values()), inputs.skipped, gone, crashed),
             ),
             rejects=rejects.rows(),
             poison=tuple(self._poison[row_id] for row_id in sorted(self._poison)),

@@ -40,6 +40,7 @@ class Inputs:
         known: files that were delivered before.
         redone: whether this is the run that published the newest snapshot, done again: killed before it told of it.
         replaced: what the dataset that is there holds and this run's will not, in words; None: nothing.
+        unlabelled: of pictures and sounds and their files of labels, what does not go together, in words.
     """
 
     plan: Plan
@@ -48,6 +49,7 @@ class Inputs:
     known: int = 0
     replaced: str | None = None
     redone: bool = False
+    unlabelled: tuple[str, ...] = ()
 
 
 def plan_run(
@@ -88,7 +90,7 @@ def survey(
     inputs: Any, store: Store, recipe: Recipe, storage_options: Mapping[str, Any] | None, *, append: bool = False
 ) -> Inputs:
     """Find the input and plan the run; a plan without splits where an append finds nothing new."""
-    from datapipe.corpus import discover, plan_splits
+    from datapipe.corpus import discover, plan_splits, uncovered_labels
 
     names = [str(each) for each in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     refuse_overlap(names, store)
@@ -134,6 +136,7 @@ def survey(
         before=before,
         known=len(files) - len(found),
         redone=redone,
+        unlabelled=uncovered_labels(files, recipe.input.read_options(), storage_options),
         replaced=None if append else no_longer(store, (file.name for file in files)),
     )
 
