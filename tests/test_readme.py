@@ -90,6 +90,18 @@ def test_every_recipe_of_the_table_is_shipped():
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(shipped_recipes())
 
 
+def test_windows_of_sounds_are_a_step_to_add(tmp_path):
+    """The shipped recipe has the line, as a comment until somebody wants it."""
+    from datapipe.preprocess import load_recipe
+
+    (line,) = [each for each in README.splitlines() if each.startswith("| `audio` |")]
+    assert "once the step `audio_windows` is added to the recipe" in line
+    assert "audio_windows" not in [step.name for step in load_recipe("audio").steps]
+    text = (ROOT / "datapipe" / "preprocess" / "recipes" / "audio.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace("# - audio_windows", "- audio_windows"))
+    assert [step.name for step in load_recipe(tmp_path / "mine.yaml").steps][-2:] == ["audio_windows", "shuffle"]
+
+
 def test_the_training_loop_runs(tmp_path, monkeypatch):
     """The Python block, word for word, on a dataset called corpus."""
     import torch
