@@ -265,8 +265,8 @@ def test_only_the_packed_columns_and_the_lengths_are_read(of_tables):
     data = dataset(of_tables, [[3, 4, 5]] * 4)
     one = loader(data, 1, pack=Pack(8))
     assert set(next(iter(one))) == {"tokens", "segment_ids", "position_ids"}
-    assert one._data.schema.names == ["tokens"]
-    assert one._shaping._lengths.source == "n_tokens"
+    assert one._fitted.data.schema.names == ["tokens"]
+    assert one._fitted.shaping._lengths.source == "n_tokens"
 
 
 def test_columns_of_equal_lengths_are_packed_alike(of_tables):

@@ -151,7 +151,11 @@ def test_the_number_of_buckets_changes_nothing(corpus, tmp_path, tools, monkeypa
     monkeypatch.setattr(survey, "build_plan", lambda *a, **k: real(*a, **{**k, "bucket_bytes": 4000}))
     summary = run(corpus, tmp_path / "many", recipe=PLAIN)
     assert summary.tasks_run > 16
-    assert tools.published(tmp_path / "many") == tools.published(tmp_path / "one")
+    # The index has a run of hashes for each bucket, and the manifest names them; all rows and their fates are the same.
+    kept = [{k: v for k, v in tools.published(tmp_path / n).items() if "_runs/" not in k} for n in ("many", "one")]
+    fingerprints = {json.loads(files.pop("manifest.json"))["fingerprint"] for files in kept}
+    assert kept[0] == kept[1]
+    assert len(fingerprints) == 1
 
 
 def test_without_work_the_output_is_the_dataset_alone(corpus, tmp_path, tools):
