@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from datapipe.preprocess.amounts import counted
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.tasks import StepCost, TaskRecord
@@ -46,7 +48,11 @@ def columns_never_there(plan: Plan, records: Iterable[TaskRecord]) -> tuple[str,
 
 
 def warnings_of(
-    plan: Plan, costs: Sequence[StepCost], skipped: Mapping[str, int], gone: Mapping[str, int]
+    plan: Plan,
+    costs: Sequence[StepCost],
+    skipped: Mapping[str, int],
+    gone: Mapping[str, int],
+    crashed: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The warnings of a finished run.
 
@@ -56,6 +62,7 @@ def warnings_of(
     Args:
         costs: of the steps, summed. skipped: files that were passed over, by reason.
         gone: rows that were dropped or quarantined, by reason.
+        crashed: names of steps that failed on rows, which were left out: told elsewhere, and touched by the step.
     """
     found = []
     by_name = {cost.name: cost for cost in costs}
@@ -68,8 +75,8 @@ def warnings_of(
         taken = cost.rows_in - cost.rows_out
         if taken == cost.rows_in:
             found.append(f"{step.name} took all {taken:,} rows it was given")
-        elif taken == 0 and not step.spec.gives and step.name not in _FITS:
-            found.append(f"{step.name} touched none of {cost.rows_in:,} rows")
+        elif taken == 0 and not step.spec.gives and step.name not in (*_FITS, *crashed):
+            found.append(f"{step.name} touched none of {counted(cost.rows_in, 'row')}")
         elif step.spec.judge is not None and cost.rows_in >= ENOUGH and times[step.name] == 1:
             idle = [reason for reason in step.spec.reasons if not gone.get(reason)]
             if idle:

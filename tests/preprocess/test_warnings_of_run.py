@@ -12,10 +12,10 @@ RULE = "gopher_quality@whitespace"
 REASONS = REGISTRY[RULE].reasons
 
 
-def warned(rows_in, rows_out, gone, *, steps=("decode", RULE), skipped=None):
+def warned(rows_in, rows_out, gone, *, steps=("decode", RULE), skipped=None, crashed=()):
     plan = build_plan(load_recipe({"name": "r", "steps": list(steps)}), [])
     cost = StepCost(name=RULE, rows_in=rows_in, rows_out=rows_out, bytes_in=0, cpu_seconds=0.0)
-    return warnings_of(plan, [cost], skipped or {}, gone)
+    return warnings_of(plan, [cost], skipped or {}, gone, crashed)
 
 
 def test_a_step_that_touches_nothing_or_everything():
@@ -24,6 +24,13 @@ def test_a_step_that_touches_nothing_or_everything():
     assert warned(10, 0, {REASONS[0]: 10}) == (f"{RULE} took all 10 rows it was given",)
     assert warned(10, 9, {REASONS[0]: 1}) == ()
     assert warned(0, 0, {}) == ()
+
+
+def test_a_step_that_failed_on_rows():
+    """The rows that it crashed on are told of by themselves: that it touched none of the rest is not so."""
+    assert warned(78, 78, {"step_raised": 2}, crashed={RULE}) == ()
+    assert warned(78, 78, {"step_raised": 2}, crashed={"decode"}) == (f"{RULE} touched none of 78 rows",)
+    assert warned(1, 1, {}) == (f"{RULE} touched none of 1 row",)
 
 
 def test_a_rule_that_touches_nothing():
