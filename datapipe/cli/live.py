@@ -110,7 +110,7 @@ def figures_of(progress: Progress) -> list[str]:
     if progress.documents_now and progress.elapsed > 0:
         parts.append(f"{progress.docs_per_s:,.0f}/s")
     if progress.bytes_now and progress.elapsed > 0:
-        parts.append(f"{progress.mb_per_s:,.1f} MB/s")
+        parts.append(f"{console.size(1e6 * progress.mb_per_s)}/s")
     if progress.reused:
         parts.append(f"{progress.reused} done before")
     return parts

@@ -160,11 +160,12 @@ REASONS: Final = 10
 def summary_lines(summary: RunSummary) -> list[str]:
     """What a run did, for a person: the ledger, the throughput, where the dataset is."""
     lines = ["documents", *summary.ledger_lines(most=REASONS)]
-    tasks = f"{summary.tasks_run} tasks run, {summary.tasks_reused} reused"
+    tasks = f"{console.count(summary.tasks_run, 'task')} run, {summary.tasks_reused:,} reused"
     if summary.tasks_reused and summary.tasks_run:
         lines.append(f"{summary.seconds:.1f} s; {tasks}")
     elif summary.tasks_run:
-        speed = f"{summary.docs_per_s:,.0f} documents/s, {summary.mb_per_s:.1f} MB/s over {summary.seconds:.1f} s"
+        stored = console.size(1e6 * summary.mb_per_s)
+        speed = f"{summary.docs_per_s:,.0f} documents/s, {stored}/s over {summary.seconds:.1f} s"
         lines.append(f"{speed}; {tasks}")
     else:
         lines.append(f"nothing left to do: {tasks}")

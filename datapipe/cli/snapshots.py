@@ -94,8 +94,8 @@ def compact(
         console.show(f"nothing to merge: {console.count(done.shards, 'shard')}, of snapshot {done.snapshot}")
     else:
         console.show(
-            f"snapshot {done.snapshot}: {done.shards_before:,} shards → {done.shards:,},"
-            f" {done.index_before:,} index files → {done.index:,}; the same content, {done.fingerprint}"
+            f"snapshot {done.snapshot}: {console.count(done.shards_before, 'shard')} → {done.shards:,},"
+            f" {console.count(done.index_before, 'index file')} → {done.index:,}; the same content, {done.fingerprint}"
         )
 
 

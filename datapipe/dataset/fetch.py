@@ -248,7 +248,7 @@ class Shards:
             raise _replaced(path, group, rows)
         if closed := footer.locked.intersection(wanted):
             names = sorted({meta.schema.column(leaf).path.split(".")[0] for leaf in closed})
-            raise locked(f"{path}: {', '.join(names)}", None)
+            raise locked(f"{path}: {', '.join(names)}", None, several=len(names) > 1)
         row_group = meta.row_group(group)
         spans = []
         for c in wanted:

@@ -153,16 +153,17 @@ def is_locked(error: BaseException) -> bool:
     return isinstance(error, EncryptionError) or any(word in said for word in _SPOKEN)
 
 
-def locked(what: str, keyring: Keyring | None) -> EncryptionError:
+def locked(what: str, keyring: Keyring | None, *, several: bool = False) -> EncryptionError:
     """The error of something that cannot be read for want of the right key; of the key it says nothing."""
+    is_ = "are" if several else "is"
     if keyring is None:
         return EncryptionError(
-            f"{what} is encrypted, and no keys were given",
+            f"{what} {is_} encrypted, and no keys were given",
             expected="the keys it was written with",
             fix="open_dataset(url, keys=callable), or --keys module:callable; or read other columns",
         )
     return EncryptionError(
-        f"{what} is encrypted by other keys than those given, or its bytes were changed",
+        f"{what} {is_} encrypted by other keys than those given, or its bytes were changed",
         expected="the keys it was written with",
         fix="check that the callable gives the key of that name; `datapipe verify` tells damage from a wrong key",
     )

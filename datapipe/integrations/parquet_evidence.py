@@ -103,9 +103,9 @@ def _blocks(dataset: Any) -> tuple[str, ...]:
     index = dataset.index
     sizes = np.asarray(index.bytes, dtype=float)
     shards = np.bincount(index.shard, weights=sizes, minlength=len(index.paths))
-    lines = [
-        f"{len(sizes):,} row groups of {np.median(sizes) / 1e6:,.2f} MB (median, decoded) in {len(shards):,} shards."
-    ]
+    groups = "1 row group" if len(sizes) == 1 else f"{len(sizes):,} row groups"
+    files = "1 shard" if len(shards) == 1 else f"{len(shards):,} shards"
+    lines = [f"{groups} of {np.median(sizes) / 1e6:,.2f} MB (median, decoded) in {files}."]
     if sizes.max() > _LARGE * np.median(sizes):
         at = int(sizes.argmax())
         path, times = index.paths[int(index.shard[at])], sizes[at] / np.median(sizes)

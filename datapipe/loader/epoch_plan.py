@@ -75,14 +75,17 @@ class EpochPlan:
         tail = f", {self.rows_left_out:,} {unit} left out" if self.rows_left_out else ""
         tail += f", {self.rows_padded:,} {unit} repeated" if self.rows_padded else ""
         again = "each row group is read once"
+        lanes = _of(self.lanes, "lane")
         if self.reads_per_block > 1:
-            again = f"row groups are read {self.reads_per_block:.2f} times: {self.lanes} lanes do not divide by ranks"
-        batch = f"{self.batch_size} {self.shape} × {self.world_size} ranks"
+            again = f"row groups are read {self.reads_per_block:.2f} times: {lanes} cannot be shared out evenly"
+        rows = "row" if (self.batch_size, self.shape) == (1, "rows") else self.shape
+        batch = f"{self.batch_size} {rows} × {_of(self.world_size, 'rank')}"
+        held = f"{lanes} × {_of(self.window, 'row group')}"
         lines = [
-            f"{self.rows:,} rows in {self.row_groups:,} row groups",
+            f"{_of(self.rows, 'row')} in {_of(self.row_groups, 'row group')}",
             f"steps      {self.steps_per_rank:,} per rank, {batch}{tail}",
             f"reads      {_mb(self.bytes_per_epoch)} an epoch, {_mb(self.bytes_per_rank)} a rank; {again}",
-            f"memory     {_mb(self.window_bytes)} of windows a rank: {self.lanes} lanes × {self.window} row groups",
+            f"memory     {_mb(self.window_bytes)} of windows a rank: {held}",
             f"cache      {_mb(self.cache_bytes)} hold a node's whole epoch",
             f"shuffle    rows move {self.displacement:.0%} as far as in a uniform shuffle",
             f"           {self.neighbours:.2%} still follow their neighbour",
@@ -93,6 +96,10 @@ class EpochPlan:
             rows = f"{self.global_batch:,} rows"
             lines.append(f"warning    no batch: a global batch of {rows} is more than there are; --tail pad")
         return "\n  ".join(lines)
+
+
+def _of(count: int, name: str) -> str:
+    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
 
 
 def plan_epoch(

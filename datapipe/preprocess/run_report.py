@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.preprocess.amounts import size as spoken_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -114,7 +116,11 @@ def _facts(summary: RunSummary) -> list[tuple[str, str, str]]:
     return [
         ("Kept", _share(summary.documents_out, summary.documents_in), f"{summary.documents_out:,} documents"),
         ("Rows", f"{summary.rows:,}", tokens),
-        ("Speed", f"{in_thousands(round(summary.docs_per_s))}/s", f"documents; {summary.mb_per_s:.1f} MB/s stored"),
+        (
+            "Speed",
+            f"{in_thousands(round(summary.docs_per_s))}/s",
+            f"documents; {spoken_size(1e6 * summary.mb_per_s)}/s stored",
+        ),
         ("Tasks", f"{summary.tasks_run:,}", f"run, {summary.tasks_reused:,} reused"),
     ]
 

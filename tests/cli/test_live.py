@@ -35,6 +35,7 @@ def test_a_line_has_rates_shares_and_what_is_left():
     assert line.startswith("clean: 4 of 10, 4,000 documents, 300/s, 3.0 MB/s, 1 done before")
     assert "11.2% out (too_short 10.0%, duplicates 1.0%, bad 0.1%, rare 0.1%)" in line
     assert line.endswith("0:20 left")
+    assert ", 1.2 kB/s, " in line_of(progress(bytes_now=12_000))
 
 
 @pytest.mark.parametrize(

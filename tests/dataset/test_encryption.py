@@ -77,6 +77,9 @@ def test_who_has_the_keys_reads_and_nobody_else(tmp_path, footer):
     with pytest.raises(EncryptionError, match="no keys were given") as caught:
         open_dataset(tmp_path, ["id", "email"]).take([1])
     assert footer == "encrypted" or "parquet: email is" in str(caught.value)
+    with pytest.raises(EncryptionError, match="no keys were given") as caught:
+        open_dataset(tmp_path, ["tags", "email"]).take([1])
+    assert footer == "encrypted" or "parquet: email, tags are encrypted, and" in str(caught.value)
     with pytest.raises(EncryptionError, match="no keys were given"):
         _ = open_dataset(tmp_path, ["id"], filters=[("email", ">", "a")]).num_rows
     if footer == "plain":

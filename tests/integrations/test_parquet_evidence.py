@@ -36,6 +36,13 @@ def test_a_row_group_that_stands_out_is_named(folder):
     """The one with four times the rows, by its number and shard."""
     lines = parquet_evidence(datapipe.open_dataset(folder))
     assert "5 row groups" in " ".join(lines)
+    (folder / "1.parquet").unlink()
+    pq.write_table(pa.table({"x": [1]}), folder / "0.parquet")
+    (one,) = [
+        line for line in parquet_evidence(datapipe.open_dataset(folder)) if "row group" in line and "shard" in line
+    ]
+    assert one.startswith("1 row group of ")
+    assert one.endswith(" in 1 shard.")
     assert any("row group, 2 of 1.parquet" in line for line in lines)
 
 

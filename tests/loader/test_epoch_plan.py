@@ -18,6 +18,15 @@ def bare(tmp_path):
     return open_dataset(str(tmp_path))
 
 
+def test_one_is_not_many(tmp_path):
+    """A dataset of one row, on one rank."""
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    said = str(plan_epoch(open_dataset(str(tmp_path)), batch_size=1))
+    assert said.startswith("1 row in 1 row group\n")
+    assert "1 row × 1 rank\n" in said
+    assert ": 1 lane × 1 row group\n" in said
+
+
 @pytest.mark.parametrize(
     ("tail", "steps", "left", "padded"), [("drop", 156, 23, 0), ("pad", 157, 0, 41), ("partial", 157, 0, 0)]
 )

@@ -6,6 +6,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapipe.cli.preprocess import summary_lines
+from datapipe.preprocess.run_report import _facts
 from datapipe.preprocess.summary import RunSummary
 
 COUNTS = st.dictionaries(st.sampled_from(["short", "symbols", "empty"]), st.integers(0, 10**9))
@@ -38,6 +40,14 @@ def test_rates_are_of_wall_time():
     assert (done.docs_per_s, done.mb_per_s) == (5.0, 2.0)
     assert summary(seconds=0.0, documents_in=10).docs_per_s == 0.0
     assert json.loads(json.dumps(done.as_dict()))["mb_per_s"] == 2.0
+
+
+def test_one_is_not_many():
+    """A task is one; a small corpus has a speed."""
+    said = "\n".join(summary_lines(summary(documents_in=10, bytes_in=900, tasks_run=1, shards=1, rows=1)))
+    assert "5 documents/s, 450 B/s over 2.0 s; 1 task run, 0 reused" in said
+    assert "1 row in 1 shard" in said
+    assert ("Speed", "5/s", "documents; 450 B/s stored") in _facts(summary(documents_in=10, bytes_in=900))
 
 
 def test_the_largest_reasons_have_a_line_each():
