@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOSSES: Final = ("cross_entropy", "binary_cross_entropy", "mse")
 _MASK: Final = "mask"
+_SHOWN: Final = 3
+"""Values of a column of texts that a message names."""
 
 
 @final
@@ -161,9 +163,12 @@ def _column(batch: Mapping[str, Any], name: str) -> Tensor:
     if not isinstance(value, Tensor):
         tensors = [each for each, column in batch.items() if isinstance(column, Tensor)]
         kind = "no column" if value is None else f"a {type(value).__name__}, not a tensor, as column"
-        raise TrainError(
-            f"a batch with {kind} {name!r}", expected=f"one of {', '.join(tensors)}", fix=nearest(name, tensors)
-        )
+        fix = nearest(name, tensors)
+        if isinstance(value, list) and any(isinstance(each, str) for each in value):
+            words = sorted({each for each in value if isinstance(each, str)})
+            some = ", ".join(f'"{each}"' for each in words[:_SHOWN])
+            fix = f'list its values: dtypes={{"{name}": [{some}, …]}} of the loader gives the place of each, int32'
+        raise TrainError(f"a batch with {kind} {name!r}", expected=f"one of {', '.join(tensors)}", fix=fix)
     return value
 
 

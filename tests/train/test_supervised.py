@@ -140,3 +140,11 @@ def test_a_batch_that_does_not_fit_is_refused(batch, told, shape, match):
 def test_wrong_arguments_are_refused(told):
     with pytest.raises(ConfigError):
         Supervised(nn.Linear(2, 2), **({"inputs": "x", "targets": "y"} | told))
+
+
+def test_labels_that_are_texts_are_to_be_listed(batch):
+    """The loader gives a text's place among those that `dtypes` lists: the error says so, with texts of the batch."""
+    model = Supervised(nn.Linear(1, 3), inputs="a", targets="label")
+    with pytest.raises(TrainError, match="a list, not a tensor, as column 'label'") as caught:
+        model.loss_sum({**batch, "label": ["dog", "cat", "dog", "cat", "cat", "cat"]})
+    assert 'dtypes={"label": ["cat", "dog", …]}' in caught.value.fix
