@@ -102,7 +102,7 @@ def erase(
         keys: of encrypted columns, as `open_dataset` takes them. caches: folders of `datapipe.Cache` to be emptied.
 
     Raises:
-        InputError: no row has one of the ids, or there is no such cache; nothing is erased.
+        ConfigError: no id, and nothing to end. InputError: no row has an id, or no such cache. Nothing is erased.
         DatasetError: there is no dataset that a run made.
         PreprocessError: which rows hold a document cannot be shown; nothing is erased.
         OutputError: a run holds the dataset. StorageError: bytes could not be read or written: run it again.
