@@ -6,8 +6,8 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-LONG = ("04-training.ipynb",)
-"""Eight processes that import torch: what it shows is tested by itself in `train` and `integrations`."""
+LONG = ("04-training.ipynb", "05-images.ipynb")
+"""Eight processes that import torch, and a network that learns: each is tested by itself elsewhere."""
 
 
 def test_there_are_notebooks():

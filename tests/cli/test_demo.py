@@ -35,6 +35,7 @@ def test_the_ledger_of_the_training_run_adds_up(ran):
     assert abs(profile["remainder_ns"]) <= 0.005 * profile["wall_ns"]
 
 
+@pytest.mark.slow
 def test_run_again_it_goes_on(datapipe, docs, ran):
     """What is preprocessed is not preprocessed again; the story is told to its end."""
     out, _ = ran

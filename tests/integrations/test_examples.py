@@ -37,7 +37,8 @@ def profiled(folder, text):
 
 @pytest.mark.parametrize(
     ("name", "steps", "evaluates", "bound"),
-    [("quickstart", 60, True, ("dataset",)), ("transfer_learning", 40, True, ("dataset",)),
+    [("quickstart", 60, True, ("dataset",)),
+     pytest.param("transfer_learning", 40, True, ("dataset",), marks=pytest.mark.slow),
      pytest.param("char_rnn", 40, False, ("forward", "backward"), marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_an_example_is_profiled_unmodified(tmp_path, name, steps, evaluates, bound):

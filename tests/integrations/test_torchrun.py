@@ -80,6 +80,7 @@ def test_the_slow_rank_of_a_job_is_named(scripts, tmp_path, slow):
     assert merged.ranks.waits[0].mean >= 0.5 * 4 * 5e6
 
 
+@pytest.mark.slow
 def test_a_job_is_shown_again(scripts, tmp_path):
     """`datapipe report` on the job's folder merges what is there; a rank without a profile is said to be missing."""
     ran = torchrun("-m", "datapipe", "profile", "--json", "-o", "out", scripts("train", TRAIN), "-1", cwd=tmp_path)

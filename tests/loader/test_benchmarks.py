@@ -33,7 +33,7 @@ def corpus(tokens, tmp_path_factory):
 @pytest.mark.parametrize(
     ("script", "bound"),
     [
-        ("tokens", "gather"),
+        pytest.param("tokens", "gather", marks=pytest.mark.slow),
         pytest.param("tables", "memory", marks=pytest.mark.slow),
         pytest.param("texts", "gather", marks=pytest.mark.slow),
         pytest.param("images", "by hand", marks=pytest.mark.slow),

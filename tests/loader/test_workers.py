@@ -382,6 +382,7 @@ def test_a_forked_child_leaves_the_processes_alone(rows):
         assert len(list(iterator)) == 11
 
 
+@pytest.mark.slow
 def test_ranks_of_torchrun_have_processes_of_their_own(tmp_path):
     """Two ranks together give what one process gives in threads, draws and all."""
     pytest.importorskip("torch")

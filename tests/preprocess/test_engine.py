@@ -54,7 +54,7 @@ def worker_processes():
     return found
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_bytes_from_any_number_of_workers(undisturbed, corpus, tmp_path, tools, workers):
     """Every published file, byte for byte; and no process is left behind."""
     before = len(worker_processes())

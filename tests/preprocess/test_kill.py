@@ -57,14 +57,17 @@ def small(tmp_path_factory, tools):
     return folder / "in", overrides, folder / "undisturbed", summary, writes
 
 
-MOMENTS = [("before", 1), ("after", 2), ("before", 4), ("after", 5), ("before", 10), ("after", 19), ("before", 26),
-           ("before", 28), ("after", 31), ("before", -24), ("after", -23), ("before", -19), ("after", -14),
-           ("before", -6), ("after", -6), ("after", -5), ("before", -4), ("before", -2), ("before", -1)]  # fmt: skip
+MOMENTS = [("before", 1), ("before", 4), ("after", 19), ("before", -24), ("before", -19), ("after", -14),
+           ("before", -6), ("after", -6), ("after", -5), ("before", -2)]  # fmt: skip
+MORE = [("after", 2), ("after", 5), ("before", 10), ("before", 26), ("before", 28), ("after", 31), ("after", -23),
+        ("before", -4), ("before", -1)]  # fmt: skip
 """Of the writes of a run of `small`: each task's files, then its record; the last six are tokenizer, manifest, two
 files of rejects, timings, report. Negative: counted from the end."""
 
 
-@pytest.mark.parametrize(("when", "number"), MOMENTS)
+@pytest.mark.parametrize(
+    ("when", "number"), [*MOMENTS, *(pytest.param(*moment, marks=pytest.mark.slow) for moment in MORE)]
+)
 def test_killed_at_a_write(small, tmp_path, tools, when, number):
     """Before or after any write: the next run publishes the same bytes and does no recorded task again."""
     corpus, overrides, undisturbed, whole, writes = small

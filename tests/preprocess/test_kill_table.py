@@ -34,7 +34,8 @@ def small(tmp_path_factory, tools):
     return folder / "in", tools.published(folder / "out")
 
 
-@pytest.mark.parametrize("moment", [pytest.param("after:8", marks=pytest.mark.slow), "before:15"])
+@pytest.mark.slow  # as the kills of the other recipes, which the fast suite has
+@pytest.mark.parametrize("moment", ["after:8", "before:15"])
 def test_killed_until_it_ends(small, tmp_path, tools, moment):
     """Each time it comes further, through measuring, cutting into runs and merging; nothing is there before the end."""
     corpus, expected = small

@@ -148,6 +148,7 @@ def test_the_same_run_gives_the_same_file(events, tmp_path):
     assert one == write_trace(events[0], tmp_path / "b").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_long_run_is_cut_and_says_so(spans):
     run = spans.add("step", 0, 10).add("wait", 0, 5).run()
     import dataclasses

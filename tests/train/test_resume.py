@@ -46,6 +46,7 @@ def straight(tmp_path_factory, data):
     return process("run", tmp_path_factory.mktemp("straight") / "run", data)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_goes_on_bit_for_bit(tmp_path, data, straight):
     """5 steps, then 7 in a new process: the losses, weights, moments and following batches of 12 in one."""
     first = process("run", tmp_path / "run", data, 5)

@@ -64,5 +64,5 @@ def test_recall_is_the_formula():
 def test_it_can_be_printed(documents, size):
     """Whatever the corpus; and as JSON."""
     found = forecast(documents, size, NearDuplicatesOptions(), workers=3)
-    assert f"{documents:,} documents on 3 workers" in str(found)
+    assert f"{documents:,} document{'' if documents == 1 else 's'} on 3 workers" in str(found)
     assert json.loads(json.dumps(found.as_dict()))["documents"] == documents
