@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from datapipe.corpus.byte_stream import ByteStream, open_stream
 from datapipe.corpus.file_fault import FileFault
+from datapipe.corpus.in_batches import in_batches
 from datapipe.corpus.jsonl import lines_of
 from datapipe.corpus.options import ALL
 from datapipe.corpus.reasons import MALFORMED_ROW, MISSING_ID, NO_COLUMNS, NO_TEXT_COLUMN, ROW_TOO_LARGE
@@ -38,18 +39,8 @@ def read_csv(store: Store, piece: Piece, options: ReadOptions) -> Iterator[Batch
             csv.field_size_limit(_FIELD_LIMIT)
     rows = Rows(options, piece.file.name, media_type=options.media_type)
     delimiter = "\t" if piece.file.format == "tsv" else ","
-    fault: FileFault | None = None
     with open_stream(store, piece.file.path) as stream:
-        try:
-            for _ in _records(stream, delimiter, rows, options):
-                if rows.full:
-                    yield rows.take()
-        except FileFault as found:
-            fault = found
-    if rows:
-        yield rows.take()
-    if fault is not None:
-        raise fault
+        yield from in_batches(rows, _records(stream, delimiter, rows, options))
 
 
 @final

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from datapipe.corpus.byte_stream import BLOCK, ByteStream, open_stream
 from datapipe.corpus.file_fault import FileFault
+from datapipe.corpus.in_batches import in_batches
 from datapipe.corpus.json_row import add_json
 from datapipe.corpus.reasons import DAMAGED_FILE, ROW_TOO_LARGE, TRUNCATED_FILE
 from datapipe.corpus.rows import EXCERPT, Rows
@@ -32,23 +33,19 @@ _BOM: Final = b"\xef\xbb\xbf"
 def read_json(store: Store, piece: Piece, options: ReadOptions) -> Iterator[Batch]:
     """The rows of a whole .json file."""
     rows = Rows(options, piece.file.name, media_type=options.media_type)
-    fault: FileFault | None = None
     with open_stream(store, piece.file.path) as stream:
-        try:
-            for number, (value, size) in enumerate(values_of(stream, max_bytes=options.max_row_bytes)):
-                if size > options.max_row_bytes:
-                    detail = f"a value of {size:,} bytes; at most {options.max_row_bytes:,} are read"
-                    rows.quarantine(rows.row_id(number), ROW_TOO_LARGE, detail, value)
-                else:
-                    add_json(rows, value, number, options)
-                if rows.full:
-                    yield rows.take()
-        except FileFault as found:
-            fault = found
-    if rows:
-        yield rows.take()
-    if fault is not None:
-        raise fault
+        yield from in_batches(rows, _added(stream, rows, options))
+
+
+def _added(stream: ByteStream, rows: Rows, options: ReadOptions) -> Iterator[None]:
+    """Adds the row of each value."""
+    for number, (value, size) in enumerate(values_of(stream, max_bytes=options.max_row_bytes)):
+        if size > options.max_row_bytes:
+            detail = f"a value of {size:,} bytes; at most {options.max_row_bytes:,} are read"
+            rows.quarantine(rows.row_id(number), ROW_TOO_LARGE, detail, value)
+        else:
+            add_json(rows, value, number, options)
+        yield
 
 
 def values_of(stream: ByteStream, *, max_bytes: int) -> Iterator[tuple[bytes, int]]:

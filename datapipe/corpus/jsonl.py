@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from datapipe.corpus.byte_stream import BLOCK, ByteStream, open_stream
 from datapipe.corpus.file_fault import FileFault
+from datapipe.corpus.in_batches import in_batches
 from datapipe.corpus.json_row import add_json
 from datapipe.corpus.reasons import ROW_TOO_LARGE
 from datapipe.corpus.rows import EXCERPT, Rows
@@ -28,25 +29,21 @@ _BOM: Final = b"\xef\xbb\xbf"
 def read_jsonl(store: Store, piece: Piece, options: ReadOptions) -> Iterator[Batch]:
     """The rows of the lines that start in [piece.start, piece.end)."""
     rows = Rows(options, piece.file.name, media_type=options.media_type)
-    fault: FileFault | None = None
     # From the byte before: if that is a newline, the piece's first byte starts a line.
     with open_stream(store, piece.file.path, start=max(0, piece.start - 1)) as stream:
         lines = lines_of(stream, start=piece.start, end=piece.end, max_bytes=options.max_row_bytes)
-        try:
-            for position, line, size in lines:
-                if size > options.max_row_bytes:
-                    detail = f"a line of {size:,} bytes; at most {options.max_row_bytes:,} are read"
-                    rows.quarantine(rows.row_id(position), ROW_TOO_LARGE, detail, line)
-                elif line := (line.removeprefix(_BOM) if position == 0 else line).strip():
-                    add_json(rows, line, position, options)
-                if rows.full:
-                    yield rows.take()
-        except FileFault as found:
-            fault = found
-    if rows:
-        yield rows.take()
-    if fault is not None:
-        raise fault
+        yield from in_batches(rows, _added(lines, rows, options))
+
+
+def _added(lines: Iterator[tuple[int, bytes, int]], rows: Rows, options: ReadOptions) -> Iterator[None]:
+    """Adds the row of each line."""
+    for position, line, size in lines:
+        if size > options.max_row_bytes:
+            detail = f"a line of {size:,} bytes; at most {options.max_row_bytes:,} are read"
+            rows.quarantine(rows.row_id(position), ROW_TOO_LARGE, detail, line)
+        elif line := (line.removeprefix(_BOM) if position == 0 else line).strip():
+            add_json(rows, line, position, options)
+        yield
 
 
 def lines_of(

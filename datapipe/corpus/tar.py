@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.corpus.byte_stream import open_stream
 from datapipe.corpus.file_fault import FileFault
+from datapipe.corpus.in_batches import in_batches
 from datapipe.corpus.json_row import as_text
 from datapipe.corpus.media_rows import AUDIO_SUFFIXES, IMAGE_SUFFIXES, MediaRows
 from datapipe.corpus.reasons import (
@@ -51,18 +52,8 @@ def read_tar(store: Store, piece: Piece, options: ReadOptions) -> Iterator[Batch
     if options.media is None:
         raise FileFault(NO_COLUMNS, "a tar file of samples, and rows of text or of a table are read")
     rows = MediaRows(options, piece.file.name)
-    fault: FileFault | None = None
     with open_stream(store, piece.file.path) as stream:
-        try:
-            for _ in _Samples(TarStream(stream), rows, options).each():
-                if rows.full:
-                    yield rows.take()
-        except FileFault as found:
-            fault = found
-    if rows:
-        yield rows.take()
-    if fault is not None:
-        raise fault
+        yield from in_batches(rows, _Samples(TarStream(stream), rows, options).each())
 
 
 @final

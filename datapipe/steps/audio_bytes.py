@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from datapipe.steps.columns import column
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,22 +19,6 @@ RATE: Final = "sample_rate"
 FRAMES: Final = "frames"
 CHANNELS: Final = "channels"
 SECONDS: Final = "seconds"
-
-
-def audio_column(table: pa.Table) -> pa.ChunkedArray:
-    """`audio` as large_binary.
-
-    Raises:
-        ConfigError: there is no such column, or it holds neither bytes nor a struct with a field `bytes`.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if AUDIO in table.column_names:
-        values = table.column(AUDIO)
-        if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
-            table = pa.table({AUDIO: pc.struct_field(values, "bytes")})
-    return column(table, AUDIO, pa.large_binary())
 
 
 def sounds(values: pa.ChunkedArray) -> Iterator[bytes | None]:

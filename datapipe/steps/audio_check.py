@@ -18,10 +18,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError
-from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, audio_column, sounds
+from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, sounds
 from datapipe.steps.audio_formats import CONTAINERS
 from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, AudioFault, Sound, peak_of, read_sound
-from datapipe.steps.columns import mark, set_column
+from datapipe.steps.columns import file_bytes, mark, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import DETAIL, DROP, StepSpec
 
@@ -92,7 +92,7 @@ def audio_check(table: pa.Table, keys: Keys, *, options: AudioCheckOptions) -> p
     del keys
     import pyarrow as pa
 
-    values = audio_column(table)
+    values = file_bytes(table, AUDIO)
     rows = [_row(data, options) for data in sounds(values)]
     columns: list[list[Any]] = [list(each) for each in zip(*rows, strict=True)] or [[] for _ in range(7)]
     rates, frames, channels, peaks, clipped, reasons, details = columns

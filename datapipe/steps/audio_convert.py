@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, audio_column, sounds
+from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, sounds
 from datapipe.steps.audio_check import SILENT
 from datapipe.steps.audio_conditioning import Conditioning, conditioned
 from datapipe.steps.audio_encoding import Container, Depth, check_encoding, encoded
 from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, AudioFault, read_head, read_sound
-from datapipe.steps.columns import mark, set_column
+from datapipe.steps.columns import file_bytes, mark, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import DETAIL, StepSpec
 
@@ -74,7 +74,7 @@ def audio_convert(table: pa.Table, keys: Keys, *, options: AudioConvertOptions) 
     del keys
     import pyarrow as pa
 
-    rows = [_row(data, options) for data in sounds(audio_column(table))]
+    rows = [_row(data, options) for data in sounds(file_bytes(table, AUDIO))]
     columns: list[list[Any]] = [list(each) for each in zip(*rows, strict=True)] or [[] for _ in range(8)]
     audio, rates, frames, channels, loudness, dropped, reasons, details = columns
     seconds = [None if n is None else n / rate for n, rate in zip(frames, rates, strict=True)]

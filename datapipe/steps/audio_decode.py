@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SAMPLES, audio_column, sounds
+from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SAMPLES, sounds
 from datapipe.steps.audio_check import SILENT
 from datapipe.steps.audio_conditioning import Conditioning, conditioned
 from datapipe.steps.audio_reading import FAULTS, MAX_BYTES, AudioFault, Sound, read_sound
-from datapipe.steps.columns import mark, set_column
+from datapipe.steps.columns import file_bytes, mark, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import DETAIL, StepSpec
 
@@ -66,7 +66,7 @@ def audio_decode(table: pa.Table, keys: Keys, *, options: AudioDecodeOptions) ->
     import numpy as np
     import pyarrow as pa
 
-    found = [_row(data, options) for data in sounds(audio_column(table))]
+    found = [_row(data, options) for data in sounds(file_bytes(table, AUDIO))]
     rows: list[Sound | None] = [each[0] for each in found]
     flat = [np.zeros(0, np.float32) if sound is None else sound.samples.reshape(-1) for sound in rows]
     offsets = np.zeros(len(flat) + 1, np.int64)

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from datapipe.errors import StepError
-from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, audio_column, sounds
+from datapipe.steps.audio_bytes import AUDIO, CHANNELS, FRAMES, RATE, SECONDS, sounds
 from datapipe.steps.audio_encoding import Container, Depth, check_encoding, encoded
 from datapipe.steps.audio_reading import MAX_BYTES, AudioFault, read_sound
-from datapipe.steps.columns import row_ids, set_column
+from datapipe.steps.columns import file_bytes, row_ids, set_column
 from datapipe.steps.options import in_range
 from datapipe.steps.step import StepSpec
 
@@ -79,7 +79,7 @@ def audio_windows(table: pa.Table, keys: Keys, *, options: AudioWindowsOptions) 
 
     ids = row_ids(table).to_pylist()
     found: list[tuple[Any, ...]] = []
-    for number, data in enumerate(sounds(audio_column(table))):
+    for number, data in enumerate(sounds(file_bytes(table, AUDIO))):
         try:
             sound = read_sound(data, max_bytes=options.max_decoded_bytes)
         except AudioFault as fault:

@@ -65,6 +65,22 @@ def column(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
         ) from error
 
 
+def file_bytes(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of files' bytes (pictures, sounds) as large_binary; of struct<bytes, path> the bytes.
+
+    Raises:
+        ConfigError: there is no such column, or it holds neither bytes nor a struct with a field `bytes`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if name in table.column_names:
+        values = table.column(name)
+        if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
+            table = pa.table({name: pc.struct_field(values, "bytes")})
+    return column(table, name, pa.large_binary())
+
+
 def classic(table: pa.Table) -> pa.Table:
     """The table with string_view and binary_view columns as large_string and large_binary.
 

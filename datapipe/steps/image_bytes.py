@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from datapipe.steps.columns import column
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,22 +17,6 @@ IMAGE: Final = "image"
 WIDTH: Final = "width"
 HEIGHT: Final = "height"
 PATH: Final = "path"
-
-
-def image_column(table: pa.Table) -> pa.ChunkedArray:
-    """`image` as large_binary.
-
-    Raises:
-        ConfigError: there is no such column, or it holds neither bytes nor a struct with a field `bytes`.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if IMAGE in table.column_names:
-        values = table.column(IMAGE)
-        if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
-            table = pa.table({IMAGE: pc.struct_field(values, "bytes")})
-    return column(table, IMAGE, pa.large_binary())
 
 
 def images(values: pa.ChunkedArray) -> Iterator[memoryview | None]:

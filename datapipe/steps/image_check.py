@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from datapipe.errors import DecodeError
-from datapipe.steps.columns import mark, set_column
-from datapipe.steps.image_bytes import HEIGHT, IMAGE, PATH, WIDTH, image_column, images
+from datapipe.steps.columns import file_bytes, mark, set_column
+from datapipe.steps.image_bytes import HEIGHT, IMAGE, PATH, WIDTH, images
 from datapipe.steps.image_encode import QUALITY, encode_image, form_for
 from datapipe.steps.image_head import MAX_PIXELS, REASONS, read_head
 from datapipe.steps.options import in_range
@@ -111,7 +111,7 @@ def image_check(table: pa.Table, keys: Keys, *, options: ImageCheckOptions) -> p
     del keys
     import pyarrow as pa
 
-    column = image_column(table)
+    column = file_bytes(table, IMAGE)
     paths = table.column(PATH).to_pylist() if PATH in table.column_names else [None] * table.num_rows
     seen = [_look(data, path, options) for data, path in zip(images(column), paths, strict=True)]
     if any(row.new is not None for row in seen) or table.column(IMAGE).type != column.type:

@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from datapipe.errors import DecodeError
-from datapipe.steps.columns import set_column
-from datapipe.steps.image_bytes import IMAGE, image_column, images
+from datapipe.steps.columns import file_bytes, set_column
+from datapipe.steps.image_bytes import IMAGE, images
 from datapipe.steps.image_check import PHASH
 from datapipe.steps.image_head import MAX_PIXELS
 from datapipe.steps.options import in_range
@@ -75,7 +75,7 @@ def image_duplicates(table: pa.Table, keys: Keys, *, options: ImageDuplicatesOpt
 
     if PHASH in table.column_names and table.schema.field(PHASH).type == pa.int64():
         return table
-    hashes = [_hash(data, options.max_pixels) for data in images(image_column(table))]
+    hashes = [_hash(data, options.max_pixels) for data in images(file_bytes(table, IMAGE))]
     return set_column(table, PHASH, pa.array(hashes, pa.int64()))
 
 

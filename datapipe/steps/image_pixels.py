@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import DecodeError
-from datapipe.steps.columns import mark, row_ids, set_column
-from datapipe.steps.image_bytes import IMAGE, image_column, images
+from datapipe.steps.columns import file_bytes, mark, row_ids, set_column
+from datapipe.steps.image_bytes import IMAGE, images
 from datapipe.steps.image_head import REASONS
 from datapipe.steps.image_view import ImageView, Looks
 from datapipe.steps.step import ROW_ID, StepSpec
@@ -48,7 +48,7 @@ def image_pixels(table: pa.Table, keys: Keys, *, options: ImageView) -> pa.Table
     pixels = np.empty((len(ids), *options.shape), np.uint8)
     looks = Looks(options, ids, keys)
     reasons: list[str | None] = [None] * len(ids)
-    for row, data in enumerate(images(image_column(table))):
+    for row, data in enumerate(images(file_bytes(table, IMAGE))):
         try:
             looks.look(row, data, pixels[row])
         except DecodeError as error:

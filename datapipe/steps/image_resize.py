@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import DecodeError
-from datapipe.steps.columns import set_column
-from datapipe.steps.image_bytes import HEIGHT, IMAGE, WIDTH, image_column, images
+from datapipe.steps.columns import file_bytes, set_column
+from datapipe.steps.image_bytes import HEIGHT, IMAGE, WIDTH, images
 from datapipe.steps.image_encode import QUALITY, encode_image, form_for
 from datapipe.steps.image_head import MAX_PIXELS, read_head
 from datapipe.steps.options import in_range
@@ -69,7 +69,7 @@ def image_resize(table: pa.Table, keys: Keys, *, options: ImageResizeOptions) ->
 
     if not options.shorter:
         return table
-    made = [_resized(data, options) for data in images(image_column(table))]
+    made = [_resized(data, options) for data in images(file_bytes(table, IMAGE))]
     for place, (name, kind) in enumerate(((IMAGE, pa.large_binary()), (WIDTH, pa.int32()), (HEIGHT, pa.int32()))):
         table = set_column(table, name, pa.array([row[place] for row in made], kind))
     return table
