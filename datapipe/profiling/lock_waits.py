@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE
-from datapipe.profiling.intervals import union
+from datapipe.profiling.intervals import partition, union
 from datapipe.profiling.lock_holders import MOSTLY, lock_holders
 from datapipe.profiling.waits import Hold
 
@@ -93,14 +93,15 @@ def lock_held(run: RawRun, ledger: Ledger, loader: Bools) -> Bools:
 
 
 def holds(run: RawRun, holding: Bools) -> list[Hold]:
-    """The same as times, in order of their starts."""
+    """The same as times: one holder at a time, in order (of two at once the later begun: the lock is one thread's)."""
     import numpy as np
 
-    mine = run.spans[holding]
-    mine = mine[np.argsort(mine["start"], kind="stable")]
+    spans = run.spans[holding]
+    cut = partition(spans["start"].astype(np.int64), spans["end"].astype(np.int64))
+    stages = spans["stage"][cut.owner].tolist()
     return [
         Hold(start, end, run.stages[stage])
-        for start, end, stage in zip(mine["start"].tolist(), mine["end"].tolist(), mine["stage"].tolist(), strict=True)
+        for start, end, stage in zip(cut.start.tolist(), cut.end.tolist(), stages, strict=True)
     ]
 
 

@@ -70,7 +70,7 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints, held: Sequence[
         ledger: the steps.
         work: the loader's spans and their edges.
         batches: int64[w], the batch each wait was for (-1: not known).
-        held: when Python's lock was held, in order of their starts.
+        held: when Python's lock was held, in order; they do not overlap.
     """
     import numpy as np
 
@@ -100,15 +100,6 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints, held: Sequence[
     return WaitSplit(names, tables[0], tables[1])
 
 
-def _kept_by(held: Sequence[Hold], begin: int, end: int) -> tuple[str, int]:
-    """The last to hold the lock within `[begin, end)`, and for how long of it; ("", 0): nobody."""
-    place = bisect_left(held, end, key=lambda hold: hold.start) - 1
-    if place < 0:
-        return "", 0
-    hold = held[place]
-    return hold.stage, max(0, min(hold.end, end) - max(hold.start, begin))
-
-
 def _walk(work: Precedence, begin: int, t: int, batch: int, consumer: int, held: Sequence[Hold]) -> dict[str, int]:
     """Charge `[begin, t)` to stages, walking back from `t`."""
     row: dict[str, int] = {}
@@ -126,9 +117,12 @@ def _walk(work: Precedence, begin: int, t: int, batch: int, consumer: int, held:
     inline = False
     while t > begin:
         # It lay ready from here on.
-        holder, kept = _kept_by(held, max(work.end[i], begin), t)
-        if kept:
-            t = charge(holder, t - kept)
+        ready = max(work.end[i], begin)
+        place = bisect_left(held, t, key=lambda hold: hold.start) - 1
+        while place >= 0 and held[place].end > ready:
+            t = charge(QUEUE, held[place].end)
+            t = charge(held[place].stage, max(held[place].start, ready))
+            place -= 1
         t = charge(QUEUE, work.end[i])
         t = charge(work.stage[i], work.start[i])
         inline = work.thread[i] == consumer

@@ -7,7 +7,7 @@ import pytest
 
 from datapipe.profiling.analysis import summarise
 from datapipe.profiling.lock_probe import lock_delay
-from datapipe.profiling.lock_waits import locked_out
+from datapipe.profiling.lock_waits import holds, locked_out
 from datapipe.profiling.machine_watch import Watched
 
 MS = 1_000_000
@@ -121,3 +121,18 @@ def test_who_waits_until_the_holder_is_through_waits_for_its_work(spans):
     )
     path = summarise(run).path_ns
     assert path["transform"] > 0.9 * sum(path.values())
+
+
+def test_one_at_a_time_holds_the_lock(spans):
+    """Spans of two holders that overlap are cut: of two at once the later begun has it, the other what is left."""
+    spans.add("filter", 0, 100, thread=1)
+    spans.add("transform", 50, 60, thread=2)
+    spans.add("transform", 90, 120, thread=2)
+    run = spans.run()
+    assert holds(run, run.spans["thread"] > 0) == [
+        (0, 50, "filter"),
+        (50, 60, "transform"),
+        (60, 90, "filter"),
+        (90, 100, "transform"),
+        (100, 120, "transform"),
+    ]

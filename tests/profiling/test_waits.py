@@ -70,6 +70,16 @@ def test_a_batch_that_lay_ready_while_the_lock_was_held_waits_for_its_holder(spa
     assert free == {"collate": 300, "queue": 500}
 
 
+def test_all_that_held_the_lock_since_a_batch_lay_ready_are_waited_for(spans):
+    """One held it before the batch was ready and on, then another one: each is charged for its own time."""
+    add(spans, "step", 0, 1000, item=0)
+    add(spans, "wait", 100, 900, item=0, cause=0)
+    add(spans, "collate", 0, 400, item=0, thread=1)
+    held = [Hold(50 * US, 90 * US, "filter"), Hold(300 * US, 500 * US, "filter"), Hold(600 * US, 850 * US, "transform")]
+    _, (row,) = split(spans, held=held)
+    assert row == {"collate": 300, "filter": 100, "transform": 250, "queue": 150}
+
+
 def test_a_foreign_loader_is_one_closed_box(spans):
     add(spans, "step", 0, 1000, item=0)
     add(spans, "wait", 0, 700, item=0)
