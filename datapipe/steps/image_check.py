@@ -50,7 +50,7 @@ class ImageCheckOptions:
     """Options of image_check.
 
     Attributes:
-        decode: decode every picture, whole. False: headers alone are read, and a picture that is
+        decode: decode every picture: all that its file holds, to pixels at no larger a scale than the hash needs. False: headers alone are read, and a picture that is
             cut or damaged behind its header is found out by whoever decodes it.
         phash: of what is decoded, the perceptual hash, which image_duplicates takes instead of decoding again.
         max_pixels: width times height above which a picture is quarantined before a pixel is decoded (a decompression
@@ -158,12 +158,15 @@ def _look(data: memoryview | None, path: str | None, options: ImageCheckOptions)
 def _decode(data: memoryview, seen: _Seen, options: ImageCheckOptions, *, convert: bool) -> None:
     """Decode the picture; its hash, and where it is converted its new bytes, go into `seen`."""
     from datapipe.steps.image_decode import decode_image
-    from datapipe.steps.image_hash import image_hash
+    from datapipe.steps.image_hash import ENOUGH, image_hash
 
     assert seen.head is not None
-    pixels = decode_image(data, max_pixels=options.max_pixels, head=seen.head)
-    height, width = pixels.shape[:2]
-    head = replace(seen.head, width=width, height=height)
+    # A JPEG's damage shows as its coefficients are read, whatever the scale they are then turned into pixels at.
+    enough = None if convert else (ENOUGH, ENOUGH) if options.phash else (1, 1)
+    pixels = decode_image(data, enough, max_pixels=options.max_pixels, head=seen.head)
+    head = seen.head
+    if head.format != "jpeg" or convert:
+        head = replace(head, width=pixels.shape[1], height=pixels.shape[0])
     if options.decode and options.phash:
         seen.phash = image_hash(pixels, data)
     if convert:
@@ -212,7 +215,7 @@ def resolve(spec: StepSpec, options: ImageCheckOptions) -> StepSpec:
 
 SPEC: Final = StepSpec(
     name="image_check",
-    version=1,
+    version=2,
     kind="map",
     options=ImageCheckOptions,
     build=build,

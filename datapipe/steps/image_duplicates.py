@@ -81,12 +81,12 @@ def image_duplicates(table: pa.Table, keys: Keys, *, options: ImageDuplicatesOpt
 
 def _hash(data: memoryview | None, max_pixels: int) -> int | None:
     from datapipe.steps.image_decode import decode_image
-    from datapipe.steps.image_hash import SIDE, image_hash
+    from datapipe.steps.image_hash import ENOUGH, image_hash
 
     try:
         # Four pixels for each of the hash, so that a scaled picture is averaged as the whole one is.
         return (
-            None if data is None else image_hash(decode_image(data, (4 * SIDE, 4 * SIDE), max_pixels=max_pixels), data)
+            None if data is None else image_hash(decode_image(data, (ENOUGH, ENOUGH), max_pixels=max_pixels), data)
         )
     except DecodeError:
         return None

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDE: Final = 32
-"""Pixels a side that are enough to decode."""
+ENOUGH: Final = 2 * SIDE
+"""Pixels a side that are enough to decode: what averaging leaves before its last step."""
 FLAT: Final = 2.0
 """Standard deviation of the 32 × 32 greys, of 255, below which a picture is nearly of one grey: what JPEG's
 quantisation leaves of a single colour is less, and the median would turn it into random bits."""
@@ -32,7 +33,7 @@ def image_hash(pixels: npt.NDArray[np.uint8], data: bytes | memoryview) -> int:
     """The hash of a picture.
 
     Args:
-        pixels: uint8[H, W, 3], of the whole picture or scaled down to no less than `SIDE` a side.
+        pixels: uint8[H, W, 3], of the whole picture or scaled down to no less than `ENOUGH` a side.
         data: its encoded bytes, for pictures without shapes.
     """
     import numpy as np

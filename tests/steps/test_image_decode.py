@@ -180,6 +180,27 @@ def test_bytes_changed_anywhere_give_a_picture_or_a_reason_and_nothing_else(data
             assert error.reason in REASONS  # noqa: PT017  (not every change does harm)
 
 
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_jpeg_is_found_out_at_any_scale(data):
+    """Cut or changed anywhere, baseline or progressive: decoded at 1/8 it has the verdict that it has when whole."""
+    whole = bytearray(encoded(scene(64, 96), "jpeg", progressive=data.draw(st.booleans())))
+    if data.draw(st.booleans()):
+        whole = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    else:
+        for _ in range(data.draw(st.integers(1, 9))):
+            whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    assert verdict(bytes(whole), (1, 1)) == verdict(bytes(whole), None)
+
+
+def verdict(image, at_least):
+    try:
+        decode_image(image, at_least)
+    except DecodeError as error:
+        return error.reason
+    return None
+
+
 def test_other_threads_run_while_a_picture_is_decoded():
     """The interpreter's lock is not held: a thread that only counts goes on counting within one decode."""
     data = encoded(np.random.default_rng(0).integers(0, 255, (1500, 1500, 3)).astype(np.uint8))
