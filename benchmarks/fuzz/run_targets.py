@@ -30,18 +30,25 @@ RECIPE = {
 }  # fmt: skip
 
 
+def _place() -> Path:
+    """A folder of its own: the tests read every target in one process, and another's `run` is a profiled one."""
+    return scratch() / "run_index"
+
+
 @functools.cache
 def _dataset() -> tuple[Path, list[str]]:
     """A dataset, a copy of it to alter, and the files that are altered."""
-    source = scratch() / "in.jsonl"
+    place = _place()
+    place.mkdir()
+    source = place / "in.jsonl"
     rows = [
         {"text": f"the row of number {i % 9} and of some more words and all that be have to of with it"}
         for i in range(30)
     ]
     source.write_text("\n".join(json.dumps(row) for row in [*rows, {"text": "short"}]))
-    folder = scratch() / "run"
+    folder = place / "out"
     preprocess(str(source), str(folder), recipe=RECIPE, workers=0)
-    shutil.copytree(folder, scratch() / "altered")
+    shutil.copytree(folder, place / "altered")
     found = sorted(str(path.relative_to(folder)) for path in (folder / "index").rglob("*") if path.is_file())
     read = [name for name in found if name.endswith((".signals", ".clusters_runs"))]
     return folder, ["manifest.json", *read]
@@ -60,7 +67,7 @@ def _mutate(data: bytes, chance: random.Random) -> bytes:
 def _read(data: bytes) -> None:
     folder, names = _dataset()
     name = names[(data[0] if data else 0) % len(names)]
-    altered = scratch() / "altered"
+    altered = _place() / "altered"
     (altered / name).write_bytes(data[1:])
     failed = None
     try:
