@@ -179,8 +179,6 @@ def summary_lines(summary: RunSummary) -> list[str]:
             f"packed: {padding:,} tokens of padding ({padding / held:.2%}); {console.count(long, 'document')} longer"
             f" than a row; {console.count(summary.counters['pack.cuts'], 'time')} a document goes on in another row"
         )
-    if lost := summary.counters.get("audio_windows.no_window"):
-        lines.append(f"windows: {console.count(lost, 'sound')} shorter than one, of which nothing is left")
     if summary.poison:
         lines.append(f"poison: {console.count(len(summary.poison), 'row')}, left out and quarantined")
         lines += [f"  {row.row_id}: {row.reason} in {row.step} ({row.detail})" for row in summary.poison]

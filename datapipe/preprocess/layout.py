@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from datapipe.preprocess.stage import IDS, MAP, ROWS, RUNS, SHARD, Removal, Stage
+from datapipe.preprocess.stage import IDS, MAP, MOVING, ROWS, RUNS, SHARD, Removal, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,10 +47,14 @@ class Layout:
 
         self._check_ids = recipe.input.id_column is not None
         held: list[RecipeStep] = []
+        sieve = next((step for step in recipe.steps if step.spec.sieve is not None), None)
         for step in recipe.steps:
             if step.spec.idle:
                 continue
             if step.spec.kind == "global":
+                if sieve is not None and step.name in MOVING:
+                    # What becomes of a row is told by the place where it was read.
+                    held, sieve = [*held, sieve], None
                 held = pass_of(step.name).lay_out(self, step, held)
             elif step.spec.kind == "reshape":
                 held = [*self.settled(held), step]

@@ -72,7 +72,7 @@ class _Run:
     """The state of one task while it runs."""
 
     def __init__(self, task: MapTask, store: Store, stack: contextlib.ExitStack) -> None:
-        from datapipe.steps import Keys, bind
+        from datapipe.steps import Keys, bind, sieve_of
 
         self.task = task
         self.store = store
@@ -83,8 +83,9 @@ class _Run:
         self.columns: set[str] = set()  # of `input.columns`, those that had a value
         self.keys = Keys(seed=task.seed)
         steps = [bind(name, options) for name, options in self._steps(stack)]
+        self.sieves = [] if task.moved else [each for step in steps if (each := sieve_of(step)) is not None]
         if task.only is not None:
-            steps = [announced(step) for step in steps]
+            steps, self.sieves = [[announced(step) for step in each] for each in (steps, self.sieves)]
         self.by_row: list[BoundStep] = [step for step in steps if step.spec.kind != "reshape"]
         self.reshape: list[BoundStep] = steps[len(self.by_row) :]
         # A stage that only collects runs the rows for what a pass needs; their fates are told where they are handed on.
@@ -173,10 +174,8 @@ class _Run:
         import pyarrow as pa
 
         from datapipe.steps import run_steps
-        from datapipe.steps.audio_windows import windows_counts
         from datapipe.steps.pack import packed_counts
 
-        counts = {"pack": packed_counts, "audio_windows": windows_counts}
         held: list[pa.Table] = []
         size = 0
 
@@ -184,8 +183,11 @@ class _Run:
             documents = pa.concat_tables(held).combine_chunks()
             ran = run_steps(documents, self.reshape, self.keys)
             self.tally.costs(ran.per_step)
-            if len(self.reshape) == 1 and self.reshape[0].name in counts:
-                self.tally.counted(counts[self.reshape[0].name](documents, ran.table))
+            # Of rows that were moved, a step may have changed one since the sieve saw it.
+            self.tally.marked(ran.marked, documents, ran.heads)
+            self.tally.rows_out -= ran.marked.num_rows
+            if self.reshape[0].name == "pack":
+                self.tally.counted(packed_counts(documents, ran.table))
             held.clear()
             return self._selected(ran.table)
 
@@ -226,8 +228,11 @@ class _Run:
             for collector in self.collectors:
                 if collector.as_read:
                     collector.add(table)
-            ran = run_steps(table, self.by_row, self.keys, side_by_side=self.task.signals == "all")
-            self.tally.costs(ran.per_step)
+            steps = [*self.by_row, *self.sieves]
+            ran = run_steps(table, steps, self.keys, side_by_side=self.task.signals == "all")
+            self.tally.costs(ran.per_step[: len(self.by_row)])
+            for cost in ran.per_step[len(self.by_row) :]:
+                self.tally.costs([dataclasses.replace(cost, name=f"{cost.name}: sieve")])
             self.tally.marked(ran.marked, table, ran.heads)
             self.tally.counted(ran.counters)
             if self.signals is not None:

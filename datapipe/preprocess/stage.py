@@ -16,6 +16,8 @@ MAP: Final = "map"
 ROWS: Final = "rows"
 SHARD: Final = "shard"
 IDS: Final = "ids"
+MOVING: Final = ("sort", "shuffle")
+"""Global steps that write rows into other splits than those they were read from."""
 RUNS: Final = "_runs"
 """What the kinds of runs end in (`prior_runs`): `ids_runs` are made of `ids`."""
 
@@ -44,7 +46,8 @@ class Stage:
         kind: "map", or a word of the pass that owns it.
         owner: the global step whose pass makes and runs its tasks; "" for a map stage.
         tasks: how many there are (one per split that still has rows, at most).
-        steps: what a map stage runs, or the global step that this stage is part of.
+        steps: what a map stage runs, or the global step that this stage is part of. A step that makes other rows does
+            so in the last stage; in one before it, it is its sieve.
         source: the stage whose rows, or other files, it reads; None for the corpus.
         drops: stages whose drop lists are applied to the rows that a map stage reads.
         reads: of a stage that is no map, which kind of the source's files.
@@ -91,6 +94,9 @@ class Stage:
         lines = ["read the corpus" if self.source is None else f"read the rows of stage {self.source}"]
         lines += [f"leave out what stage {number} names" for number in self.drops]
         for step in self.steps:
+            if step.spec.kind == "reshape" and SHARD not in self.writes:
+                lines.append(f"{step.name}: drop the rows of which nothing would be made")
+                continue
             changed = ", ".join(f"{k}={v}" for k, v in step.plain().items() if not isinstance(v, list) and v != "")
             lines.append(f"{step.name}" + (f"  ({changed})" if changed else ""))
         return [*lines, f"write {', '.join(self.writes)}"]

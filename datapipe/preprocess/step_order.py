@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ConfigError
+from datapipe.preprocess.stage import MOVING
 
 if TYPE_CHECKING:
     from datapipe.preprocess.recipe import Recipe, RecipeStep
@@ -59,7 +60,8 @@ def check_order(recipe: Recipe) -> tuple[str, ...]:
             )
         # What tokenize counts is summed for the report, and of no row is it asked.
         measures = step.spec.signals and step.name != "tokenize"
-        if moved is not None and (step.spec.kind == "global" or step.spec.reasons or measures):
+        marks = step.spec.reasons and step.spec.sieve is None  # which runs before rows are moved
+        if moved is not None and (step.spec.kind == "global" or marks or measures):
             raise ConfigError(
                 f"{place}{step.name} after {moved.name}",
                 expected=f"{moved.name} after all steps that drop, measure or compare rows: it moves them, and what "
@@ -73,7 +75,7 @@ def check_order(recipe: Recipe) -> tuple[str, ...]:
                 expected="a text to decode",
                 fix="remove the step, or name the column of the text",
             )
-        if step.name in ("sort", "shuffle") and step.spec.kind == "global":
+        if step.name in MOVING and step.spec.kind == "global":
             moved = step
         # A dataset has one vocabulary: two would be taken for each other.
         if step.name in ("vocabulary", "tokenize"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datapipe.steps.online import steps_transform
 from datapipe.steps.options import options_from, plain_options
-from datapipe.steps.registry import REGISTRY, BoundStep, bind, find_step
+from datapipe.steps.registry import REGISTRY, BoundStep, bind, find_step, sieve_of
 from datapipe.steps.running import Ran, StepRun, run_steps
 from datapipe.steps.step import DETAIL, DROP, QUARANTINE, ROW_ID, Keys, Kind, Step, StepSpec
 from datapipe.steps.user_steps import declares
@@ -32,5 +32,6 @@ __all__ = [
     "options_from",
     "plain_options",
     "run_steps",
+    "sieve_of",
     "steps_transform",
 ]

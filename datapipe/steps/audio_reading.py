@@ -33,7 +33,7 @@ MAX_BYTES: Final = 1 << 30
 _MOST_CHANNELS: Final = 64
 _UNKNOWN: Final = (1 << 63) - 1
 """Frames that libsndfile gives for a FLAC whose encoder wrote to a pipe; soundfile cannot read one to its end."""
-_MP3_SLACK: Final = 2 * 1152
+MP3_SLACK: Final = 2 * 1152
 """Frames of an MP3 that may be missing: a decoder's delay of 529 samples and the padding of the last of its frames of
 1,152 are counted by some encoders and not by others. (A file of the Google Cloud SDK's tests lacks 210.)"""
 
@@ -186,7 +186,7 @@ class OpenSound:
             )
         self._promised = self.head.frames
         if container == "mp3":
-            self._promised = self.head.frames - _MP3_SLACK
+            self._promised = self.head.frames - MP3_SLACK
         if self.head.frames == _UNKNOWN:
             raise AudioFault(BROKEN, f"a {container} that does not say how long it is: it was made as a stream")
         if self.head.frames * self.head.channels * 4 > max_bytes or self.head.channels > _MOST_CHANNELS:

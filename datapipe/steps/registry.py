@@ -7,7 +7,7 @@ Invariant: importing this imports no Arrow, polars or tokenizer; a spec's name i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -179,3 +179,14 @@ def bind(name: str, options: Mapping[str, Any] | Any = None) -> BoundStep:
     if not isinstance(options, spec.options):
         options = options_from(spec, options or {})
     return BoundStep(spec=spec.resolved(options), options=options, step=spec.build(options))
+
+
+def sieve_of(step: BoundStep) -> BoundStep | None:
+    """The step that marks the rows of which `step` would make none, under its name; None where it makes some of all."""
+    if step.spec.sieve is None:
+        return None
+    return BoundStep(
+        spec=replace(step.spec, kind="map", gives=(), sieve=None),
+        options=step.options,
+        step=step.spec.sieve(step.options),
+    )

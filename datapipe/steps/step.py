@@ -70,6 +70,8 @@ class StepSpec:
         resolve: (spec, options) → the spec with these options bound, for a step of which they name the columns it reads
             and adds, or whether it has still to see the whole corpus. `resolved` calls it.
         idle: with the options bound it leaves every row as it is (a join of no files): no stage runs it.
+        sieve: of a step that makes other rows: options → a step that marks, row by row, those of which nothing would be
+            made. It runs where rows are still told by the place where they were read.
     """
 
     name: str
@@ -88,6 +90,7 @@ class StepSpec:
     resources: tuple[str, ...] = ()
     resolve: Callable[[StepSpec, Any], StepSpec] | None = None
     idle: bool = False
+    sieve: Callable[[Any], Step] | None = None
 
     def resolved(self, options: Any) -> StepSpec:
         """The spec of the step with these options bound: what it then needs, gives and is."""

@@ -126,16 +126,24 @@ def test_transcripts(tmp_path):
     ]
 
 
-def test_sounds_without_a_window_are_counted(tmp_path):
-    """Of a sound shorter than a window nothing is left, and the summary says of how many."""
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_sounds_without_a_window_are_dropped_with_a_reason(tmp_path, shuffled):
+    """Of a sound shorter than a window no row is made: the ledger and explain have its reason."""
     folder = tmp_path / "clips"
     folder.mkdir()
     for i, seconds in enumerate((0.1, 0.02, 0.03)):
         (folder / f"{i}.flac").write_bytes(stored(tone(seconds, seed=i), container="FLAC"))
-    recipe = tmp_path / "windows.yaml"
-    recipe.write_text(
-        "name: windows\ninput: {text_column: null, media: audio, columns: ['*']}\n"
-        "steps: [audio_check, {audio_windows: {seconds: 0.04, tail: drop}}]\n"
+    recipe = {
+        "input": {"text_column": None, "media": "audio"},
+        "steps": ["audio_check", *["shuffle"] * shuffled, {"audio_windows": {"seconds": 0.04, "tail": "drop"}}],
+    }
+    summary = datapipe.preprocess(str(folder), str(tmp_path / "out"), recipe, workers=0)
+    assert (summary.rows, summary.documents_out, summary.dropped) == (2, 1, {"audio_no_window": 2})
+    assert (
+        sum(
+            entry.dropped.get("audio_no_window", 0) for entry in datapipe.open_dataset(tmp_path / "out").manifest.ledger
+        )
+        == 2
     )
-    summary = datapipe.preprocess(str(folder), str(tmp_path / "windows"), recipe=str(recipe), workers=0)
-    assert (summary.rows, summary.counters["audio_windows.no_window"]) == (2, 2)
+    gone = explain(tmp_path / "out", "clips/1.flac:0")
+    assert (gone.outcome, gone.step, gone.reason) == ("dropped", "audio_windows", "audio_no_window")

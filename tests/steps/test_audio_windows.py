@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sounds import sounds_table, stored, tone
 
 from datapipe.errors import StepError
-from datapipe.steps import Keys, bind, run_steps
+from datapipe.steps import Keys, bind, run_steps, sieve_of
 from datapipe.steps.audio_reading import read_sound
 
 
@@ -44,7 +44,19 @@ def test_ends_and_overlap():
     over = cut(table, seconds=0.1, every=0.05)
     assert over["start_frame"].to_pylist() == [0, 400, 800, 1200]
     assert over["row_id"].to_pylist()[1] == "clips/0.wav:0#400"
-    assert cut(table, seconds=1.0, tail="drop").num_rows == 0
+
+
+def test_every_sound_is_accounted_for():
+    """A sound shorter than a window is marked, by the step and by its sieve, whatever its header says of its length."""
+    table = sounds_table([stored(tone(n / 8000, 8000), 8000, "MP3" if n > 3000 else "FLAC") for n in (800, 799, 4000)])
+    for seconds in (0.0999, 0.1, 0.3, 0.49, 0.5, 0.6):
+        step = bind("audio_windows", {"seconds": seconds, "tail": "drop"})
+        ran = run_steps(table, [step], Keys())
+        whole = {row["row_id"].rpartition("#")[0] for row in ran.table.to_pylist()}
+        assert set(ran.marked["row_id"].to_pylist()) == set(table["row_id"].to_pylist()) - whole
+        assert set(ran.marked["reason"].to_pylist()) <= {"audio_no_window"}
+        assert run_steps(table, [sieve_of(step)], Keys()).marked.equals(ran.marked)
+    assert [sieve_of(bind("audio_windows", {"tail": tail})) for tail in ("keep", "pad")] == [None, None]
 
 
 def test_a_sound_that_cannot_be_read():
