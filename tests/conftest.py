@@ -81,3 +81,15 @@ def grown(tmp_path):
 
     make.more = delivered
     return make
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """S3 as moto serves it, on a free port of loopback."""
+    pytest.importorskip("s3fs", reason="the s3 extra is not installed")
+    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

@@ -304,23 +304,13 @@ def test_a_web_server(tree, reading):
 class TestS3:
     """A bucket behind a real S3 API."""
 
-    @pytest.fixture
-    def endpoint(self):
-        pytest.importorskip("s3fs", reason="the s3 extra is not installed")
-        module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-        server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-        server.stop()
-
-    def test_a_bucket_gives_what_a_folder_gives(self, endpoint, tree, reading):
+    def test_a_bucket_gives_what_a_folder_gives(self, s3_endpoint, tree, reading):
         """Folders, files and patterns in a bucket: the same names, rows and ids as here."""
         import boto3
 
         options = {"key": "k", "secret": "s3cr3t-s3cr3t",
-                   "client_kwargs": {"endpoint_url": endpoint, "region_name": "us-east-1"}}  # fmt: skip
-        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k",
+                   "client_kwargs": {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}}  # fmt: skip
+        client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1", aws_access_key_id="k",
                               aws_secret_access_key="s")  # fmt: skip
         client.create_bucket(Bucket="bucket")
         (tree / "a.jsonl").write_bytes(b'{"text": "one"}\n{"text": "two"}\n')

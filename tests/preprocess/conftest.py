@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.preprocess.bucket import Bucket
+
 WORDS = [
     "the",
     "of",
@@ -145,14 +147,18 @@ def write_corpus(folder, *, seed=0, documents=120):
     return folder
 
 
-def published(folder):
-    """Every published file of a local output, by path: all but the work folder and what has timings in it."""
-    folder = Path(folder)
+def published_of(files):
+    """Of an output's files by path, those that are published: all but the work folder and what has timings in it."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).parts[0] not in ("_work", "run.json", "report.html")
+        path: data for path, data in files.items() if path.split("/")[0] not in ("_work", "run.json", "report.html")
     }
+
+
+def published(folder):
+    """Every published file of a local output, by path."""
+    folder = Path(folder)
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return published_of({str(path.relative_to(folder)): path.read_bytes() for path in paths})
 
 
 def all_texts(folder):
@@ -179,6 +185,11 @@ def undisturbed(corpus, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def bucket(s3_endpoint):
+    return Bucket(s3_endpoint)
+
+
+@pytest.fixture(scope="session")
 def tools():
     """The functions of this file, for tests that call them."""
 
@@ -186,6 +197,7 @@ def tools():
         overrides = SMALL
         write_corpus = staticmethod(write_corpus)
         published = staticmethod(published)
+        published_of = staticmethod(published_of)
         all_texts = staticmethod(all_texts)
         document = staticmethod(document)
 

@@ -186,8 +186,9 @@ def corpus(folder):
 
 def sums(files):
     """SHA-256 of published files by path: all but the work folder and what holds times."""
-    kept = {path: data for path, data in files if path.split("/")[0] not in ("_work", "run.json", "report.html")}
-    return {path: hashlib.sha256(data).hexdigest() for path, data in sorted(kept.items())}
+    from tests.preprocess.conftest import published_of
+
+    return {path: hashlib.sha256(data).hexdigest() for path, data in sorted(published_of(dict(files)).items())}
 
 
 def stored(client, prefix):

@@ -3,7 +3,6 @@
 import http.client
 import urllib.error
 import urllib.request
-import uuid
 
 import psutil
 import pytest
@@ -12,9 +11,8 @@ import datapipe
 from datapipe.errors import ConfigError
 from datapipe.preprocess import Scheduler, admission, clusters
 from tests.preprocess.authority import Authority
+from tests.preprocess.bucket import SECRET
 
-KEY, SECRET = "AKIALOOPBACKTEST0004", "anotherSecretOfThisTestAlone/0123456789"
-LEFT_OUT = ("_work", "run.json", "report.html")
 STEPS = [
     "decode",
     "exact_duplicates",
@@ -32,31 +30,6 @@ NO_LIMITS = {"worker_memory": 0, "batch_seconds": 0}
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """A bucket on moto's server, on loopback: (name, storage options, client)."""
-    pytest.importorskip("s3fs", reason="the s3 extra is not installed")
-    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    import boto3
-
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = {"endpoint_url": f"http://{host}:{port}", "region_name": "us-east-1"}
-    client = boto3.client("s3", aws_access_key_id=KEY, aws_secret_access_key=SECRET, **endpoint)
-    name = f"bucket-{uuid.uuid4().hex[:8]}"
-    client.create_bucket(Bucket=name)
-    yield name, {"key": KEY, "secret": SECRET, "client_kwargs": endpoint}, client
-    server.stop()
-
-
-def stored(client, name, prefix):
-    """Every object below a prefix, by path."""
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    return {key.removeprefix(prefix): client.get_object(Bucket=name, Key=key)["Body"].read() for key in keys}
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +77,8 @@ def test_a_run_by_tls(encrypted, authority, undisturbed, corpus, tmp_path, tools
 
 def test_workers_that_come_and_go_over_a_store(cluster, encrypted, authority, tools, bucket, tmp_path):
     """Every pass over an object store, a worker lost in each of two and one added: the bytes of one process."""
-    name, options, client = bucket
     corpus = tools.write_corpus(tmp_path / "in", documents=40)
-    for path in corpus.iterdir():
-        client.put_object(Bucket=name, Key=f"in/{path.name}", Body=path.read_bytes())
+    inputs = bucket.upload(corpus, "machines-from/in")
     recipe = {"steps": STEPS, "output": {"split_bytes": 9000}}
     datapipe.preprocess(corpus, tmp_path / "out", recipe, workers=0)
     stages = []
@@ -120,14 +91,19 @@ def test_workers_that_come_and_go_over_a_store(cluster, encrypted, authority, to
             elif progress.stage == "clean":
                 cluster.scale(4)
 
-    out = f"s3://{name}/machines"
     scheduler = ours(authority, encrypted)
     datapipe.preprocess(
-        f"s3://{name}/in", out, recipe, scheduler=scheduler, storage_options=options, on_progress=disturb, **NO_LIMITS
+        inputs,
+        bucket.url("machines"),
+        recipe,
+        scheduler=scheduler,
+        storage_options=bucket.options,
+        on_progress=disturb,
+        **NO_LIMITS,
     )
     assert {"clean", "pairs", "shuffle"} <= set(stages)
-    objects = stored(client, name, "machines/")
-    assert {k: v for k, v in objects.items() if k.split("/")[0] not in LEFT_OUT} == tools.published(tmp_path / "out")
+    objects = bucket.objects("machines")
+    assert tools.published_of(objects) == tools.published(tmp_path / "out")
     assert not [path for path in objects if path.startswith("_work/here-")]
     assert not [path for path, data in objects.items() if SECRET.encode() in data]
 
