@@ -1,23 +1,27 @@
-"""Memory that Arrow's allocator keeps for a thread, given back to the system from time to time.
+"""The memory that row groups are decoded into: kept for the next ones, and given back when there are none.
 
-What enters: how much a thread decoded. What leaves: nothing. Invariant: a thread that goes on decoding asks its
-allocator to let go of what it holds in vain once per `STEP` bytes.
+What enters: a Parquet file; how much a thread decoded. What leaves: its reader. Invariant: memory that threads have
+freed is used again by any of them, or goes back to the system within `DECAY_MS` or so.
 
-mimalloc, which Arrow uses where it was built in, gives memory back on the thread that allocated it. A loader's tables
-are decoded on some threads and let go of on others; where there are more threads than cores the freed pages of each
-pile up (100,000 x 2048 int32 under a budget of 256 MiB: up to 824 MiB beside 457 to 527, on two cores with a load
-of 8). One call takes microseconds where there is nothing to give back.
+A loader's tables are decoded on some threads and let go of on others. mimalloc, Arrow's own choice, gives memory back
+on the thread that allocated it: where there are more threads than cores the freed pages of each pile up (100,000 x 2048
+int32 under a budget of 256 MiB: up to 824 MiB beside 457 to 527, on two cores with a load of 8), and given back at once
+they have to be cleared anew by the kernel, for a third of the time that decoding takes. jemalloc's arenas are
+everybody's, and decay: of 11 to 14 µs a row of those tokens 2 to 3 were the kernel's with it, 3 to 7 without.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import pyarrow as pa
 
+DECAY_MS: Final = 1_000
+"""Many row groups are decoded within it; Arrow's own 0 gives every page back at once."""
 STEP: Final = 64 << 20
-"""Bytes that a thread decodes between two calls: eight row groups of the size that datapipe writes."""
+"""Bytes that a thread decodes between two calls, of mimalloc: eight row groups of the size that datapipe writes."""
 
 
 class _Decoded(threading.local):
@@ -27,12 +31,37 @@ class _Decoded(threading.local):
 _DECODED: Final = _Decoded()
 
 
+@cache
+def decoding_pool() -> pa.MemoryPool:
+    """What row groups are decoded into: jemalloc's pool where Arrow was built with it, else Arrow's default."""
+    default = pa.default_memory_pool()
+    if default.backend_name == "jemalloc" or "jemalloc" not in pa.supported_memory_backends():
+        return default
+    pa.jemalloc_set_decay_ms(DECAY_MS)
+    return pa.jemalloc_memory_pool()
+
+
+def parquet_reader(source: Any, **options: Any) -> Any:
+    """A `pyarrow.parquet.ParquetFile`'s `reader` that decodes into `decoding_pool`; options as of that class.
+
+    That class has no parameter for the pool (26.0); what it wraps has.
+    """
+    from pyarrow._parquet import ParquetReader
+
+    reader = ParquetReader(memory_pool=decoding_pool())
+    reader.open(source, **options)
+    return reader
+
+
 def decoded(nbytes: int) -> None:
-    """This thread has decoded so many bytes more."""
+    """This thread has decoded so many bytes more: of mimalloc it asks now and then to let go of what it holds in vain.
+
+    One call takes microseconds where there is nothing to give back.
+    """
+    if decoding_pool().backend_name != "mimalloc":
+        return
     _DECODED.nbytes += nbytes
     if _DECODED.nbytes < STEP:
         return
     _DECODED.nbytes = 0
-    pool = pa.default_memory_pool()
-    if pool.backend_name == "mimalloc":  # the others give back by themselves, and looking takes them milliseconds
-        pool.release_unused()
+    decoding_pool().release_unused()

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.dataset.arrow_footer import batch_buffers
-from datapipe.dataset.arrow_memory import decoded
+from datapipe.dataset.arrow_memory import decoded, parquet_reader
 from datapipe.dataset.bounds import Bounds, bounds_of
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.dataset.decompression import Decompression
@@ -121,11 +121,12 @@ class ParquetFetched:
         with _naming(self._path, self._group, self._keyring):
             # The bytes are at hand: buffered ahead, Arrow would ask for them on threads of its own, at no gain (text
             # takes half as long again), and such a thread that comes back to an interpreter that exits aborts it.
-            file = pq.ParquetFile(
+            reader = parquet_reader(
                 self._file.opened(), metadata=self._meta, page_checksum_verification=True, pre_buffer=False,
+                arrow_extensions_enabled=True,
             )  # fmt: skip
             # By number: by name, "a.b" would be the column of that name and the field b of a struct a.
-            table = file.reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
+            table = reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
             if table.num_rows != self._meta.row_group(self._group).num_rows:
                 raise ValueError(f"its pages hold {table.num_rows} rows")
             check_decoded(table)

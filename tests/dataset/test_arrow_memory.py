@@ -1,4 +1,4 @@
-"""Arrow's allocator is asked to give back, by the threads that decode and as often as is said."""
+"""Row groups are decoded into memory that is kept a while; of mimalloc the threads that decode ask it back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datapipe.dataset import arrow_memory, open_dataset
+from datapipe.dataset import arrow_memory, fetch, open_dataset
 
 
 class Pool:
@@ -24,7 +24,7 @@ class Pool:
 @pytest.fixture
 def pool(monkeypatch):
     pool = Pool("mimalloc")
-    monkeypatch.setattr(pa, "default_memory_pool", lambda: pool)
+    monkeypatch.setattr(arrow_memory, "decoding_pool", lambda: pool)
     return pool
 
 
@@ -49,10 +49,41 @@ def test_only_the_allocator_that_wants_it_is_asked(pool):
     assert not pool.asked
 
 
-def test_decoding_counts(pool, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("default", "built", "wanted"),
+    [
+        ("mimalloc", ["mimalloc", "jemalloc", "system"], "jemalloc"),
+        ("mimalloc", ["mimalloc", "system"], "mimalloc"),  # a wheel without it
+        ("jemalloc", ["jemalloc", "system"], "jemalloc"),  # asked for by the user, who has its decay in hand
+    ],
+)
+def test_memory_is_jemallocs_where_there_is_one(monkeypatch, default, built, wanted):
+    """Its decay is set unless it is what all of Arrow uses."""
+    decays = []
+    monkeypatch.setattr(pa, "default_memory_pool", lambda: Pool(default))
+    monkeypatch.setattr(pa, "supported_memory_backends", lambda: built)
+    monkeypatch.setattr(pa, "jemalloc_memory_pool", lambda: Pool("jemalloc"))
+    monkeypatch.setattr(pa, "jemalloc_set_decay_ms", decays.append)
+    assert arrow_memory.decoding_pool.__wrapped__().backend_name == wanted
+    assert decays == ([arrow_memory.DECAY_MS] if wanted != default else [])
+
+
+def test_a_row_group_lies_in_that_memory(tmp_path):
+    """While its table lives its bytes are counted in the pool; gone with it, they are the pool's to give again."""
+    pq.write_table(pa.table({"id": np.arange(100_000)}), tmp_path / "a.parquet")
+    group, pool = open_dataset(tmp_path).fetch(0), arrow_memory.decoding_pool()
+    before = pool.bytes_allocated()
+    table = group.decode()
+    assert pool.bytes_allocated() - before >= 8 * 100_000
+    del table
+    assert pool.bytes_allocated() - before < 8 * 100_000
+
+
+def test_decoding_counts(tmp_path, monkeypatch):
     """A row group that is decoded is counted with the bytes that it takes as a table."""
     pq.write_table(pa.table({"id": np.arange(1000)}), tmp_path / "a.parquet", row_group_size=250)
-    data = open_dataset(tmp_path)
-    monkeypatch.setattr(arrow_memory, "STEP", 2 * 250 * 8)
-    on_a_thread("decoder", lambda: [data.fetch(group).decode() for group in range(4)])
-    assert pool.asked == ["decoder", "decoder"]
+    data, counted = open_dataset(tmp_path), []
+    monkeypatch.setattr(fetch, "decoded", counted.append)
+    tables = [data.fetch(group).decode() for group in range(4)]
+    assert counted == [table.nbytes for table in tables]
+    assert min(counted) >= 250 * 8
