@@ -30,7 +30,15 @@ from datapipe.dataset.manifest import (
 from datapipe.dataset.reader import Dataset, open_dataset
 from datapipe.dataset.retention import Expired, expire, named_by, roll_back, spared
 from datapipe.dataset.row_groups import RowGroup
-from datapipe.dataset.snapshots import Snapshot, keep_snapshot, lineage, read_snapshot, snapshot_paths, snapshots_of
+from datapipe.dataset.snapshots import (
+    Snapshot,
+    keep_snapshot,
+    lineage,
+    read_snapshot,
+    snapshot_paths,
+    snapshot_with_bytes,
+    snapshots_of,
+)
 from datapipe.dataset.verify import VerifyReport, verify_dataset
 from datapipe.dataset.writer import publish, put_file_entry, sweep, write_shard
 
@@ -70,6 +78,7 @@ __all__ = [
     "read_snapshot",
     "roll_back",
     "snapshot_paths",
+    "snapshot_with_bytes",
     "snapshots_of",
     "spared",
     "sweep",

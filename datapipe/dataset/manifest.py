@@ -307,6 +307,25 @@ def build_manifest(schema: pa.Schema, shards: tuple[ShardEntry, ...], **rest: An
     )
 
 
+_FIX: Final = "restore manifest.json from where it was copied, or run the preprocessing again"
+
+
+def _check_kind(data: bytes, where: str) -> None:
+    """Refuse what is not JSON, or another format's or version's."""
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not JSON ({error})", expected="a datapipe manifest", fix=_FIX) from None
+    if not isinstance(raw, dict) or raw.get("format") != "datapipe":
+        raise ManifestError(f"{where}: not a datapipe manifest", expected='"format": "datapipe"', fix=_FIX)
+    if (version := raw.get("version")) != FORMAT_VERSION:
+        raise ManifestError(
+            f"{where}: format version {version!r}",
+            expected=f"version {FORMAT_VERSION}",
+            fix="read it with the datapipe release that wrote it",
+        )
+
+
 def parse_manifest(data: bytes, *, where: str) -> Manifest:
     """Validate manifest bytes.
 
@@ -315,23 +334,14 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         dataset, counts
             that do not add up, or a fingerprint that is not the content's.
     """
-    fix = "restore manifest.json from where it was copied, or run the preprocessing again"
-    try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({error})", expected="a datapipe manifest", fix=fix) from None
-    if not isinstance(raw, dict) or raw.get("format") != "datapipe":
-        raise ManifestError(f"{where}: not a datapipe manifest", expected='"format": "datapipe"', fix=fix)
-    version = raw.get("version")
-    if version != FORMAT_VERSION:
-        raise ManifestError(
-            f"{where}: format version {version!r}",
-            expected=f"version {FORMAT_VERSION}",
-            fix="read it with the datapipe release that wrote it",
-        )
+    fix = _FIX
     try:
         manifest = Manifest.model_validate_json(data)
+        if manifest.version != FORMAT_VERSION or not {"format", "version"} <= manifest.model_fields_set:
+            _check_kind(data, where)
     except ValidationError as error:
+        # Only now, since it takes as long again as the models: what is no manifest at all is told so.
+        _check_kind(data, where)
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ManifestError(

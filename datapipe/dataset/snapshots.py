@@ -25,10 +25,14 @@ FOLDER: Final = "snapshots"
 _NAME: Final = re.compile(rf"{FOLDER}/(\d{{5,}})-[0-9a-f]{{8}}\.json")
 
 
-def keep_snapshot(store: Store, manifest: Manifest) -> str:
-    """Copy a manifest to where it stays when the next is published; its path."""
+def keep_snapshot(store: Store, manifest: Manifest, data: bytes | None = None) -> str:
+    """Copy a manifest to where it stays when the next is published; its path.
+
+    Args:
+        data: the bytes that it was read from, where they are at hand: to write them anew takes as long as to read them.
+    """
     path = f"{FOLDER}/{manifest.snapshot:05d}-{manifest.fingerprint.removeprefix('dp1-')[:8]}.json"
-    store.put(path, manifest.to_json())
+    store.put(path, manifest.to_json() if data is None else data)
     return path
 
 
@@ -44,9 +48,23 @@ def read_snapshot(store: Store, number: int | None = None) -> Manifest:
     Raises:
         DatasetError: there is no such snapshot; the message has those there are.
     """
-    newest = parse_manifest(store.read(MANIFEST_NAME), where=f"{store.url}/{MANIFEST_NAME}")
+    return snapshot_with_bytes(store, number)[0]
+
+
+def snapshot_with_bytes(
+    store: Store, number: int | None = None, known: tuple[Manifest, bytes] | None = None
+) -> tuple[Manifest, bytes]:
+    """The same, and the bytes that it was read from; `known`: what came of this before, for where nothing changed.
+
+    Raises:
+        DatasetError: as `read_snapshot`.
+    """
+    data = store.read(MANIFEST_NAME)
+    if number is None and known is not None and known[1] == data:
+        return known
+    newest = parse_manifest(data, where=f"{store.url}/{MANIFEST_NAME}")
     if number is None or number == newest.snapshot:
-        return newest
+        return newest, data
     kept = snapshot_paths(store)
     if number not in kept:
         past = isinstance(number, int) and 0 <= number < newest.snapshot
@@ -55,7 +73,8 @@ def read_snapshot(store: Store, number: int | None = None) -> Manifest:
             expected=f"one of {', '.join(map(str, [*(n for n in kept if n < newest.snapshot), newest.snapshot]))}",
             fix=f"name one of these; {newest.snapshot} is the newest",
         )
-    return parse_manifest(store.read(kept[number]), where=f"{store.url}/{kept[number]}")
+    data = store.read(kept[number])
+    return parse_manifest(data, where=f"{store.url}/{kept[number]}"), data
 
 
 def lineage(store: Store, newest: Manifest) -> list[Manifest]:

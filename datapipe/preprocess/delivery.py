@@ -36,13 +36,14 @@ class Before:
     """What earlier snapshots hand on.
 
     Attributes:
-        manifest: of the newest of them.
+        manifest: of the newest of them. data: the bytes that it was read from.
         sources: by file name, [bytes, probe].
         given: products by global step.
         index: by name, (split, file).
     """
 
     manifest: Manifest = field(repr=False)
+    data: bytes = field(repr=False)
     sources: Mapping[str, tuple[int, str]] = field(repr=False)
     given: Mapping[str, OutputFile] = field(default_factory=dict)
     index: Mapping[str, list[tuple[int, OutputFile]]] = field(default_factory=dict, repr=False)
@@ -58,21 +59,25 @@ class Before:
         return sum(size for size, _ in self.sources.values())
 
 
-def before_of(store: Store, recipe: Recipe, snapshot: int | None = None) -> Before | None:
+def before_of(store: Store, recipe: Recipe, snapshot: int | None = None, known: Before | None = None) -> Before | None:
     """What a delivery to `store` is added to; None where nothing has been published there yet.
 
     Args:
-        snapshot: its number; None: the newest.
+        snapshot: its number; None: the newest. known: what came of this for the same recipe, and is so still where
+            the manifest has not changed.
 
     Raises:
         ConfigError: the dataset was made by another recipe. ManifestError, IntegrityError: it is damaged.
     """
-    from datapipe.dataset import read_snapshot
+    from datapipe.dataset import snapshot_with_bytes
 
+    seen = None if known is None else (known.manifest, known.data)
     try:
-        manifest = read_snapshot(store, snapshot)
+        manifest, data = snapshot_with_bytes(store, snapshot, seen)
     except NotFoundError:
         return None
+    if known is not None and manifest is known.manifest:
+        return known
     _check_recipe(manifest, recipe)
     sources: dict[str, tuple[int, str]] = {}
     for entry in manifest.sources:
@@ -88,7 +93,7 @@ def before_of(store: Store, recipe: Recipe, snapshot: int | None = None) -> Befo
             given[step] = files[-1][1]
     if manifest.vocabulary is not None:
         given["vocabulary"] = _output(manifest.vocabulary)
-    return Before(manifest=manifest, sources=sources, given=given, index=index)
+    return Before(manifest=manifest, data=data, sources=sources, given=given, index=index)
 
 
 def no_longer(store: Store, files: Iterable[str]) -> str | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
 
     from datapipe.dataset import EncryptionEntry, FileEntry, IndexEntry, Manifest, PieceEntry, ShardEntry
+    from datapipe.preprocess.delivery import Before
     from datapipe.preprocess.plan import Plan
     from datapipe.preprocess.row_ledger import RowLedger
     from datapipe.preprocess.tasks import TaskRecord
@@ -48,7 +49,7 @@ def publish_run(
     vocabulary: FileEntry | None,
     *,
     tell: Callable[[Manifest], None],
-    before: Manifest | None = None,
+    before: Before | None = None,
     sources: FileEntry | None = None,
     index: Sequence[IndexEntry] = (),
     statistics: Mapping[str, Any] = NONE,
@@ -58,7 +59,7 @@ def publish_run(
 
     Args:
         tell: called with the manifest right before it is put in place.
-        before: the snapshot that this one is added to: its shards, ledger and index stay.
+        before: what this snapshot is added to: its shards, ledger and index stay.
         sources: the list of the run's input files. index: what later deliveries are compared with, of this run.
         statistics: by step, what columns are normalised and numbered by.
         encryption: which columns the shards have encrypted.
@@ -70,10 +71,11 @@ def publish_run(
     from datapipe.dataset import ShardEntry, build_manifest, keep_snapshot, spared, sweep
     from datapipe.dataset.manifest import decode_schema
 
-    shards: list[ShardEntry] = list(before.shards) if before is not None else []
+    base = None if before is None else before.manifest
+    shards: list[ShardEntry] = list(base.shards) if base is not None else []
     schemas: dict[str, str] = {}  # schema → the first shard that has it
-    if before is not None:
-        schemas[before.arrow_schema] = shards[0].path if shards else "the dataset"
+    if base is not None:
+        schemas[base.arrow_schema] = shards[0].path if shards else "the dataset"
     for split in sorted(written):
         record = written[split]
         if record.shard is None or record.schema is None:
@@ -101,17 +103,17 @@ def publish_run(
         encryption=encryption,
         recipe=plan.recipe.as_dict(),
         recipe_fingerprint=plan.recipe.fingerprint,
-        ledger=(*(before.ledger if before is not None else ()), *ledger.entries()),
-        parent=before.fingerprint if before is not None else None,
-        snapshot=before.snapshot + 1 if before is not None else 0,
-        sources=(*(before.sources if before is not None else ()), *([sources] if sources is not None else ())),
-        index=(*(before.index if before is not None else ()), *index),
-        pieces=_pieces(before, shards),
+        ledger=(*(base.ledger if base is not None else ()), *ledger.entries()),
+        parent=base.fingerprint if base is not None else None,
+        snapshot=base.snapshot + 1 if base is not None else 0,
+        sources=(*(base.sources if base is not None else ()), *([sources] if sources is not None else ())),
+        index=(*(base.index if base is not None else ()), *index),
+        pieces=_pieces(base, shards),
     )
     data = manifest.to_json()
-    now = _newest(store, manifest)
+    now = _newest(store, manifest, None if before is None else before.data)
     if before is not None:
-        keep_snapshot(store, before)
+        keep_snapshot(store, before.manifest, before.data)
     tell(manifest)
     _put_manifest(store, data, now)
     spare = spared(store, time.time())
@@ -135,8 +137,8 @@ def _put_manifest(store: Store, data: bytes, now: Entry | None) -> None:
         raise published_meanwhile(store)
 
 
-def _newest(store: Store, manifest: Manifest) -> Entry | None:
-    """The manifest that is there, which is what this one is added to, or this one itself.
+def _newest(store: Store, manifest: Manifest, before: bytes | None) -> Entry | None:
+    """The manifest that is there, which is what this one is added to (its bytes: `before`), or this one itself.
 
     Raises:
         OutputError: it is neither.
@@ -147,7 +149,7 @@ def _newest(store: Store, manifest: Manifest) -> Entry | None:
     if not store.exists(MANIFEST_NAME):
         return None
     now, data = store.info(MANIFEST_NAME), store.read(MANIFEST_NAME)
-    if manifest.parent is not None:
+    if manifest.parent is not None and data != before:
         found = parse_manifest(data, where=f"{store.url}/{MANIFEST_NAME}")
         known = ((manifest.parent, manifest.snapshot - 1), (manifest.fingerprint, manifest.snapshot))
         if (found.fingerprint, found.snapshot) not in known:

@@ -24,7 +24,7 @@ from datapipe.preprocess.histograms import LANGUAGE
 from datapipe.preprocess.split_fates import KEPT, Fates, split_fates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from datapipe.preprocess.split_fates import SplitFates
     from datapipe.preprocess.stored_run import StoredRun
@@ -118,7 +118,7 @@ def representation(run: StoredRun, splits: Iterable[int] | None = None) -> Repre
     """Count the documents that were kept. Reads signals, split by split, and the shards' columns `source` and `label`.
 
     Args:
-        splits: those of one delivery; None: all.
+        splits: those of the newest delivery; None: all.
 
     Raises:
         IntegrityError: a signals file or a shard is damaged.
@@ -130,7 +130,9 @@ def representation(run: StoredRun, splits: Iterable[int] | None = None) -> Repre
     count = _Count(files=not named)
     by_snapshot: dict[int, _Count] = {}
     fates = Fates()
-    for number, numbers in _splits_by_snapshot(run).items():
+    # A delivery is its snapshot: those before it need not be opened.
+    of = _splits_by_snapshot(run) if splits is None else {run.manifest.snapshot: mine}
+    for number, numbers in of.items():
         for split in sorted(mine.intersection(numbers).intersection(run.files)):
             found = split_fates(run, split, fates, ["row_id", LANGUAGE, *SIGNALS])
             count.add(found)
@@ -169,18 +171,18 @@ def _found(count: _Count) -> dict[str, int]:
     return {name: n for name, n in sorted(count.pii.items()) if n}
 
 
-def _splits_by_snapshot(run: StoredRun) -> dict[int, range]:
+def _splits_by_snapshot(run: StoredRun) -> Mapping[int, Collection[int]]:
     """The splits that each delivery brought, as far as snapshots are kept; those before are of the oldest."""
-    from datapipe.dataset import read_snapshot, snapshot_paths
+    from datapipe.dataset import parse_manifest, snapshot_paths
     from datapipe.errors import DatapipeError
 
     found: dict[int, range] = {}
     known = 0
-    for number in sorted(snapshot_paths(run.store)):
+    for number, path in sorted(snapshot_paths(run.store).items()):
         if number >= run.manifest.snapshot:
             continue
         try:
-            ends = len(read_snapshot(run.store, number).ledger)
+            ends = len(parse_manifest(run.store.read(path), where=f"{run.store.url}/{path}").ledger)
         except DatapipeError:
             continue
         if known < ends <= len(run.manifest.ledger):

@@ -128,7 +128,7 @@ def preprocess(
     with claim(store) as work, contextlib.ExitStack() as stack:
         if append:
             # Again, under the lock: what is added to must be the newest snapshot until this one is published.
-            found = survey(inputs, store, loaded, storage_options, append=True)
+            found = survey(inputs, store, loaded, storage_options, append=True, known=found)
             if not found.redone:
                 finish_telling(store)
         if found.before is not None and not found.plan.splits:
@@ -183,6 +183,8 @@ class _Run:
         self._poison: dict[str, PoisonRow] = {}
         self._keys: set[str] = set()
         self._interrupted = work.interrupted()
+        # Listed once, not by every stage: records of all deliveries before are there, too.
+        self._poisoned, self._recorded = keys_with_poison(work), set(work.recorded())
         self._seconds: dict[str, float] = {}
         self._text_bytes = 0
         self._input_options = storage_options
@@ -204,13 +206,12 @@ class _Run:
         self._made.records[stage.number] = records
         # Two splits of equal rows are one task: what it writes is the same, and it is done once.
         pending: dict[str, list[Task]] = {}
-        poisoned, recorded = keys_with_poison(self.work), self.work.recorded()
         self._keys.update(task.key for task in tasks)
         for task in tasks:
             as_known = task
-            if task.key in poisoned:
+            if task.key in self._poisoned:
                 as_known = known_task(task, self.work)
-            record = self.work.done(as_known.key) if as_known.key in recorded else None
+            record = self.work.done(as_known.key) if as_known.key in self._recorded else None
             if record is None or any(reason in record.quarantined for reason in PASSING):
                 pending.setdefault(task.key, []).append(task)
                 continue
@@ -225,6 +226,7 @@ class _Run:
             with contextlib.closing(self._engine.run(to_do, self._interrupted)) as running:
                 for done, record in running:
                     self._ran += 1
+                    self._recorded.add(done.key)
                     for task in pending[done.key]:
                         self._take(stage, record, task.split, records)
                         meter.tell(task, record, reused=False)
@@ -296,7 +298,7 @@ class _Run:
             self.ledger,
             self._vocabulary(),
             tell=tell,
-            before=self.before.manifest if self.before is not None else None,
+            before=self.before,
             sources=put_sources(
                 self.store, (file for record in self._readers() for file in record.found.get("sources", ()))
             ),

@@ -87,9 +87,20 @@ def survey_run(
 
 
 def survey(
-    inputs: Any, store: Store, recipe: Recipe, storage_options: Mapping[str, Any] | None, *, append: bool = False
+    inputs: Any,
+    store: Store,
+    recipe: Recipe,
+    storage_options: Mapping[str, Any] | None,
+    *,
+    append: bool = False,
+    known: Inputs | None = None,
 ) -> Inputs:
-    """Find the input and plan the run; a plan without splits where an append finds nothing new."""
+    """Find the input and plan the run; a plan without splits where an append finds nothing new.
+
+    Args:
+        known: what this has found a moment ago: what an append is added to, and has been looked through, is not read
+            again where nothing was published since.
+    """
     from datapipe.corpus import discover, plan_splits, uncovered_labels
 
     names = [str(each) for each in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
@@ -103,7 +114,8 @@ def survey(
             fix="check the path",
         )
     refuse_overlap((), store, files)
-    before = before_of(store, recipe) if append else None
+    looked = known.before if known is not None and known.plan.splits else None
+    before = before_of(store, recipe, known=looked) if append else None
     redone = False
     check_named_fields(files, recipe, storage_options)
     check_input_columns(files, recipe, storage_options)
@@ -112,7 +124,7 @@ def survey(
         newest = before
         before, found = _untold(store, recipe, files, before, storage_options)
         redone = before is not newest
-    if before is not None and found:
+    if before is not None and found and before is not looked:
         check_index(store, read_whole(before.index))
     size = recipe.output.split_bytes or split_size(sum(file.size for file in found))
     resources = _resources(recipe)
