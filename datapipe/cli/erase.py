@@ -29,6 +29,8 @@ def erase(
 
     Shards are rewritten, older snapshots expire at once, indexes, samples and the caches named forget.
 
+    A sound that was cut into windows goes with all of them, by its own id: a window's erases nothing.
+
     Example: datapipe erase corpus mail/2024.jsonl:18042 --cache /data/cache
     """
     from datapipe.errors import InputError

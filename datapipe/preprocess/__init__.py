@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datapipe.preprocess.cost_model import forecast_run
     from datapipe.preprocess.engine import cores
-    from datapipe.preprocess.erasing import Erasure, erase
+    from datapipe.preprocess.erasing import erase
+    from datapipe.preprocess.erasure import Erasure
     from datapipe.preprocess.estimate import near_forecasts
     from datapipe.preprocess.explaining import explain
     from datapipe.preprocess.explanation import Explanation
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from datapipe.preprocess.survey import plan_run
 
 _HOME: Final = {
-    "Erasure": "erasing",
+    "Erasure": "erasure",
     "Explanation": "explanation",
     "Plan": "plan",
     "Progress": "progress",

@@ -22,16 +22,18 @@ import contextlib
 import json
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError, InputError
 from datapipe.preprocess.erasing_index import signals_bytes, without_rows, without_signals
 from datapipe.preprocess.erasing_rows import places_of
 from datapipe.preprocess.erasing_shards import rewrite
+from datapipe.preprocess.erasure import Erasure
 from datapipe.preprocess.prior_runs import is_run
 from datapipe.preprocess.signals_file import SIGNALS
+from datapipe.preprocess.sound_windows import check_no_windows
 from datapipe.preprocess.split_fates import KEPT, Fates, split_fates
 from datapipe.preprocess.suppression import ERASED, REASON, nothing_to_erase, read_suppression
 
@@ -56,37 +58,6 @@ _SHOWN: Final = 3
 _LOST_TO: Final = ("equal to ", "much like ")
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Erasure:
-    """What was done.
-
-    Attributes:
-        url, fingerprint, snapshot: of the dataset as it is now.
-        erased: documents that this call erased: those asked for, and those that had been dropped as duplicates of them
-            (`duplicates`). before: of the ids asked for, those that had been erased before.
-        rows: of the shards that are gone; packed ones count where fewer rows are left. shards: that were rewritten.
-        removed: files that were deleted. cached_bytes: that caches gave up.
-        notes: what a person must know: what erasing does not reach here.
-    """
-
-    url: str
-    fingerprint: str
-    snapshot: int
-    erased: int
-    duplicates: int
-    before: int
-    rows: int
-    shards: int
-    removed: int
-    cached_bytes: int
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self) | {"notes": list(self.notes)}
-
-
 def erase(
     dataset: str | os.PathLike[str],
     row_ids: Iterable[str] = (),
@@ -98,11 +69,13 @@ def erase(
     """Erase rows from a dataset made by `preprocess`. See the module for what forgets them.
 
     Args:
-        row_ids: of the input's rows, kept or dropped; none: end an erasure that was interrupted.
+        row_ids: of the input's rows, kept or dropped; none: end an erasure that was interrupted. Of a sound that was
+            cut into windows, the sound's, and all of them go.
         keys: of encrypted columns, as `open_dataset` takes them. caches: folders of `datapipe.Cache` to be emptied.
 
     Raises:
-        ConfigError: no id, and nothing to end. InputError: no row has an id, or no such cache. Nothing is erased.
+        ConfigError: no id, and nothing to end. InputError: no row has an id, it is a window's, or there is no such
+            cache. Nothing is erased.
         DatasetError: there is no dataset that a run made.
         PreprocessError: which rows hold a document cannot be shown; nothing is erased.
         OutputError: a run holds the dataset. StorageError: bytes could not be read or written: run it again.
@@ -132,7 +105,7 @@ def erase(
         if not wanted and not len(places) and not suppression.unfinished:
             raise nothing_to_erase(store)
         unknown = [each for each in wanted if each not in places.known and each not in suppression]
-        if unknown:
+        if unknown := check_no_windows(run, unknown, suppression):
             raise _unknown(run, unknown)
         made = None
         if len(places):

@@ -2,7 +2,8 @@
 
 What enters: a manifest, and which documents of which splits are erased. What leaves: the manifest's shards and pieces,
 those that held one replaced. Invariant: every other row is as it was, in the same order, and packed documents are
-packed anew by the recipe's own options, so that of an erased one no token is left in a row that it shared.
+packed anew by the recipe's own options, so that of an erased one no token is left in a row that it shared; of an
+erased sound every window goes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from datapipe.errors import DatasetError, PreprocessError
+from datapipe.preprocess.sound_windows import cuts_windows, sounds_of
 from datapipe.preprocess.split_fates import KEPT, Fates, split_fates
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def rewrite(
             first += piece.rows
             if run.moved:
                 after = _without_ids(run, before, ids)
-                documents[piece.path] = before.num_rows - after.num_rows
+                documents[piece.path] = _documents(run, before) - _documents(run, after)
             else:
                 after = before if positions is None else _without(run, split_of[piece.path], before, positions)
                 documents[piece.path] = 0 if positions is None else len(positions)
@@ -165,10 +167,16 @@ def _without_ids(run: StoredRun, table: pa.Table, ids: Collection[str]) -> pa.Ta
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if "row_id" not in table.column_names or _reshape(run) is not None:
+    if "row_id" not in table.column_names or (_reshape(run) is not None and not cuts_windows(run)):
         raise _not_shown("its rows were moved between splits, and the shards do not name each document")
-    gone = pc.is_in(table.column("row_id").cast(pa.string()), value_set=pa.array(sorted(ids), pa.string()))
+    names = pa.array(sounds_of(table), pa.string()) if cuts_windows(run) else table.column("row_id").cast(pa.string())
+    gone = pc.is_in(names, value_set=pa.array(sorted(ids), pa.string()))
     return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else table
+
+
+def _documents(run: StoredRun, table: pa.Table) -> int:
+    """How many documents rows hold that were moved: each one, or of windows each sound."""
+    return len(set(sounds_of(table))) if cuts_windows(run) else table.num_rows
 
 
 def _without(run: StoredRun, split: int, table: pa.Table, positions: Ints) -> pa.Table:
@@ -186,6 +194,15 @@ def _without(run: StoredRun, split: int, table: pa.Table, positions: Ints) -> pa
         if len(kept) != table.num_rows:
             raise _not_shown("the shard has another number of rows than documents were kept")
         return table.filter(pa.array(stays))
+    if cuts_windows(run):
+        if "row_id" not in table.column_names:
+            raise _not_shown("the rows do not say of which sound they are (output.columns)")
+        ids = ids_of(rows, kept)
+        sounds = sounds_of(table)
+        if not set(sounds) <= set(ids):
+            raise _not_shown("the shard has windows of other sounds than were kept")
+        gone = {each for each, left in zip(ids, stays.tolist(), strict=True) if not left}
+        return table.filter(pa.array([each not in gone for each in sounds], pa.bool_()))
     if pack.name != "pack":
         raise _not_shown(f"{pack.name} made new rows of several documents")
     lengths = rows.tokens[kept]

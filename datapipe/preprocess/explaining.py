@@ -16,16 +16,18 @@ from datapipe.preprocess.explanation import Explanation, StepSaid, Survivor
 from datapipe.preprocess.row_in_shards import in_shards, moved_in_shards
 from datapipe.preprocess.row_search import Place, find_row, nearest_ids, row_id_at
 from datapipe.preprocess.signals_file import base_fields
+from datapipe.preprocess.sound_windows import cuts_windows, sound_of, windows_of
 from datapipe.preprocess.stored_run import of_stored_run, open_stored_run
 from datapipe.steps.step import LABELS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
     from datapipe.preprocess.row_in_shards import InShards
+    from datapipe.preprocess.sound_windows import Window
     from datapipe.preprocess.stored_run import StageFile, StoredRun, StoredStep
 
 _CHAIN: Final = 8
@@ -44,7 +46,8 @@ def explain(
 
     Args:
         dataset: made by `preprocess`.
-        row_id: "<file>:<position>", or what the recipe's input.id_column held.
+        row_id: "<file>:<position>", or what the recipe's input.id_column held; or of a window of a sound,
+            "<row id>#<frame>".
         keys: of encrypted columns, as `open_dataset` takes them.
 
     Returns:
@@ -55,11 +58,38 @@ def explain(
             signals.
     """
     run = open_stored_run(dataset, storage_options=storage_options, keys=keys)
-    places = find_row(run, row_id)
-    if not places:
+    found = [_explained(run, row_id, place) for place in find_row(run, row_id)]
+    sound = sound_of(row_id) if cuts_windows(run) else None
+    if sound is not None:
+        found += _of_window(run, row_id, sound, alone=not found)
+    if not found:
         raise _unknown(run, row_id)
-    first, *others = [_explained(run, row_id, place) for place in places]
-    return first.with_same_id(tuple(others))
+    return found[0].with_same_id(tuple(found[1:]))
+
+
+def _of_window(run: StoredRun, row_id: str, sound: str, *, alone: bool) -> Iterator[Explanation]:
+    """What became of a window: of its sound, and where the window is.
+
+    Args:
+        alone: whether no row of the input has the id. Then it is an error that the sound has no such window.
+    """
+    for place in find_row(run, sound):
+        whole = _explained(run, sound, place)
+        rows = whole.where.rows if whole.where is not None else ()
+        for row, window in zip(rows, whole.windows, strict=True):
+            if whole.where is not None and window.row_id == row_id:
+                where = replace(whole.where, rows=(row,))
+                yield replace(whole, row_id=row_id, sound=sound, windows=(window,), where=where)
+                return
+        if alone and whole.windows:
+            near = sorted(whole.windows, key=lambda each: abs(each.start_frame - int(row_id.rpartition("#")[2])))
+            raise DatasetError(
+                f"the sound {sound!r} has no window {row_id!r}",
+                expected=f"one of its {len(whole.windows):,}, like {', '.join(each.row_id for each in near[:3])}",
+                fix="copy one from the column row_id of the shards",
+            )
+        if alone:
+            yield replace(whole, row_id=row_id, sound=sound)
 
 
 def _unknown(run: StoredRun, row_id: str) -> DatasetError:
@@ -104,7 +134,7 @@ def _explained(run: StoredRun, row_id: str, place: Place) -> Explanation:
             steps = [each for each in steps if each is whole or each.step != whole.step]
             break
     id_column = (run.manifest.recipe or {}).get("input", {}).get("id_column")
-    where = _where(run, row_id, place) if gone is None else None
+    where, windows = _where(run, row_id, place) if gone is None else (None, ())
     return Explanation(
         row_id=row_id,
         file=row_id.rpartition(":")[0] if id_column is None else None,
@@ -120,6 +150,7 @@ def _explained(run: StoredRun, row_id: str, place: Place) -> Explanation:
         labels=labels,
         redactions=_redactions(run, steps),
         where=where,
+        windows=windows,
     )
 
 
@@ -138,8 +169,10 @@ def _with_silent(run: StoredRun, steps: list[StepSaid], gone: StepSaid | None) -
     return (*rest, *(said.get(name) or replace(silent, step=name) for name in names))
 
 
-def _where(run: StoredRun, row_id: str, place: Place) -> InShards:
-    return moved_in_shards(run, row_id) if run.moved else in_shards(run, place.split, place.at)
+def _where(run: StoredRun, row_id: str, place: Place) -> tuple[InShards, tuple[Window, ...]]:
+    if cuts_windows(run):
+        return windows_of(run, place.split, row_id)
+    return (moved_in_shards(run, row_id) if run.moved else in_shards(run, place.split, place.at)), ()
 
 
 def _stage(

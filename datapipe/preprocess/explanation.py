@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from datapipe.preprocess.row_in_shards import InShards
+    from datapipe.preprocess.sound_windows import Window
+
+_SHOWN: Final = 8
+"""Rows, and windows, that are told one by one."""
 
 
 @final
@@ -65,6 +69,8 @@ class Explanation:
         survivor: of a duplicate, the row that stayed. steps: in order, up to the one by which it went.
         labels: language, n_tokens, where they were found out. redactions: counters that are not 0.
         where: of a kept row, the shard and rows that hold it.
+        sound: of a window of a sound (`audio_windows`), the sound's id: what became of it is what is told.
+        windows: that were cut of a sound, or the one that was asked for.
         same_id: further rows of the same id.
     """
 
@@ -82,6 +88,8 @@ class Explanation:
     labels: dict[str, Any]
     redactions: dict[str, int]
     where: InShards | None
+    sound: str | None = None
+    windows: tuple[Window, ...] = ()
     same_id: tuple[Explanation, ...] = ()
 
     def with_same_id(self, others: tuple[Explanation, ...]) -> Explanation:
@@ -107,9 +115,24 @@ class Explanation:
             lines.append("  counted: " + ", ".join(f"{name} {n}" for name, n in self.redactions.items()))
         if self.where is not None:
             lines += _where(self.where)
+        lines += self._windows()
         for other in self.same_id:
             lines += ["the same id once more", *other.lines()]
         return lines
+
+    def _windows(self) -> list[str]:
+        if self.sound is not None:
+            told = [f"  a window of the sound {self.sound}, {each}" for each in self.windows]
+            return told or [f"  {self.sound} is a sound of which there is no window"]
+        if not self.windows:
+            return []
+        shown = [f"      {each.row_id}: {each}" for each in self.windows[:_SHOWN]]
+        more = len(self.windows) - len(shown)
+        return [
+            f"  windows cut of it: {len(self.windows):,}",
+            *shown,
+            *([f"      and {more:,} more"] if more else ()),
+        ]
 
     def _headline(self) -> str:
         if self.outcome == "kept":
@@ -162,7 +185,7 @@ def _where(where: InShards) -> list[str]:
         return [f"  in no shard: {where.remark}"]
     if not where.rows:
         return [f"  in {where.shard}" + (f" ({where.remark})" if where.remark else "")]
-    shown = where.rows[:8]
+    shown = where.rows[:_SHOWN]
     rows = ", ".join(
         f"{each.row} (row group {each.row_group}{'' if each.segment is None else f', segment {each.segment}'})"
         for each in shown

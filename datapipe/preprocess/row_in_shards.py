@@ -53,7 +53,7 @@ class InShards:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class _Held:
+class Held:
     """What a split wrote: `rows` rows of a shard from `first` on (all of it, unless shards were merged since)."""
 
     shard: ShardEntry
@@ -66,7 +66,7 @@ class _Held:
         return self.shard.path
 
 
-def _held(run: StoredRun, path: str) -> _Held | None:
+def held(run: StoredRun, path: str) -> Held | None:
     """Where the rows of the shard that a split wrote are now."""
     from datapipe.dataset.manifest import pieces_by_shard
 
@@ -74,9 +74,14 @@ def _held(run: StoredRun, path: str) -> _Held | None:
         first = 0
         for piece in pieces:
             if piece.path == path:
-                return _Held(shard=shard, first=first, rows=piece.rows)
+                return Held(shard=shard, first=first, rows=piece.rows)
             first += piece.rows
     return None
+
+
+def every_shard(run: StoredRun) -> list[Held]:
+    """All shards, each whole."""
+    return [Held(shard=shard, first=0, rows=shard.rows) for shard in run.manifest.shards]
 
 
 def in_shards(run: StoredRun, split: int, position: int) -> InShards:
@@ -84,7 +89,7 @@ def in_shards(run: StoredRun, split: int, position: int) -> InShards:
     import numpy as np
 
     path = next((entry.shard for entry in run.manifest.ledger if entry.split == split), None)
-    shard = None if path is None else _held(run, path)
+    shard = None if path is None else held(run, path)
     if shard is None:
         return InShards(shard=None, remark="no row was made of it (it has no token)")
     fates = Fates()
@@ -95,7 +100,7 @@ def in_shards(run: StoredRun, split: int, position: int) -> InShards:
     if pack is None:
         if len(kept) != shard.rows:
             return InShards(shard=shard.path, remark="the shard has another number of rows than documents were kept")
-        return InShards(shard=shard.path, rows=(_row(shard, rank),))
+        return InShards(shard=shard.path, rows=(place_of(shard, rank),))
     if pack.name != "pack":
         return InShards(shard=shard.path, remark=f"{pack.name} made other rows of its documents")
     return _packed(run, shard, rows, kept, rank, pack)
@@ -106,12 +111,11 @@ def moved_in_shards(run: StoredRun, row_id: str) -> InShards:
     pack = any(step.spec is not None and step.spec.kind == "reshape" for step in run.steps)
     if pack or "row_id" not in run.manifest.schema.names:
         return InShards(shard=None, remark="rows were moved between splits, and the shards do not name each document")
-    for shard in run.manifest.shards:
-        whole = _Held(shard=shard, first=0, rows=shard.rows)
-        table = _columns(run, whole, ("row_id",))
+    for whole in every_shard(run):
+        table = columns_of(run, whole, ("row_id",))
         at = -1 if table is None else _index_of(table, row_id)
         if at >= 0:
-            return InShards(shard=shard.path, rows=(_row(whole, at),))
+            return InShards(shard=whole.path, rows=(place_of(whole, at),))
     return InShards(shard=None, remark="no shard names it")
 
 
@@ -126,7 +130,7 @@ def _index_of(table: pa.Table, row_id: str) -> int:
 
 def _packed(
     run: StoredRun,
-    shard: _Held,
+    shard: Held,
     rows: SplitFates,
     kept: npt.NDArray[np.int64],
     rank: int,
@@ -142,7 +146,7 @@ def _packed(
         return InShards(shard=shard.path, remark="how many tokens the documents have was not stored")
     if lengths[rank] == 0:
         return InShards(shard=None, remark="no row was made of it (it has no token)")
-    table = _columns(run, shard, ("row_id", "n_documents", "n_tokens"))
+    table = columns_of(run, shard, ("row_id", "n_documents", "n_tokens"))
     if table is None:
         return InShards(shard=shard.path, remark="the rows do not say which documents they hold (output.columns)")
     seq_len = int(pack.plain["seq_len"])
@@ -167,11 +171,11 @@ def _packed(
         mine = np.flatnonzero(document == rank)
         mine = mine[np.argsort(layout.source[mine])]
         found = zip(row[mine].tolist(), layout.segment[mine].tolist(), strict=True)
-        return InShards(shard=shard.path, rows=tuple(_row(shard, r, s) for r, s in found))
+        return InShards(shard=shard.path, rows=tuple(place_of(shard, r, s) for r, s in found))
     # A split of more than PACK_BYTES of tokens is packed in parts, whose borders are not stored.
     if pack.plain["mode"] == "concat":
         return _in_order(shard, ids, rank, lengths, stored[0], stored[1])
-    first = tuple(_row(shard, r) for r, each in enumerate(stored[0]) if each == ids[rank])
+    first = tuple(place_of(shard, r) for r, each in enumerate(stored[0]) if each == ids[rank])
     return InShards(
         shard=shard.path,
         rows=first,
@@ -180,7 +184,7 @@ def _packed(
 
 
 def _in_order(
-    shard: _Held,
+    shard: Held,
     ids: list[str],
     rank: int,
     lengths: npt.NDArray[np.int64],
@@ -200,7 +204,7 @@ def _in_order(
     for row, (first, count) in enumerate(zip(firsts, documents, strict=True)):
         start = order.get(first)
         if start is not None and start <= mine < start + count:
-            found.append(_row(shard, row, mine - start + 1))
+            found.append(place_of(shard, row, mine - start + 1))
     return InShards(shard=shard.path, rows=tuple(found))
 
 
@@ -216,16 +220,17 @@ def ids_of(rows: SplitFates, kept: npt.NDArray[np.int64]) -> list[str]:
     return ids
 
 
-def _row(held: _Held, row: int, segment: int | None = None) -> RowInShard:
+def place_of(part: Held, row: int, segment: int | None = None) -> RowInShard:
+    """Row `row` of what a split wrote, by its numbers in the shard."""
     import itertools
 
-    row += held.first
-    ends = list(itertools.accumulate(held.shard.row_groups.rows))
+    row += part.first
+    ends = list(itertools.accumulate(part.shard.row_groups.rows))
     group = next((number for number, end in enumerate(ends) if row < end), len(ends) - 1)
     return RowInShard(row=row, row_group=group, segment=segment)
 
 
-def _columns(run: StoredRun, held: _Held, names: Sequence[str]) -> pa.Table | None:
+def columns_of(run: StoredRun, part: Held, names: Sequence[str]) -> pa.Table | None:
     """Columns of what a split wrote; None where the shard lacks one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -234,7 +239,7 @@ def _columns(run: StoredRun, held: _Held, names: Sequence[str]) -> pa.Table | No
 
     if any(name not in run.manifest.schema.names for name in names):
         return None
-    shard = held.shard
+    shard = part.shard
     local = run.store.local_path(shard.path)
     source: Any = local if local is not None else io.BytesIO(run.store.read(shard.path))
     if shard.format == "parquet":
@@ -245,6 +250,6 @@ def _columns(run: StoredRun, held: _Held, names: Sequence[str]) -> pa.Table | No
             if is_locked(error):
                 raise locked(shard.path, run.keyring) from None
             raise
-        return table.slice(held.first, held.rows)
+        return table.slice(part.first, part.rows)
     with pa.memory_map(local) if local is not None else source as opened:
-        return pa.ipc.open_file(opened).read_all().select(list(names)).slice(held.first, held.rows)
+        return pa.ipc.open_file(opened).read_all().select(list(names)).slice(part.first, part.rows)
