@@ -12,8 +12,9 @@ On the lowest floor, as readers of raw inputs and of datasets need it.
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, final
+
+from datapipe.sized_file import SizedFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,29 +28,8 @@ class _ReachedError(OSError):
 
 
 @final
-class _Unread(io.RawIOBase):
+class _Unread(SizedFile):
     """A file of so many bytes, none of which can be read."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._size)
-        return self._at
-
-    def size(self) -> int:
-        """Asked for by Arrow."""
-        return self._size
 
     def read(self, n: int = -1) -> bytes:
         raise _ReachedError(f"{n} bytes")

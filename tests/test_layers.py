@@ -14,15 +14,16 @@ MAY = {
     "errors": set(),
     "events": set(),
     "best_fit": set(),  # the one algorithm that both wings need: pure, on the lowest floor
-    "parquet_chunks": set(),  # both readers of Parquet need it: of raw inputs, and of datasets
+    "sized_file": set(),  # what is read by ranges is so on every floor
+    "parquet_chunks": {"sized_file"},  # both readers of Parquet need it: of raw inputs, and of datasets
     "device": BASE,
-    "storage": BASE,
+    "storage": BASE | {"sized_file"},
     "steps": BASE | {"best_fit"},
     "profiling": BASE,
-    "dataset": BASE | {"storage", "parquet_chunks"},
+    "dataset": BASE | {"storage", "parquet_chunks", "sized_file"},
     "corpus": BASE | {"storage", "parquet_chunks"},
     "loader": BASE | {"best_fit", "dataset", "storage", "device"},
-    "preprocess": BASE | {"corpus", "steps", "dataset", "storage", "parquet_chunks"},
+    "preprocess": BASE | {"corpus", "steps", "dataset", "storage", "parquet_chunks", "sized_file"},
     "train": BASE | {"device", "loader"},
 }
 PUBLIC = set(MAY)  # integrations and cli: anything

@@ -6,18 +6,19 @@ Invariant: a read that the parts do not cover is an error, never a short answer.
 from __future__ import annotations
 
 import bisect
-import io
 import operator
 from typing import TYPE_CHECKING, final
 
 import pyarrow as pa
+
+from datapipe.sized_file import SizedFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 @final
-class ByteRanges(io.RawIOBase):
+class ByteRanges(SizedFile):
     """A read-only file of which only some byte ranges are in memory: Arrow's readers ask for no others.
 
     Args:
@@ -25,31 +26,9 @@ class ByteRanges(io.RawIOBase):
     """
 
     def __init__(self, size: int, parts: Sequence[tuple[int, memoryview]]) -> None:
-        self._size = size
+        super().__init__(size)
         self._parts = sorted(parts, key=operator.itemgetter(0))
         self._starts = [start for start, _ in self._parts]
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """The position, in bytes from the start."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move."""
-        self._at = offset + (0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._size)
-        return self._at
-
-    def size(self) -> int:
-        """The file's full length (asked for by Arrow)."""
-        return self._size
 
     def read(self, n: int = -1) -> memoryview:  # Arrow takes any buffer, without a copy
         """The next n bytes, which must be of one part."""

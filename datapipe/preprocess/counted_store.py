@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, final
 
 from datapipe.preprocess.tasks import Place
+from datapipe.sized_file import SizedFile
 from datapipe.storage.store import Entry, Store
 
 if TYPE_CHECKING:
@@ -93,25 +94,12 @@ class CountedStore(Store):
 
 
 @final
-class _Counted(io.RawIOBase):
+class _Counted(SizedFile):
     """A file of the store, read by ranges."""
 
     def __init__(self, store: Store, path: str, size: int) -> None:
-        self._store, self._path, self._size, self._at = store, path, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
+        super().__init__(size)
+        self._store, self._path = store, path
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
         end = min(self._at + len(buffer), self._size)

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, final
 
 from datapipe.errors import ConfigError, EncryptionError
+from datapipe.sized_file import SizedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +99,7 @@ class SealedSink(io.RawIOBase):
 
 
 @final
-class SealedSource(io.RawIOBase):
+class SealedSource(SizedFile):
     """The plain bytes of an encrypted file, at any place; a frame is held.
 
     Raises:
@@ -106,7 +107,6 @@ class SealedSource(io.RawIOBase):
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        super().__init__()
         secret = _secret.get()
         if secret is None:
             raise EncryptionError(f"{name} is encrypted, and no keys were given")
@@ -115,31 +115,8 @@ class SealedSource(io.RawIOBase):
         self._name = name
         stored = file.seek(0, io.SEEK_END) - len(MAGIC)
         self._frames = -(-stored // (FRAME + _TAG))
-        self._size = stored - self._frames * _TAG
-        self._at = 0
+        super().__init__(stored - self._frames * _TAG)
         self._held: tuple[int, bytes] = (-1, b"")
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """The place."""
-        return self._at
-
-    def size(self) -> int:
-        """Plain bytes."""
-        return self._size
 
     def read(self, size: int | None = -1) -> bytes:
         """Bytes from the place on."""

@@ -7,8 +7,9 @@ file costs few requests and a footer costs one.
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Final, final
+
+from datapipe.sized_file import SizedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,7 @@ _MOST: Final = 8 << 20
 
 
 @final
-class RangeReader(io.RawIOBase):
+class RangeReader(SizedFile):
     """The raw part of a remote reader; wrap it in `io.BufferedReader`.
 
     Args:
@@ -27,32 +28,11 @@ class RangeReader(io.RawIOBase):
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__(size)
         self._fetch = fetch
-        self._size = size
-        self._at = 0
         self._held = memoryview(b"")
         self._held_at = 0
         self._ahead = _LEAST
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """The position, in bytes from the start."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; nothing is fetched. Beyond the end is allowed and reads as the end."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"seek to {base + offset}, before the start")
-        self._at = base + offset
-        return self._at
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # (the stub wants Buffer, 3.12)
         """Fill `buffer` as far as the object goes; returns how many bytes."""
