@@ -231,13 +231,15 @@ def shuffle_quality(order: Order, *, epoch: int = 0) -> tuple[float, float]:
         given = order.counts([start, end])
         natural = []
         for lane in range(order.lanes):
-            place, row = where.rows(lane, int(given[0, lane]), int(given[1, lane]))
-            natural.append(first[where.blocks[lane][place]] + row)
-        rows = np.concatenate(natural)
-        moved += float(np.abs(rows - np.arange(start, end)).sum())
-        seen += len(rows)
-        follow += int((np.diff(rows) == 1).sum())
-        pairs += max(0, len(rows) - 1)
+            low, high = given[:, lane].tolist()
+            if low < high:
+                rows = where.units(lane, low, high)
+                natural.append(first[where.blocks[lane][rows.place]] + rows.row)
+        given_rows = np.concatenate(natural)
+        moved += float(np.abs(given_rows - np.arange(start, end)).sum())
+        seen += len(given_rows)
+        follow += int((np.diff(given_rows) == 1).sum())
+        pairs += max(0, len(given_rows) - 1)
     return moved / seen / (n / 3), follow / max(1, pairs)
 
 

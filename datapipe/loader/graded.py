@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 
 from datapipe.loader.bijection import Bijection, derive_key
-from datapipe.loader.sequence import EpochSequence, Sequence
+from datapipe.loader.sequence import EpochSequence, Rows, Sequence, join_units
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -71,7 +71,8 @@ class GradedEpoch(EpochSequence):
         self.blocks, self.windows, self.first = rows.blocks, rows.windows, rows.first
         self._key = derive_key("graded-1", order.order.fingerprint, order.order.seed, epoch)
         self._rounds = -(-(order.order.num_rows // order.global_batch + 1) // GRADES)
-        self._held: list[tuple[int, Ints, Ints]] = [(-1, *(np.empty(0, np.int64),) * 2) for _ in range(order.lanes)]
+        none = np.empty(0, np.int64)
+        self._held = [(-1, Rows(place=none, row=none))] * order.lanes
 
     def reach(self, position: int) -> int:
         """All is known from the start."""
@@ -81,33 +82,30 @@ class GradedEpoch(EpochSequence):
         """As the rows'."""
         return self._rows.counts(positions)
 
-    def pieces(self, lane: int, start: int, end: int) -> None:
-        """Units are rows."""
-
-    def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
+    def units(self, lane: int, start: int, end: int) -> Rows:
         """The rows of a lane at its positions [start, end)."""
-        none, edges = np.empty(0, np.int64), self.windows[lane]
-        places, rows = [none], [none]
+        parts, edges = [], self.windows[lane]
         while start < end:
             window = int(np.searchsorted(edges, start, side="right")) - 1
             base, stop = int(edges[window]), min(end, int(edges[window + 1]))
-            place, row = self._window(lane, window)
-            places.append(place[start - base : stop - base])
-            rows.append(row[start - base : stop - base])
+            rows = self._window(lane, window)
+            parts.append(Rows(place=rows.place[start - base : stop - base], row=rows.row[start - base : stop - base]))
             start = stop
-        return (places[1], rows[1]) if len(rows) == 2 else (np.concatenate(places), np.concatenate(rows))
+        return join_units(parts)
 
-    def _window(self, lane: int, window: int) -> tuple[Ints, Ints]:
-        held, place, row = self._held[lane]
+    def _window(self, lane: int, window: int) -> Rows:
+        held, rows = self._held[lane]
         if held == window:
-            return place, row
+            return rows
         start, end = self.windows[lane][[window, window + 1]].tolist()
-        place, row = self._rows.rows(lane, start, end)
+        rows = self._rows.units(lane, start, end)
         own = self.window_blocks(lane, window)
         lengths = self.order.lengths.of_blocks(own)
         sizes = self.order.order.rows[own]
         starts = np.cumsum(sizes) - sizes
-        bucket = np.searchsorted(self.order.boundaries, lengths[starts[place - self.first[lane][window]] + row])
+        bucket = np.searchsorted(
+            self.order.boundaries, lengths[starts[rows.place - self.first[lane][window]] + rows.row]
+        )
         batch = self.order.order.turns.position(lane, np.arange(start, end)) // self.order.global_batch
         first, last = int(batch[0]), int(batch[-1])
         grade = self._grades(np.arange(first, last + 1))
@@ -116,8 +114,9 @@ class GradedEpoch(EpochSequence):
         by_length = np.argsort(bucket, kind="stable")
         turned = np.empty(end - start, np.int64)
         turned[by_grade] = by_length
-        self._held[lane] = window, place[turned], row[turned]
-        return self._held[lane][1:]
+        graded = Rows(place=rows.place[turned], row=rows.row[turned])
+        self._held[lane] = window, graded
+        return graded
 
     def _grades(self, batches: Ints) -> Ints:
         """Ranks of batches by grade: int64, without ties. Unshuffled, the batches' own order."""

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Final, Literal, final
 import numpy as np
 
 from datapipe.errors import ConfigError, LoaderError, StateError
-from datapipe.loader.sequence import EpochSequence, Sequence, join_pieces
+from datapipe.loader.sequence import EpochSequence, Sequence, join_units
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.loader.geometry import Geometry
     from datapipe.loader.mix_shares import Shares
-    from datapipe.loader.sequence import Pieces, Tail
+    from datapipe.loader.sequence import Tail, Units
 
     Ints = npt.NDArray[np.int64]
 
@@ -312,28 +312,12 @@ class MixEpoch(EpochSequence):
         given = self.shares(np.asarray(positions, np.int64))
         return np.concatenate([walk.counts(given[:, k]) for k, walk in enumerate(self._walks)], axis=1)
 
-    def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
-        """The rows of a lane's units [start, end)."""
-        walk, own = self._own(lane)
-        places, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for epoch, low, high in walk.parts(own, start, end):
-            place, row = walk.at(epoch).rows(own, low, high)
-            places.append(walk.places(own, epoch, place))
-            rows.append(row)
-        return np.concatenate(places), np.concatenate(rows)
-
-    def pieces(self, lane: int, start: int, end: int) -> Pieces | None:
-        """What a lane's units [start, end) are made of, where they are no rows."""
-        if not (self.order.packs or self.order.divisible):
-            return None
-        walk, own = self._own(lane)
+    def units(self, lane: int, start: int, end: int) -> Units:
+        """The units of a lane's source, its epochs one after the other."""
+        source = self._of[lane]
+        walk, own = self._walks[source], lane - int(self.order.source_cuts[source])
         found = []
         for epoch, low, high in walk.parts(own, start, end):
-            pieces = walk.at(epoch).pieces(own, low, high)
-            assert pieces is not None
-            found.append(replace(pieces, place=walk.places(own, epoch, pieces.place)))
-        return found[0] if len(found) == 1 else join_pieces(found)
-
-    def _own(self, lane: int) -> tuple[_Walk, int]:
-        source = self._of[lane]
-        return self._walks[source], lane - int(self.order.source_cuts[source])
+            units = walk.at(epoch).units(own, low, high)
+            found.append(replace(units, place=walk.places(own, epoch, units.place)))
+        return join_units(found)

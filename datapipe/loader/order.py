@@ -20,7 +20,7 @@ import numpy as np
 
 from datapipe.loader.bijection import Bijection, derive_key
 from datapipe.loader.geometry import Geometry, cut_lanes
-from datapipe.loader.sequence import EpochSequence, Sequence
+from datapipe.loader.sequence import EpochSequence, Rows, Sequence, join_units
 from datapipe.loader.turns import Turns
 
 if TYPE_CHECKING:
@@ -153,23 +153,17 @@ class EpochOrder(EpochSequence):
         """The same in every epoch."""
         return self.order.counts(positions)
 
-    def pieces(self, lane: int, start: int, end: int) -> None:
-        """Units are rows."""
-
-    def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
-        """The rows of a lane at its positions [start, end): (place in `blocks[lane]`, row within the block), int64."""
-        blocks, rows = [], []
+    def units(self, lane: int, start: int, end: int) -> Rows:
+        """The rows of a lane at its positions [start, end)."""
+        parts = []
         while start < end:
             window, low, high, block, row = self._piece(lane, start)
             base = int(self.windows[lane][window])
             stop = min(end, base + high)
-            blocks.append(block[start - base - low : stop - base - low])
-            rows.append(row[start - base - low : stop - base - low])
+            part = slice(start - base - low, stop - base - low)
+            parts.append(Rows(place=block[part], row=row[part]))
             start = stop
-        if len(blocks) == 1:
-            return blocks[0], rows[0]
-        none = np.empty(0, np.int64)
-        return np.concatenate([none, *blocks]), np.concatenate([none, *rows])
+        return join_units(parts)
 
     def _piece(self, lane: int, position: int) -> tuple[int, int, int, Ints, Ints]:
         """The piece of a window that holds a lane position: (window, its rows [low, high), places, rows)."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from datapipe.loader.sequence import Pieces
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from datapipe.loader.sequence import EpochSequence, Pieces
+    from datapipe.loader.sequence import EpochSequence
 
     Ints = npt.NDArray[np.int64]
 
@@ -202,19 +204,16 @@ class Schedule:
             if not len(used):
                 continue
             begin, end = int(starts[used[0], column]), int(ends[used[-1], column])
-            pieces = self._epoch.pieces(lane, begin, end)
-            if pieces is None:
-                place, row = self._epoch.rows(lane, begin, end)
-            else:
-                place, row = pieces.place, pieces.row
-                made_of.append(pieces)
+            units = self._epoch.units(lane, begin, end)
+            if isinstance(units, Pieces):
+                made_of.append(units)
             edges = self._epoch.windows[lane]
             one, last = (int(w) - 1 for w in np.searchsorted(edges, [begin, end - 1], side="right"))
             windows += [(lane, window, int(edges[window + 1])) for window in range(one, last + 1)]
             first_block, last_block = self._epoch.first[lane][[one, last + 1]].tolist()
             numbers.append(self._epoch.blocks[lane][first_block:last_block])
-            slots.append(place + (slots_held - first_block))
-            rows.append(row)
+            slots.append(units.place + (slots_held - first_block))
+            rows.append(units.row)
             slots_held += last_block - first_block
             shift[column] = held - begin
             held += end - begin

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, final
 
 import numpy as np
 
@@ -22,33 +22,68 @@ if TYPE_CHECKING:
 
 Tail = Literal["drop", "pad", "partial"]
 
+SomeUnits = TypeVar("SomeUnits", bound="Units")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pieces:
+class Units(abc.ABC):
+    """Consecutive units of a lane, and the rows that they are made of.
+
+    Attributes:
+        place, row: int64[n]: each row's block (its place in the lane's `blocks`), and the row there.
+    """
+
+    place: Ints
+    row: Ints
+
+    @classmethod
+    @abc.abstractmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """The units of all parts, one after the other."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows(Units):
+    """Units each of which is one whole row."""
+
+    @classmethod
+    def joined(cls, parts: list[Rows]) -> Rows:
+        """See `Units.joined`."""
+        return Rows(
+            place=np.concatenate([part.place for part in parts]), row=np.concatenate([part.row for part in parts])
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pieces(Units):
     """Units that are made of several rows, or of parts of rows.
 
     Attributes:
-        cuts: int64[u + 1]: unit i is made of pieces [cuts[i], cuts[i + 1]), in this order.
-        place, row: int64[n]: each piece's block (its place in the lane's `blocks`), and its row there.
+        cuts: int64[u + 1]: unit i is made of pieces [cuts[i], cuts[i + 1]), in this order; a piece is of one row.
         start, length: int64[n]: which part of the row, in tokens. whole: int64[n]: the tokens that row has.
     """
 
     cuts: Ints
-    place: Ints
-    row: Ints
     start: Ints
     length: Ints
     whole: Ints
 
+    @classmethod
+    def joined(cls, parts: list[Pieces]) -> Pieces:
+        """See `Units.joined`."""
+        held = np.cumsum([0, *(len(part.row) for part in parts)])
+        names = ("place", "row", "start", "length", "whole")
+        return Pieces(
+            cuts=np.concatenate([np.zeros(1, np.int64), *(part.cuts[1:] + held[i] for i, part in enumerate(parts))]),
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        )
 
-def join_pieces(parts: list[Pieces]) -> Pieces:
-    """The units of all parts, one after the other."""
-    held = np.cumsum([0, *(len(part.row) for part in parts)])
-    names = ("place", "row", "start", "length", "whole")
-    return Pieces(
-        cuts=np.concatenate([np.zeros(1, np.int64), *(part.cuts[1:] + held[i] for i, part in enumerate(parts))]),
-        **{name: np.concatenate([np.zeros(0, np.int64), *(getattr(part, name) for part in parts)]) for name in names},
-    )
+
+def join_units(parts: list[SomeUnits]) -> SomeUnits:
+    """The units of all parts (one at least, and all of one kind), one after the other."""
+    return parts[0] if len(parts) == 1 else parts[0].joined(parts)
 
 
 class Sequence(abc.ABC):
@@ -131,12 +166,8 @@ class EpochSequence(abc.ABC):
         return np.zeros(len(positions), np.int64)
 
     @abc.abstractmethod
-    def pieces(self, lane: int, start: int, end: int) -> Pieces | None:
-        """What a lane's units [start, end) are made of; None: each is one whole row, see `rows`."""
-
-    @abc.abstractmethod
-    def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
-        """(place in `blocks[lane]`, row within the block) of a lane's units [start, end), each one whole row."""
+    def units(self, lane: int, start: int, end: int) -> Units:
+        """A lane's units [start, end), start < end. Those of a sequence are all of one kind."""
 
     def cursor(self, position: int) -> Ints | None:
         """int64[L, 2]: each lane's window at a position, and its units before that; None: nothing to be saved.

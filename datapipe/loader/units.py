@@ -26,7 +26,7 @@ from datapipe.errors import LoaderError
 from datapipe.loader.bijection import Bijection, derive_key
 from datapipe.loader.geometry import Geometry, cut_lanes
 from datapipe.loader.lengths import READ_THREADS
-from datapipe.loader.sequence import EpochSequence, Pieces, Sequence, join_pieces
+from datapipe.loader.sequence import EpochSequence, Pieces, Sequence, join_units
 from datapipe.loader.turns import Turns
 
 if TYPE_CHECKING:
@@ -239,11 +239,7 @@ class UnitEpoch(EpochSequence):
             at.append((window, int(ends[window])))
         return np.array(at, np.int64).reshape(-1, 2)
 
-    def rows(self, lane: int, start: int, end: int) -> tuple[Ints, Ints]:
-        """Units are no rows."""
-        raise NotImplementedError("units are made of pieces")
-
-    def pieces(self, lane: int, start: int, end: int) -> Pieces:
+    def units(self, lane: int, start: int, end: int) -> Pieces:
         """What a lane's units [start, end) are made of."""
         parts, edges = [], self.windows[lane]
         while start < end:
@@ -251,7 +247,7 @@ class UnitEpoch(EpochSequence):
             base, stop = int(edges[window]), min(end, int(edges[window + 1]))
             parts.append(_part(self._plan(lane, window), start - base, stop - base))
             start = stop
-        return parts[0] if len(parts) == 1 else join_pieces(parts)
+        return join_units(parts)
 
     def _plan(self, lane: int, window: int) -> Pieces:
         held, pieces = self._held[lane]
