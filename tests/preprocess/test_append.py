@@ -292,6 +292,51 @@ def test_three_deliveries(corpus, tmp_path):
     assert verify_dataset(tmp_path / "out").ok
 
 
+def test_an_append_reads_no_more_for_every_delivery_before_it(corpus, tmp_path, monkeypatch):
+    """The newest manifest is understood once and older ones not at all; records of earlier tasks are listed once."""
+    from datapipe.dataset import Manifest
+    from datapipe.storage.local import LocalStore
+
+    done = []
+
+    def noted(kind, real):
+        def call(self, place="", *args, **more):
+            done.append((kind, str(place)))
+            return real(self, place, *args, **more)
+
+        return call
+
+    parsed = Manifest.model_validate_json
+    monkeypatch.setattr(Manifest, "model_validate_json", lambda data: done.append(("parse", "")) or parsed(data))
+    for name in ("read", "list"):
+        monkeypatch.setattr(LocalStore, name, noted(name, getattr(LocalStore, name)))
+    found = []
+    for number in range(4):
+        shutil.rmtree(corpus)  # what was delivered before is looked at again where it is named again
+        deliver(corpus, f"{number}.jsonl", [f"text {number} of many", f"more of {number}"])
+        done.clear()
+        datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0, append=True)
+        # Each delivery has its list of files and its runs of hashes, and of those a part is read.
+        found.append(sorted(each for each in done if not each[1].startswith("index/")))
+    for calls in found[1:]:
+        assert calls.count(("parse", "")) == 1
+        assert not [path for _, path in calls if path.startswith("snapshots/0")]
+        assert calls.count(("list", "_work/records")) == 1
+    assert len(found[2]) == len(found[3])
+
+
+def test_a_snapshot_is_kept_as_it_was_published(corpus, tmp_path):
+    """Byte for byte, also where another release laid out its lines differently."""
+    out = tmp_path / "out"
+    datapipe.preprocess(corpus, out, STEPS, workers=0, append=True)
+    written = json.dumps(json.loads((out / "manifest.json").read_text()), indent=2).encode()
+    (out / "manifest.json").write_bytes(written)
+    deliver(corpus, "b.jsonl", texts(2))
+    datapipe.preprocess(corpus, out, STEPS, workers=0, append=True)
+    assert [path.read_bytes() for path in (out / "snapshots").glob("00000-*.json")] == [written]
+    assert verify_dataset(out).ok
+
+
 def test_a_run_that_makes_the_dataset_anew_takes_the_snapshots_with_it(corpus, tmp_path):
     """Nothing of the old line is left behind: no shard, no manifest, no index."""
     datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)

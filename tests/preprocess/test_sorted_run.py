@@ -1,5 +1,7 @@
 """Runs: what is asked for is found, whatever the sizes; what was damaged is not believed; little is read."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -113,3 +115,20 @@ def test_splits_go_with_their_records():
     assert both.dtype == with_split(KIND)
     mine, splits = parted(both, KIND)
     assert (mine.tolist(), splits.tolist()) == (records.tolist(), list(range(5)))
+
+
+def test_what_is_looked_through_is_not_copied(tmp_path):
+    """One hash in every slot of a local run: memory is in proportion to those hashes, not to the run."""
+    held = some(120_000)
+    whole = write(tmp_path, records_of(held))
+    asked = whole["hash"][::100]
+    run = Run(open_store(str(tmp_path)), "run", KIND)
+    run.matching(asked[:1])  # what is imported on the way is not of it
+    tracemalloc.start()
+    try:
+        found = run.matching(asked)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.tolist() == whole[::100].tolist()
+    assert peak < whole.nbytes / 4
