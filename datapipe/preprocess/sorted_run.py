@@ -149,7 +149,7 @@ class Run:
             records, begins, ends = self._of(wanted[first:last])
             at = np.repeat(np.arange(last - first), np.diff(begin[first : last + 1]))
             mine = keys[begin[first] : begin[last]]
-            found.append(_equal(records, (self._kind.names or ("",))[0], mine, begins[at], ends[at]))
+            found.append(_equal(records, (self._kind.names or ("",))[0], mine, at, begins, ends))
         return np.concatenate(found)
 
     def between(self, low: int, high: int) -> npt.NDArray[np.void]:
@@ -278,32 +278,50 @@ def _slots(keys: Keys, low: int, high: int, slots: int) -> Ints:
     return found
 
 
-def _equal(records: npt.NDArray[np.void], name: str, keys: Keys, low: Ints, high: Ints) -> npt.NDArray[np.void]:
-    """The records whose `name` is one of `keys` (ascending); each lies, if at all, in its own [low, high).
+def _equal(records: npt.NDArray[np.void], name: str, keys: Keys, at: Ints, begins: Ints, ends: Ints) -> Any:
+    """The records whose `name` is one of `keys` (ascending): each lies, if at all, in its slot, [begins, ends)[at].
 
-    Halving, all keys at once, in place: some bytes of a slot are looked at, and records that are found are copied.
+    Where most of what lies there is asked for anyway, its hashes are put side by side and searched by numpy. Else by
+    halving, all keys at once, in place: some bytes of a slot are looked at, and records that are found are copied.
     """
     import numpy as np
 
     values = records[name]
-    rounds = int((high - low).max(initial=0)).bit_length()
-
-    def bound(keys: Keys, low: Ints, high: Ints, *, after: bool) -> Ints:
-        for _ in range(rounds):
-            middle = np.minimum((low + high) >> 1, len(values) - 1)
-            there = values[middle]
-            right = ((there <= keys) if after else (there < keys)) & (low < high)
-            low, high = np.where(right, middle + 1, low), np.where(right, high, np.minimum(middle, high))
-        return low
-
-    first = bound(keys, low, high, after=False)
-    some = np.flatnonzero(first < high)
-    some = some[values[first[some]] == keys[some]]
-    first = first[some]
-    counts = bound(keys[some], first, high[some], after=True) - first
+    low, high = begins[at], ends[at]
+    if (begins[1:] == ends[:-1]).all() and int(ends[-1] - begins[0]) <= SLOT * len(keys):
+        start = int(begins[0])
+        side_by_side = np.ascontiguousarray(values[start : int(ends[-1])])
+        first = np.searchsorted(side_by_side, keys) + start
+        some = _hits(values, keys, first, high)
+        after = np.searchsorted(side_by_side, keys[some], side="right") + start
+    else:
+        first = _halved(values, keys, low, high, after=False)
+        some = _hits(values, keys, first, high)
+        after = _halved(values, keys[some], first[some], high[some], after=True)
+    counts = after - first[some]
     starts = np.cumsum(counts) - counts
-    chosen: npt.NDArray[np.void] = records[np.repeat(first - starts, counts) + np.arange(int(counts.sum()))]
-    return chosen
+    return records[np.repeat(first[some] - starts, counts) + np.arange(int(counts.sum()))]
+
+
+def _hits(values: Any, keys: Keys, first: Ints, high: Ints) -> Ints:
+    """Which keys are there: the first value that is not below the key is the key itself."""
+    import numpy as np
+
+    inside = np.flatnonzero(first < high)
+    found: Ints = inside[values[first[inside]] == keys[inside]]
+    return found
+
+
+def _halved(values: Any, keys: Keys, low: Ints, high: Ints, *, after: bool) -> Ints:
+    """For each key the place in [low, high), where values ascend, of the first that is not below it, or is above."""
+    import numpy as np
+
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = np.minimum((low + high) >> 1, len(values) - 1)
+        there = values[middle]
+        right = ((there <= keys) if after else (there < keys)) & (low < high)
+        low, high = np.where(right, middle + 1, low), np.where(right, high, np.minimum(middle, high))
+    return low
 
 
 def _entry() -> Any:
