@@ -82,6 +82,21 @@ def test_arrow_lists_that_lead_nowhere(tmp_path, make):
             ds.take([0])
 
 
+def test_an_arrow_column_that_python_has_no_values_for(tmp_path):
+    """An interval of months: Arrow's file holds it, pyarrow knows its type and raises KeyError for its values."""
+    table = pa.table({"when": pa.array([pa.MonthDayNano([1, 2, 3])])})
+    held = io.BytesIO()
+    with pa.ipc.new_file(held, table.schema) as writer:
+        writer.write_table(table)
+    data = bytearray(held.getvalue())
+    data[data.rindex(2, 0, data.rindex(b"ARROW1"))] = 0  # the unit, in the footer's schema: months, days, nanoseconds
+    (tmp_path / "a.arrow").write_bytes(data)
+    opened = open_dataset(tmp_path)
+    assert str(opened.schema.field("when").type) == "month_interval"
+    with pytest.raises(IntegrityError, match="'when' is of a type that has no values"):
+        opened.fetch(0).decode()
+
+
 @pytest.mark.parametrize("form", ["parquet", "arrow"])
 def test_two_columns_of_one_name(tmp_path, form):
     """Refused in words where both would be read; the others can be."""
