@@ -1,9 +1,8 @@
 """The architecture's floors, held by parsing every import."""
 
 import ast
+import functools
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "datapipe"
@@ -39,18 +38,31 @@ HOMES = {
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path, *, top_level_only: bool = False):
-    """(module, line) of every import that runs; those under TYPE_CHECKING do not."""
-    tree = ast.parse(path.read_text())
-    skipped = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            skipped.update(id(inner) for inner in ast.walk(node))
-        if top_level_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            skipped.update(id(inner) for inner in ast.walk(node) if inner is not node)
-    for node in ast.walk(tree):
-        if id(node) in skipped:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def statements(node: ast.AST, top_level_only: bool):
+    """Every node that may hold an import, and every import, below this one: those under TYPE_CHECKING do not run."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.expr):
             continue
+        if isinstance(inner, ast.If) and "TYPE_CHECKING" in ast.unparse(inner.test):
+            continue
+        yield inner
+        if not (top_level_only and isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef))):
+            yield from statements(inner, top_level_only)
+
+
+@functools.cache
+def imports(path: Path, *, top_level_only: bool = False):
+    """(module, line) of every import that runs."""
+    return list(found_imports(path, top_level_only))
+
+
+def found_imports(path: Path, top_level_only: bool):
+    for node in statements(parsed(path), top_level_only):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -61,6 +73,7 @@ def imports(path: Path, *, top_level_only: bool = False):
                 yield (inner if is_module(inner) else node.module), node.lineno
 
 
+@functools.cache
 def is_module(name: str) -> bool:
     path = ROOT.joinpath(*name.split("."))
     return name.startswith("datapipe.") and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
@@ -70,27 +83,34 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down(path):
+# One test for all files: two thousand of their own cost every process of the suite more than parsing them does.
+def test_imports_point_down():
     """No file imports a room that stands beside or above its own."""
-    here = room(path)
-    if here in {"__init__", "__main__", "cli", "integrations"}:
-        return
-    for module, line in imports(path):
-        parts = module.split(".")
-        if parts[0] != "datapipe" or len(parts) == 1:
+    faults = []
+    for path in FILES:
+        here = room(path)
+        if here in {"__init__", "__main__", "cli", "integrations"}:
             continue
-        there = parts[1]
-        assert there == here or there in MAY[here], f"{path}:{line}: {here} may not import {there}"
+        for module, line in imports(path):
+            parts = module.split(".")
+            if parts[0] != "datapipe" or len(parts) == 1:
+                continue
+            there = parts[1]
+            if there != here and there not in MAY[here]:
+                faults.append(f"{path}:{line}: {here} may not import {there}")
+    assert not faults
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_libraries_stay_in_their_files(path):
+def test_heavy_libraries_stay_in_their_files():
     """torch, Dask, fsspec and Polars are imported only where the architecture puts them."""
-    where = str(path.relative_to(PACKAGE))
-    for module, line in imports(path):
-        homes = HOMES.get(module.split(".")[0])
-        assert homes is None or where.startswith(homes), f"{path}:{line}: {module} is imported outside {homes}"
+    faults = []
+    for path in FILES:
+        where = str(path.relative_to(PACKAGE))
+        for module, line in imports(path):
+            homes = HOMES.get(module.split(".")[0])
+            if homes is not None and not where.startswith(homes):
+                faults.append(f"{path}:{line}: {module} is imported outside {homes}")
+    assert not faults
 
 
 def test_no_import_circles():
@@ -114,10 +134,15 @@ def test_no_import_circles():
         visit(name, [])
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_are_short_and_say_what_they_are(path):
+def test_files_are_short_and_say_what_they_are():
     """Every module has a docstring and at most 400 lines, and none is named for nothing."""
-    text = path.read_text()
-    assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
-    assert text.count("\n") <= 400, f"{path} has {text.count(chr(10))} lines: split it by idea"
-    assert path.stem not in {"utils", "util", "common", "helpers", "helper", "misc", "core"}
+    faults = []
+    for path in FILES:
+        lines = path.read_text().count("\n")
+        if not ast.get_docstring(parsed(path)):
+            faults.append(f"{path} has no docstring")
+        if lines > 400:
+            faults.append(f"{path} has {lines} lines: split it by idea")
+        if path.stem in {"utils", "util", "common", "helpers", "helper", "misc", "core"}:
+            faults.append(f"{path} is named for nothing")
+    assert not faults
