@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import CorpusError
+from datapipe.preprocess.batch_room import cut, rows_at_once
 from datapipe.preprocess.delivery import probe_of
 from datapipe.preprocess.limits import announced, at
 from datapipe.preprocess.passes import collector_of
@@ -216,7 +217,7 @@ class _Run:
         from datapipe.steps import run_steps
 
         end = 0
-        for read in self._corpus() if self.task.pieces is not None else self._rows():
+        for read in cut(self._corpus() if self.task.pieces is not None else self._rows(), rows_at_once(self.by_row)):
             # Numbered as they come: rows that were moved have the positions that they had elsewhere.
             start, end = end, end + read.num_rows
             if self.task.only is not None and start >= self.task.only[1]:

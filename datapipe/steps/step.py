@@ -72,6 +72,8 @@ class StepSpec:
         idle: with the options bound it leaves every row as it is (a join of no files): no stage runs it.
         sieve: of a step that makes other rows: options → a step that marks, row by row, those of which nothing would be
             made. It runs where rows are still told by the place where they were read.
+        row_bytes: options → bytes that the step makes of each row, of a step that makes many times what it is given
+            (pixels): so few rows are run at once that there is room for them.
     """
 
     name: str
@@ -91,6 +93,7 @@ class StepSpec:
     resolve: Callable[[StepSpec, Any], StepSpec] | None = None
     idle: bool = False
     sieve: Callable[[Any], Step] | None = None
+    row_bytes: Callable[[Any], int] | None = None
 
     def resolved(self, options: Any) -> StepSpec:
         """The spec of the step with these options bound: what it then needs, gives and is."""

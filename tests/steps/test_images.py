@@ -90,7 +90,7 @@ def test_what_cannot_be_decoded_is_quarantined_offline_and_named_online():
     table = pa.table({"row_id": IDS[:4], "image": pa.array(broken, pa.binary())})
     ran = run_steps(table, [bind("image_pixels", {"size": 8})], Keys())
     assert ran.table.num_rows == 1
-    assert ran.marked.column("reason").to_pylist() == ["truncated", "empty", "not_an_image"]
+    assert ran.marked.column("reason").to_pylist() == ["image_truncated", "image_empty", "image_not_an_image"]
     keys = RowKeys(seed=0, epoch=0, rows=np.arange(4))
     with pytest.raises(DecodeError) as caught:
         datapipe.Images(size=8)({"image": broken, "row_id": IDS[:4]}, keys)
