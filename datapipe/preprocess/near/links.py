@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from datapipe.storage import Store
 
-_OPEN: Final = 64
-"""Tables of sets files held; 28 bytes for each document of a split."""
+_TABLES: Final = 64 << 20
+"""Bytes of tables of sets files held; 36 for each document of a split."""
+_OPEN: Final = 4096
+"""How many are held: mapped ones are in nobody's memory, but a process may have some 65,000 maps."""
 
 
 def verified(
@@ -46,12 +48,15 @@ def verified(
     # Neighbours of one document stand together, so that its shingles are read once or twice.
     pairs = pairs[np.lexsort((pairs["a"], pairs["a_split"], pairs["b"], pairs["b_split"]))]
     tables: OrderedDict[int, SetsFile] = OrderedDict()
+    held = 0
 
     def table(split: int) -> SetsFile:
+        nonlocal held
         if split not in tables:
             tables[split] = SetsFile(store, sets[split])
-            if len(tables) > _OPEN:
-                tables.popitem(last=False)
+            held += tables[split].held
+            while len(tables) > 1 and (held > _TABLES or len(tables) > _OPEN):
+                held -= tables.popitem(last=False)[1].held
         tables.move_to_end(split)
         return tables[split]
 

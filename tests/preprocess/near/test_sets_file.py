@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,29 @@ def test_what_is_not_there_is_refused(file, tmp_path):
         (tmp_path / "sets").write_bytes(data)
         with pytest.raises(IntegrityError):
             SetsFile(file, "sets")
+
+
+def test_a_large_table_is_not_read_for_a_few_documents(tmp_path):
+    """Memory that a document of a local file takes does not grow with the documents beside it."""
+    n = 40_000
+    positions = 2 * np.arange(n, dtype=np.uint32)
+    writer = SetsWriter(str(tmp_path / "sets"))
+    writer.add(positions, positions, positions / 2, positions, np.arange(n + 1))
+    writer.close()
+    store = open_store(str(tmp_path))
+    tracemalloc.start()
+    try:
+        opened = SetsFile(store, "sets")
+        rows = opened.rows_of(np.array([8, 60_000], np.uint32))
+        shingles = opened.shingles(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (rows.tolist(), [each.tolist() for each in shingles]) == ([4, 30_000], [[8], [60_000]])
+    assert (opened.held, peak < opened.records.nbytes / 10) == (0, True)
+    for position in (7, 2 * n):
+        with pytest.raises(IntegrityError, match="lacks a document"):
+            opened.rows_of(np.array([position], np.uint32))
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=20), st.integers(0, 10))
