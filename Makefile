@@ -35,6 +35,10 @@ lint: $(VENV)/.installed-test  ## ruff and mypy strict
 # Twice as many processes as CPUs, since tests also wait: for a kill, a timeout, a process that starts.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
 
+# The tests start some hundred processes of this code: where the environment forbids to keep what was compiled (images
+# often do), each would compile it again, a quarter of a second each, and every pytest process all the tests.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 # Tests that kill processes or cut connections race with the machine: one that fails is run once more, and named as RERUN.
 test: lint      ## lint, then every check but the slow ones (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --reruns 1 $(TESTS)
@@ -61,3 +65,4 @@ fuzz: $(VENV)/.installed-test  ## attack every reader, SECONDS=600 each, one aft
 
 clean:          ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis datapipe-demo
+	find datapipe tests benchmarks -name __pycache__ -prune -exec rm -r {} +
