@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from datapipe.storage import open_store
+from datapipe.storage.cache import Cache
 
 # No example is too slow: how long one takes says what else the machine does.
 settings.register_profile("untimed", deadline=None)
@@ -256,3 +257,8 @@ def proxied():
     yield before
     for proxy in made:
         proxy.close()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "c", "1 MB")
