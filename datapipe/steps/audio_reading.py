@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError
 from datapipe.steps.audio_formats import CONTAINERS, container_of, missing
+from datapipe.steps.audio_memory import file_of, give_back
 from datapipe.steps.audio_mpeg import counted
 
 if TYPE_CHECKING:
@@ -166,7 +166,10 @@ class OpenSound:
         self._whole = whole
         self._library = library()
         self._file: Any = None
-        self._source = _source(counted(data) if container == "mp3" else data, container)
+        # A wav is read in large pieces: through Python as well.
+        self._source: io.BytesIO | io.FileIO | None = (
+            io.BytesIO(data) if container == "wav" else file_of(counted(data) if container == "mp3" else data)
+        )
         self._size = len(data)
         try:
             self._read_head(container, max_bytes)
@@ -176,8 +179,10 @@ class OpenSound:
 
     def _read_head(self, container: str, max_bytes: int) -> None:
         with self._faults():
-            opened = self._source if isinstance(self._source, io.BytesIO) else self._source.fileno()
-            self._file = self._library.SoundFile(opened, closefd=False)
+            source = self._source
+            self._file = self._library.SoundFile(
+                source.fileno() if isinstance(source, io.FileIO) else source, closefd=False
+            )
             self.head = Head(
                 rate=int(self._file.samplerate),
                 frames=int(self._file.frames),
@@ -196,9 +201,11 @@ class OpenSound:
 
     def close(self) -> None:
         """Let the decoder and its file go; what was read stays."""
+        source, self._source = self._source, None  # given back once: it is another sound's from there on
         if self._file is not None:
             self._file.close()
-        self._source.close()
+        if source is not None:
+            give_back(source)
 
     def read(self, out: npt.NDArray[np.float32] | None = None) -> Sound:
         """The samples: in new memory, or in `out`, float32[head.frames] or float32[head.frames, head.channels].
@@ -232,27 +239,10 @@ class OpenSound:
             raise AudioFault(BOMB, f"{error}") from error
         except (self._library.LibsndfileError, RuntimeError, ValueError, TypeError, OverflowError) as error:
             # A FLAC that is cut loses sync at its end; one that is damaged loses it before.
-            ended = self._container == "flac" and self._source.tell() >= self._size
+            source = self._source
+            ended = self._container == "flac" and source is not None and source.tell() >= self._size
             said = getattr(error, "error_string", None) or str(error)
             raise AudioFault(TRUNCATED if ended else BROKEN, str(said)[:200]) from error
-
-
-def _source(data: bytes, container: str) -> io.BytesIO | io.FileIO:
-    """The bytes as the decoder reads them.
-
-    From a BytesIO it does so through Python, some thirty times a sound, and each time it waits for the interpreter
-    lock (two threads that check sounds came to 0.71 of two that only decode, and come to 0.92 without); so it is given
-    a file in memory where there are such (Linux), unless it reads in large pieces anyway (wav).
-    """
-    if container == "wav" or not hasattr(os, "memfd_create"):
-        return io.BytesIO(data)
-    try:
-        file = io.FileIO(os.memfd_create("sound", os.MFD_CLOEXEC), "r+b")
-    except OSError:  # as many files are open as may be
-        return io.BytesIO(data)
-    file.write(data)
-    file.seek(0)
-    return file
 
 
 def read_head(data: bytes | None, *, max_bytes: int = MAX_BYTES) -> Head:

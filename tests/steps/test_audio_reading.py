@@ -10,7 +10,7 @@ import pytest
 from sounds import stored, tone
 
 from datapipe.steps import audio_reading
-from datapipe.steps.audio_reading import FAULTS, AudioFault, read_head, read_sound
+from datapipe.steps.audio_reading import FAULTS, AudioFault, OpenSound, read_head, read_sound
 
 KINDS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)]
 
@@ -92,15 +92,19 @@ def test_damaged_bytes_never_escape():
                 assert sound.samples.nbytes <= 1 << 24
 
 
-def test_files_in_memory_are_closed(monkeypatch):
-    """By whoever reads a sound, whole or not: descriptors are not left to the collector."""
-    sources = []
-    source = audio_reading._source
-    monkeypatch.setattr(audio_reading, "_source", lambda *given: sources.append(source(*given)) or sources[-1])
+def test_files_in_memory_are_given_back(monkeypatch):
+    """Once, by whoever reads a sound, whole or not: descriptors are not left to the collector, and none has two."""
+    taken, back = [], []
+    file_of, give_back = audio_reading.file_of, audio_reading.give_back
+    monkeypatch.setattr(audio_reading, "file_of", lambda data: taken.append(file_of(data)) or taken[-1])
+    monkeypatch.setattr(audio_reading, "give_back", lambda file: back.append(file) or give_back(file))
     flac = stored(tone(0.5), container="FLAC")
     read_sound(flac)
     read_head(flac)
     assert reason(flac, max_bytes=9) == "audio_bomb"
     assert reason(flac[: len(flac) // 2]) == "audio_truncated"
-    assert len(sources) == 4
-    assert all(each.closed for each in sources)
+    opened = OpenSound(flac)
+    opened.close()
+    opened.close()
+    assert len(taken) == 5
+    assert [id(file) for file in back] == [id(file) for file in taken]
