@@ -5,7 +5,8 @@ import signal
 import pytest
 import torch
 
-from datapipe.train import GPT, GPTConfig, TrainConfig
+from datapipe.train import GPT, GPTConfig, TrainConfig, train
+from datapipe.train.digests import batch_digest
 
 VOCAB, LENGTH = 61, 24
 
@@ -117,3 +118,22 @@ def cuda():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device("cuda", 0)
+
+
+def weights(result):
+    """What a run has made of its model: a digest of the parameters."""
+    return batch_digest(dict(result.model.state_dict()))
+
+
+@pytest.fixture
+def run(tmp_path, make_config, make_loader):
+    """Train a small model; `changes` go to the config."""
+
+    def run(loader=None, out=tmp_path / "run", *, model=None, evaluation=None, resume="auto", until=None, on_step=None,
+            **changes):  # fmt: skip
+        return train(
+            make_config(**changes), make_loader() if loader is None else loader, out=out, model=model,
+            evaluation=evaluation, resume=resume, until=until, on_step=on_step,
+        )  # fmt: skip
+
+    return run

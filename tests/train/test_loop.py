@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import signal
-import threading
 
 import numpy as np
 import pyarrow as pa
@@ -13,28 +10,10 @@ import pytest
 import torch
 
 import datapipe
-from datapipe import events
 from datapipe.errors import CheckpointError, ConfigError, TrainError
 from datapipe.train import GPT, latest_checkpoint, load_checkpoint, train
 from datapipe.train.digests import batch_digest
-
-
-@pytest.fixture
-def run(tmp_path, make_config, make_loader):
-    """Train a small model; `changes` go to the config."""
-
-    def run(loader=None, out=tmp_path / "run", *, model=None, evaluation=None, resume="auto", until=None, on_step=None,
-            **changes):  # fmt: skip
-        return train(
-            make_config(**changes), make_loader() if loader is None else loader, out=out, model=model,
-            evaluation=evaluation, resume=resume, until=until, on_step=on_step,
-        )  # fmt: skip
-
-    return run
-
-
-def weights(result):
-    return batch_digest(dict(result.model.state_dict()))
+from tests.train.conftest import weights
 
 
 def test_the_loss_falls(run):
@@ -182,43 +161,6 @@ def test_a_damaged_checkpoint_stops_the_run_unless_asked(tmp_path, run):
     assert run().step == 12
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(tmp_path, run, make_loader, number):
-    """It arrives inside step 4; the step is finished and saved, and the run goes on from it without a difference."""
-    whole = run(out=tmp_path / "whole")
-
-    def strike(position, batch):
-        if position == 4:
-            os.kill(os.getpid(), number)
-        return batch
-
-    stopped = run(make_loader(change=strike))
-    assert (stopped.step, stopped.stopped) == (4, signal.Signals(number).name)
-    assert load_checkpoint(tmp_path / "run").step == 4
-    assert weights(run()) == weights(whole)
-
-
-def test_a_second_ctrl_c_is_not_held_back(run, make_loader):
-    """A loop that hangs can still be interrupted."""
-
-    def strike(position, batch):
-        for _ in range(2 if position == 3 else 0):
-            os.kill(os.getpid(), signal.SIGINT)
-        return batch
-
-    with pytest.raises(KeyboardInterrupt):
-        run(make_loader(change=strike))
-
-
-def test_it_runs_outside_the_main_thread(run):
-    """Where no handler can be set."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(run(steps=2)))
-    thread.start()
-    thread.join()
-    assert results[0].step == 2
-
-
 def test_labels_are_smoothed_while_training_and_not_while_evaluating(tmp_path, run, make_loader, make_model):
     """The loss that is learnt from is torch's smoothed one; the evaluation's is the plain one of the same weights."""
     batch = make_loader().batch(0, 0)
@@ -324,47 +266,6 @@ def test_without_a_model_it_asks_for_one(tmp_path, make_loader, make_config):
         train(make_config(model=None), make_loader(), out=tmp_path)
 
 
-def test_the_log_has_each_step_once(tmp_path, run):
-    """Also after a stop, a torn last line, and steps beyond the checkpoint."""
-    run(until=5, checkpoint_every=4)
-    path = tmp_path / "run" / "metrics.jsonl"
-    newest = latest_checkpoint(tmp_path / "run")
-    newest.rename(newest.with_name("elsewhere"))  # as if killed before the last checkpoint
-    with path.open("a") as log:
-        log.write('{"step": 6, "lo')
-    run()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, 13))
-    assert set(lines[0]) == {
-        "step", "loss", "lr", "grad_norm", "tokens", "rows", "tokens_per_s", "wait_ms", "compute_ms", "epoch",
-        "stall", "memory",
-    }  # fmt: skip
-
-
-def test_each_part_of_a_step_is_recorded_once_apart_and_inside_it(run, make_loader):
-    """Spans of a step lie inside it, none over another; steps do not overlap; one epoch span a pass.
-
-    The checkpoint of step 6 is waited for in step 7.
-    """
-    with events.recording(events.Recorder()) as recorder:
-        run(make_loader(batches=5), steps=12, accumulate=2, checkpoint_every=6)
-    spans, number = recorder.spans(), recorder.stage
-    count = {name: int((spans["stage"] == number(name)).sum()) for name in recorder.stages}
-    assert {name: n for name, n in count.items() if n} == {
-        "step": 12, "wait": 24, "forward": 24, "backward": 24, "optimizer": 24, "checkpoint": 3, "epoch": 5,
-        "startup": 1,
-    }  # fmt: skip
-    steps = spans[spans["stage"] == number("step")]
-    assert steps["item"].tolist() == list(range(12))
-    assert (steps["start"][1:] >= steps["end"][:-1]).all()
-    for step in steps:
-        named = ("wait", "forward", "backward", "optimizer", "checkpoint")
-        parts = spans[(spans["item"] == step["item"]) & [recorder.stages[s] in named for s in spans["stage"]]]
-        assert (parts["start"] >= step["start"]).all()
-        assert (parts["end"] <= step["end"]).all()
-        assert (parts["start"][1:] >= parts["end"][:-1]).all()
-
-
 def test_a_profile_of_the_loop_adds_up(run, make_loader):
     """Profiled, the run has as many steps as were done, each with its wait, and a small remainder."""
     with datapipe.profile() as prof:
@@ -387,16 +288,6 @@ def test_a_profile_of_the_loop_knows_its_loader(run, make_model, tmp_path):
     assert summary.notes["loader"] == "datapipe.DataLoader"
     assert summary.notes["loader.num_threads"] == 2
     assert summary.advice is None or "not one whose options are known" not in summary.advice.sentence
-
-
-def test_unprofiled_nothing_is_recorded(run):
-    """A recorder that is not active stays empty, and the numbers are those of the profiled run."""
-    plain = run(steps=3)
-    with events.recording(events.Recorder()):
-        profiled = run(steps=3, resume="fresh")
-    assert events.active() is None
-    assert plain.losses == profiled.losses
-    assert plain.model is not profiled.model
 
 
 def test_the_loader_is_left_open_and_its_epoch_closed(run, make_loader):
@@ -425,17 +316,3 @@ def test_on_cuda_it_learns_and_goes_on(tmp_path, cuda, run):
     first = run(out=tmp_path / "parts", steps=60, lr=1e-2, device="cuda", precision="auto", until=31)
     then = run(out=tmp_path / "parts", steps=60, lr=1e-2, device="cuda", precision="auto")
     assert first.losses + then.losses == pytest.approx(whole.losses, rel=1e-3)
-
-
-@pytest.mark.cuda
-def test_on_cuda_the_device_is_clocked_too(cuda, run):
-    """Host and device spans of a step, the device's between its launch and the next sync."""
-    with events.recording(events.Recorder()) as recorder:
-        run(steps=6, device="cuda", precision="auto")
-    spans = recorder.spans()
-    device = spans[spans["flags"] & events.DEVICE != 0]
-    assert {recorder.stages[s] for s in device["stage"]} == {"forward", "backward", "optimizer"}
-    assert len(spans[spans["stage"] == recorder.stage("h2d")]) == 6
-    assert len(spans[spans["stage"] == recorder.stage("sync")]) == 6
-    assert (device["end"] >= device["start"]).all()
-    assert (device["start"] >= spans["start"].min()).all()

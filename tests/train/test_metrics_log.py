@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datapipe.errors import CheckpointError, NoSpaceError
-from datapipe.train import StepRecord
+from datapipe.train import StepRecord, latest_checkpoint
 from datapipe.train.metrics_log import MetricsLog
 
 
@@ -55,3 +55,20 @@ def test_a_full_disk_is_told_as_one(tmp_path):
 def test_a_folder_in_its_place_is_said_so(tmp_path):
     with pytest.raises(CheckpointError, match="log"):
         MetricsLog(tmp_path, steps=0)
+
+
+def test_the_log_has_each_step_once(tmp_path, run):
+    """Also after a stop, a torn last line, and steps beyond the checkpoint."""
+    run(until=5, checkpoint_every=4)
+    path = tmp_path / "run" / "metrics.jsonl"
+    newest = latest_checkpoint(tmp_path / "run")
+    newest.rename(newest.with_name("elsewhere"))  # as if killed before the last checkpoint
+    with path.open("a") as log:
+        log.write('{"step": 6, "lo')
+    run()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert set(lines[0]) == {
+        "step", "loss", "lr", "grad_norm", "tokens", "rows", "tokens_per_s", "wait_ms", "compute_ms", "epoch",
+        "stall", "memory",
+    }  # fmt: skip

@@ -79,3 +79,51 @@ def test_device_spans_are_placed_by_the_last_sync(monkeypatch):
     assert device["end"][0] == device["start"][1]
     assert len(spans) == 5
     assert set(device["item"]) == {7}
+
+
+def test_each_part_of_a_step_is_recorded_once_apart_and_inside_it(run, make_loader):
+    """Spans of a step lie inside it, none over another; steps do not overlap; one epoch span a pass.
+
+    The checkpoint of step 6 is waited for in step 7.
+    """
+    with events.recording(events.Recorder()) as recorder:
+        run(make_loader(batches=5), steps=12, accumulate=2, checkpoint_every=6)
+    spans, number = recorder.spans(), recorder.stage
+    count = {name: int((spans["stage"] == number(name)).sum()) for name in recorder.stages}
+    assert {name: n for name, n in count.items() if n} == {
+        "step": 12, "wait": 24, "forward": 24, "backward": 24, "optimizer": 24, "checkpoint": 3, "epoch": 5,
+        "startup": 1,
+    }  # fmt: skip
+    steps = spans[spans["stage"] == number("step")]
+    assert steps["item"].tolist() == list(range(12))
+    assert (steps["start"][1:] >= steps["end"][:-1]).all()
+    for step in steps:
+        named = ("wait", "forward", "backward", "optimizer", "checkpoint")
+        parts = spans[(spans["item"] == step["item"]) & [recorder.stages[s] in named for s in spans["stage"]]]
+        assert (parts["start"] >= step["start"]).all()
+        assert (parts["end"] <= step["end"]).all()
+        assert (parts["start"][1:] >= parts["end"][:-1]).all()
+
+
+def test_unprofiled_nothing_is_recorded(run):
+    """A recorder that is not active stays empty, and the numbers are those of the profiled run."""
+    plain = run(steps=3)
+    with events.recording(events.Recorder()):
+        profiled = run(steps=3, resume="fresh")
+    assert events.active() is None
+    assert plain.losses == profiled.losses
+    assert plain.model is not profiled.model
+
+
+@pytest.mark.cuda
+def test_on_cuda_the_device_is_clocked_too(cuda, run):
+    """Host and device spans of a step, the device's between its launch and the next sync."""
+    with events.recording(events.Recorder()) as recorder:
+        run(steps=6, device="cuda", precision="auto")
+    spans = recorder.spans()
+    device = spans[spans["flags"] & events.DEVICE != 0]
+    assert {recorder.stages[s] for s in device["stage"]} == {"forward", "backward", "optimizer"}
+    assert len(spans[spans["stage"] == recorder.stage("h2d")]) == 6
+    assert len(spans[spans["stage"] == recorder.stage("sync")]) == 6
+    assert (device["end"] >= device["start"]).all()
+    assert (device["start"] >= spans["start"].min()).all()
