@@ -29,7 +29,7 @@ from datapipe.preprocess.column_views import (
     view_of,
     waveform,
 )
-from datapipe.preprocess.run_report import breakable, in_bytes, plain
+from datapipe.preprocess.run_report import in_bytes, page_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,19 +68,13 @@ def dataset_html(dataset: Dataset, facts: dict[str, Any]) -> str:
     Raises:
         StorageError: rows cannot be read. EncryptionError: their footers are encrypted, and no keys were given.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     style = (_TEMPLATES / "run_report.css").read_text("utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"plain": plain, "breakable": breakable, "size": in_bytes}
     locked = dataset.manifest.encryption.columns if dataset.manifest and dataset.manifest.encryption else ()
     names = [n for n in dataset.columns[:_MOST_COLUMNS] if n not in locked or dataset.keyring is not None]
     views, galleries, rows = _looked_at(dataset, names, locked)
-    return environment.get_template("dataset_page.html.j2").render(
+    return page_template("dataset_page.html.j2").render(
         f={"recipe": None, **facts},
         css=Markup(style),  # noqa: S704  (our own file)
         style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),

@@ -8,6 +8,7 @@ and what could reorder or hide text (control and direction characters) is writte
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from datapipe.preprocess.amounts import size as spoken_size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from jinja2 import Template
     from markupsafe import Markup
 
     from datapipe.dataset import Manifest
@@ -69,21 +71,12 @@ def report_html(
         stages: the ledger's sums by stage. counts: None where no signals were stored.
         splits: those of this run; others belong to earlier snapshots. represented: what it kept, by language and so on.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     style = (_TEMPLATES / "run_report.css").read_text("utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"plain": plain, "breakable": breakable, "size": in_bytes, "duration": duration}
     mine = set(splits)
     entries = [entry for entry in manifest.ledger if entry.split in mine]
-    return environment.get_template(
+    return page_template(
         "run_report.html.j2"
     ).render(
         s=summary,
@@ -108,6 +101,22 @@ def report_html(
         recipe_fingerprint=(manifest.recipe_fingerprint or "")[:12],
         environment=_environment(summary),
     )
+
+
+@functools.cache  # compiling the templates takes longer than all else that a small run does once
+def page_template(name: str) -> Template:
+    """A template of this folder, with the filters that make the texts of data harmless."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"plain": plain, "breakable": breakable, "size": in_bytes, "duration": duration}
+    return environment.get_template(name)
 
 
 def _facts(summary: RunSummary) -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ phone and on paper.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from datapipe.profiling.verdict import ms, spoken
 if TYPE_CHECKING:
     import os
 
+    from jinja2 import Template
+
     from datapipe.profiling.summary import Part, Summary
 
 NAME: Final = "report.html"
@@ -48,16 +51,10 @@ def write_report(summary: Summary, folder: str | os.PathLike[str]) -> Path:
     return write_whole(Path(folder) / NAME, report_html(summary).encode("utf-8", "replace"))
 
 
-def report_html(summary: Summary) -> str:
-    """The report as one HTML document."""
+@functools.cache  # compiling takes longer than rendering
+def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
-    names = [p.name for p in (*summary.parts, *summary.waits, *summary.run)] + [row.name for row in summary.stages]
-    classes = class_names([*names, *SOURCES])
-    style = (_TEMPLATES / "report.css").read_text("utf-8") + palette_css(classes)
-    script = (_TEMPLATES / "report.js").read_text("utf-8")
-    chart = step_chart(summary.series, summary.step, summary.phases) if summary.step is not None else None
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -68,8 +65,20 @@ def report_html(summary: Summary) -> str:
     environment.filters["ms"] = ms
     environment.filters["bytes"] = in_bytes
     environment.filters["seconds"] = in_seconds
+    return environment.get_template("report.html.j2")
+
+
+def report_html(summary: Summary) -> str:
+    """The report as one HTML document."""
+    from markupsafe import Markup
+
+    names = [p.name for p in (*summary.parts, *summary.waits, *summary.run)] + [row.name for row in summary.stages]
+    classes = class_names([*names, *SOURCES])
+    style = (_TEMPLATES / "report.css").read_text("utf-8") + palette_css(classes)
+    script = (_TEMPLATES / "report.js").read_text("utf-8")
+    chart = step_chart(summary.series, summary.step, summary.phases) if summary.step is not None else None
     data = {"names": chart.names, "columns": chart.columns} if chart is not None else {}
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         s=summary,
         css=Markup(style),  # noqa: S704  (our own file and a palette of class names c0, c1, …)
         js=Markup(script),  # noqa: S704  (our own file)
