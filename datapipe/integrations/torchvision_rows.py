@@ -26,7 +26,7 @@ from datapipe.loader.worker import INSIDE
 from datapipe.steps.draws import bits
 from datapipe.steps.image_decode import decode_image
 from datapipe.steps.image_head import MAX_PIXELS
-from datapipe.steps.images import encoded_column, row_keys
+from datapipe.steps.media_batch import encoded_column, row_keys
 from datapipe.steps.step import Keys
 
 if TYPE_CHECKING:

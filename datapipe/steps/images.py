@@ -1,9 +1,7 @@
-"""Images: a loader's transform that makes pixels of encoded pictures, a whole batch in one piece of memory.
+"""Images: a loader's transform that makes pixels of encoded pictures.
 
-What enters: the gathered columns of a batch, among them encoded images, and the loader's keys. What leaves: the same
-columns with uint8 [B, H, W, 3] in the images' place. Invariant: pictures are those of the step `image_pixels` for the
-same seed, epoch and row ids, however many threads, processes or ranks there are; without a column `row_id` a row's
-number in the dataset takes its place.
+What enters: a batch of encoded pictures, as `media_batch` says. What leaves: uint8 [B, H, W, 3] in their place.
+Invariant: pictures are those of the step `image_pixels`.
 """
 
 from __future__ import annotations
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 from datapipe.errors import ConfigError, DecodeError
 from datapipe.steps.image_mix import mix_images, partners
 from datapipe.steps.image_view import ImageView, Looks
+from datapipe.steps.media_batch import encoded_column, row_keys, with_arrays
 from datapipe.steps.options import nearest
-from datapipe.steps.step import ROW_ID, Keys
+from datapipe.steps.step import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +26,10 @@ if TYPE_CHECKING:
 class Images:
     """`DataLoader(..., transform=datapipe.Images(size=224, crop="random", flip=0.5))`: pictures as uint8 [B, H, W, 3].
 
-    A batch is written once, channels last, into memory that the loader recycles, and that is page-locked where batches
-    go to a GPU: send it there as bytes and let `datapipe.device.normalise_pixels` make floats of it. Decoding and
-    resampling hold no interpreter lock, so threads are enough.
+    Send a batch to a GPU as bytes, and let `datapipe.device.normalise_pixels` make floats of it there.
 
     Args:
-        column: of encoded images: binary, or Hugging Face's struct<bytes, path>.
+        column: of encoded images: binary, or struct<bytes, path>.
         mixup, cutmix: alpha of each, 0: not that one, see `datapipe.steps.image_mix`. Then the batch has
             `<label>_mixed`, the labels that were mixed in, and `<label>_share`, float32 [B], of the row's own: the loss
             is share · loss(label) + (1 - share) · loss(label_mixed).
@@ -81,11 +78,7 @@ class Images:
         self.on_error = on_error
 
     def __call__(self, columns: dict[str, Any], keys: Any) -> dict[str, Any]:
-        """The batch with pixels.
-
-        Args:
-            columns: as gathered; the images a list of bytes.
-            keys: the loader's: seed, epoch, rows, and `empty` for the batch's memory.
+        """The batch with pixels; `columns` as gathered, `keys` the loader's: seed, epoch, rows, `empty` for its memory.
 
         Raises:
             DecodeError: a picture cannot be decoded, or is null; the notes name its row.
@@ -96,12 +89,7 @@ class Images:
         drawn = Keys(seed=keys.seed, epoch=keys.epoch)
         pixels = keys.empty((len(encoded), *self.view.shape), "uint8")
         valid = self._fill(pixels, encoded, ids, drawn)
-        made = {}
-        for name, value in columns.items():
-            if name in {self.column, f"{self.column}.bytes"}:
-                made[self.column] = pixels
-            elif name != f"{self.column}.path":
-                made[name] = value
+        made = with_arrays(columns, self.column, {self.column: pixels})
         if valid is not None:
             made[f"{self.column}_valid"] = valid
         if self.mixup or self.cutmix:
@@ -139,29 +127,3 @@ class Images:
 
     def __repr__(self) -> str:
         return f"Images({self.view}, column={self.column!r}, mixup={self.mixup}, cutmix={self.cutmix})"
-
-
-def encoded_column(columns: dict[str, Any], column: str, media: str, transform: str) -> list[Any]:
-    """The encoded pictures or sounds of a batch.
-
-    Args:
-        column: binary, or struct<bytes, path>, which is delivered as two columns. media, transform: for messages.
-
-    Raises:
-        ConfigError: there is no such column.
-    """
-    for name in (column, f"{column}.bytes"):
-        if isinstance(columns.get(name), list):
-            found: list[Any] = columns[name]
-            return found
-    raise ConfigError(
-        f"there is no column {column!r} of encoded {media}; the batch has {', '.join(columns) or 'none'}",
-        expected="binary, or a struct<bytes, path>",
-        fix=f"{transform}(column=...), or open the dataset with that column",
-    )
-
-
-def row_keys(columns: dict[str, Any], keys: Any) -> list[str]:
-    """What each row's draws are keyed by: its `row_id` where the batch has that column, else its number."""
-    ids = columns.get(ROW_ID)
-    return [str(each) for each in (keys.rows.tolist() if ids is None else list(ids))]

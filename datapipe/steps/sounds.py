@@ -1,10 +1,8 @@
-"""Sounds: a loader's transform: encoded sounds become samples or spectrograms, a whole batch in one piece of memory.
+"""Sounds: a loader's transform that makes samples or spectrograms of encoded sounds.
 
-What enters: the gathered columns of a batch, among them encoded sounds, and the loader's keys. What leaves: the same
-columns with padded `samples` or `mel`, and their lengths, in the sounds' place. Invariant: each row is what the steps
-`audio_decode`, `augment_audio`, `log_mel` and `spec_augment` make of it for the same seed, epoch and row ids, to the
-last bit, however many threads, processes or ranks there are; without a column `row_id` a row's number in the dataset
-takes its place.
+What enters: a batch of encoded sounds, as `media_batch` says. What leaves: padded `samples` or `mel`, and their
+lengths, in the sounds' place. Invariant: each row is what the steps `audio_decode`, `augment_audio`, `log_mel` and
+`spec_augment` make of it, to the last bit.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from datapipe.steps.audio_conditioning import Conditioning, conditioned
 from datapipe.steps.audio_reading import AudioFault, OpenSound, Sound
 from datapipe.steps.augment_audio import SPEC as AUGMENT
 from datapipe.steps.augment_audio import AugmentAudioOptions, Changes
-from datapipe.steps.images import encoded_column, row_keys
 from datapipe.steps.log_mel import MEL, LogMelOptions, spectrogram
 from datapipe.steps.log_mel import SPEC as LOG_MEL
+from datapipe.steps.media_batch import encoded_column, row_keys, with_arrays
 from datapipe.steps.options import options_from
 from datapipe.steps.spec_augment import SPEC as MASK
 from datapipe.steps.spec_augment import Masks, SpecAugmentOptions
@@ -47,19 +45,16 @@ _MOST_OPEN: Final = 32
 class Sounds:
     """`DataLoader(..., transform=datapipe.Sounds(sample_rate=16000, mel={"n_mels": 80}))`: spectrograms [B, T, 80].
 
-    A batch is written once, padded with zeros, into memory that the loader recycles, and that is page-locked where
-    batches go to a GPU. Decoding, resampling and transforming hold no interpreter lock, so threads are enough.
-
     Args:
         sample_rate: Hz: what has another rate is resampled; all channels are mixed to one.
         trim_db, loudness: as of the step audio_decode.
         augment: options of the step augment_audio; True: its defaults; None: nothing is changed.
         mel: options of the step log_mel (the rate is known); True: its defaults; None: samples are delivered.
         mask: options of the step spec_augment; True: its defaults; None: nothing is masked.
-        column: of encoded sounds: binary, or Hugging Face's struct<bytes, path>.
+        column: of encoded sounds: binary, or struct<bytes, path>.
 
-    The batch has `samples` float32 [B, longest], or `mel` float32 [B, longest, n_mels], and `samples_lengths` or
-    `mel_lengths` int64 [B], in place of the sounds; columns as stored (`frames`, `sample_rate`) are left as they are.
+    The batch has `samples` float32 [B, longest], or `mel` float32 [B, longest, n_mels], padded with zeros, and
+    `samples_lengths` or `mel_lengths` int64 [B]; columns as stored (`frames`, `sample_rate`) are left as they are.
 
     Raises:
         ConfigError: an option is unknown or out of range, or there is a mask and nothing that it could be laid on.
@@ -94,11 +89,7 @@ class Sounds:
             raise ConfigError("mask without mel", expected="spectrograms to be masked", fix="mel=True")
 
     def __call__(self, columns: dict[str, Any], keys: Any) -> dict[str, Any]:
-        """The batch with samples or spectrograms.
-
-        Args:
-            columns: as gathered; the sounds a list of bytes.
-            keys: the loader's: seed, epoch, rows, and `empty` for the batch's memory.
+        """The batch with samples or spectrograms; `columns` and `keys` as of `Images`.
 
         Raises:
             DecodeError: a sound cannot be decoded, or is null; the notes name its row.
@@ -131,13 +122,7 @@ class Sounds:
             if masks is not None:
                 masks.lay(row, place)
             values[row, length:] = 0
-        made: dict[str, Any] = {}
-        for each, value in columns.items():
-            if each in {self.column, f"{self.column}.bytes"}:
-                made[name], made[f"{name}_lengths"] = values, lengths
-            elif each != f"{self.column}.path":
-                made[each] = value
-        return made
+        return with_arrays(columns, self.column, {name: values, f"{name}_lengths": lengths})
 
     def _opened(self, data: Any, row: int, ids: list[str]) -> OpenSound | Sound:
         """A sound that is as asked for, yet to be decoded; another decoded and conditioned: its length follows."""
