@@ -8,65 +8,14 @@ from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import datapipe
-from datapipe.errors import ConfigError, IntegrityError, LoaderError, StateError, StorageError
+from datapipe.errors import ConfigError, IntegrityError, StateError, StorageError
 from datapipe.loader.quarantine import is_damage
-from datapipe.loader.substitutes import _by_length
-
-GROUPS, ROWS = 24, 20
-
-
-def write(folder, groups=GROUPS, rows=ROWS, *, form="parquet", lengths=False, labels=False):
-    """Two shards whose ids count the rows; with `lengths` token lists and their lengths in a column, or labels."""
-    for shard, part in enumerate(np.array_split(np.arange(groups), 2)):
-        tables = []
-        for group in part.tolist():
-            ids = np.arange(group * rows, (group + 1) * rows)
-            table = {"id": pa.array(ids)}
-            if labels:
-                table["label"] = pa.array(ids % 2)
-            if lengths:
-                lists = [[int(i)] * int(1 + i * 7 % 13) for i in ids]
-                table["tokens"] = pa.array(lists, pa.list_(pa.int32()))
-                table["n_tokens"] = pa.array([len(each) for each in lists], pa.int32())
-            tables.append(pa.table(table))
-        path = folder / f"part-{shard}.{form}"
-        with pq.ParquetWriter(path, tables[0].schema, write_page_checksum=True, compression="NONE") as writer:
-            for table in tables:
-                writer.write_table(table)
-    return folder
-
-
-def damage(folder, group, column="id", groups=GROUPS):
-    """Flip bits in the pages of one column of a row group."""
-    shard, own = divmod(group, groups // 2)
-    path = folder / f"part-{shard}.parquet"
-    meta = pq.ParquetFile(path).metadata
-    chunk = meta.row_group(own)
-    names = [chunk.column(i).path_in_schema.split(".")[0] for i in range(chunk.num_columns)]
-    found = chunk.column(names.index(column))
-    start = found.dictionary_page_offset or found.data_page_offset
-    with path.open("r+b") as file:
-        file.seek(start)
-        whole = bytearray(file.read(found.total_compressed_size))
-        half = len(whole) // 2
-        whole[half:] = bytes(byte ^ 0x5A for byte in whole[half:])
-        file.seek(start)
-        file.write(whole)
-
-
-def ids_of(loader):
-    return [batch["id"].tolist() for batch in loader]
-
-
-def make(folder, **options):
-    given = {"batch_size": 8, "seed": 3, "lanes": 4, "window": 2, "collate": "numpy", "on_error": "quarantine"}
-    return datapipe.DataLoader(datapipe.open_dataset(folder), **{**given, **options})
+from tests.loader.damaged_rows import GROUPS, ROWS, damage, ids_of, make, write
 
 
 @pytest.fixture(autouse=True)
@@ -148,43 +97,6 @@ def test_resume_gives_the_same_rows_even_once_the_file_is_whole_again(tmp_path):
         assert [sorted([*chain(*batches)]) for batches in zip(*parts, strict=True)] == [sorted(b) for b in wide[20:]]
 
 
-def test_a_stand_in_that_is_bad_as_well_is_passed_over(tmp_path):
-    """Whichever is found first, the rows are the same: those of the first good one in the keyed order."""
-    write(tmp_path, groups=48)
-    for group in (1, 2):
-        damage(tmp_path, group, groups=48)
-    found = []
-    for prefetch in (0, 4):
-        with make(tmp_path, lanes=2, shuffle=False, prefetch=prefetch, num_threads=4 if prefetch else 1) as loader:
-            found.append(ids_of(loader))
-            assert loader.state_dict()["quarantined"] == [[0, 1], [0, 2]]
-    assert found[0] == found[1]
-    delivered = np.concatenate([np.array(batch) for batch in found[0]])
-    assert np.bincount(delivered // ROWS, minlength=48).tolist() == [20, 0, 0, 60, *[20] * 44]
-
-
-def test_too_many_bad_row_groups_are_an_error_that_says_so(tmp_path):
-    """Of a lane of 12, one may be bad."""
-    write(tmp_path)
-    damage(tmp_path, 1)
-    damage(tmp_path, 3)
-    with (
-        make(tmp_path, lanes=2) as loader,
-        pytest.raises(LoaderError, match="2 of the 12 row groups of a lane") as info,
-    ):
-        ids_of(loader)
-    assert "1 at most" in str(info.value)
-    assert any("part-0.parquet, row group" in note for note in info.value.__notes__)
-
-
-def test_the_only_row_group_of_a_lane_has_no_stand_in(tmp_path):
-    """There is nothing to take its place: that is said, with the shard."""
-    write(tmp_path, groups=2)
-    damage(tmp_path, 0, groups=2)
-    with make(tmp_path, lanes=2) as loader, pytest.raises(LoaderError, match="no other of its lane"):
-        ids_of(loader)
-
-
 def test_nulls_that_are_refused_are_quarantined(of_tables, caplog):
     """A row group with a null where none may be is bad; the log names shard, row group and reason."""
     caplog.set_level(logging.WARNING, "datapipe.loader.quarantine")
@@ -262,39 +174,6 @@ def test_tails_keep_their_shape(tmp_path, tail):
         assert [(len(b["id"]), int(b.get("mask", np.ones(0)).sum())) for b in loader] == before
 
 
-def test_packed_rows_are_as_long_as_planned(tmp_path):
-    """With lengths of their own, bins are filled as planned: only the bad row group's tokens change."""
-    write(tmp_path, lengths=True)
-    options = {"pack": datapipe.Pack(32, columns="tokens"), "batch_size": 2}
-    with make(tmp_path, **options) as whole:
-        before = list(whole)
-    damage(tmp_path, 7, "tokens")
-    with make(tmp_path, **options) as loader:
-        after = list(loader)
-        assert loader.state_dict()["quarantined"] == [[0, 7]]
-    assert len(before) == len(after)
-    changed = 0
-    for old, new in zip(before, after, strict=True):
-        assert np.array_equal(old["segment_ids"], new["segment_ids"])
-        bad = (old["tokens"] // ROWS == 7) & (old["segment_ids"] > 0)
-        changed += int(bad.sum())
-        assert np.array_equal(old["tokens"][~bad], new["tokens"][~bad])
-        assert not (new["tokens"][bad] // ROWS == 7).any()
-    assert changed > 50
-
-
-def test_bucketed_rows_are_no_longer_than_planned(tmp_path):
-    """Batches of at most so many tokens stay so."""
-    write(tmp_path, lengths=True)
-    damage(tmp_path, 7, "tokens")
-    with make(tmp_path, bucket=datapipe.Bucket(max_tokens=64), batch_size=16) as loader:
-        shapes = [batch["tokens"].shape for batch in loader]
-        assert loader.state_dict()["quarantined"] == [[0, 7]]
-    assert max(rows * width for rows, width in shapes) <= 64
-    with make(tmp_path, bucket=datapipe.Bucket(max_tokens=64), batch_size=16) as again:
-        assert [batch["tokens"].shape for batch in again] == shapes
-
-
 def test_lengths_that_cannot_be_read_are_refused_clearly(tmp_path):
     """Batches cannot be planned without them, so that no stand-in helps; the error says so and names the row group."""
     write(tmp_path, lengths=True)
@@ -320,36 +199,6 @@ def test_keys_name_the_rows_that_are_delivered(tmp_path):
         for _ in loader:
             pass
     assert all(ids == rows for ids, rows in seen)
-
-
-def test_a_mix_replaces_within_the_source(tmp_path):
-    """A bad row group of one source is replaced by rows of the same source."""
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        write(tmp_path / name)
-    damage(tmp_path / "b", 7)
-    sources = {name: datapipe.open_dataset(tmp_path / name) for name in ("a", "b")}
-    mixed = datapipe.mix(sources, {"a": 1, "b": 1}, source="from")
-    with datapipe.DataLoader(mixed, 8, lanes=4, window=2, collate="numpy", on_error="quarantine") as loader:
-        rows = [(s, int(i) // ROWS) for batch in loader for s, i in zip(batch["from"], batch["id"], strict=True)]
-        (entry,) = loader.stats()["quarantined"]
-    assert entry["shard"] == "b: part-0.parquet"
-    assert rows.count(("b", 7)) == 0
-    assert {rows.count(("a", group)) for group in range(GROUPS)} == {ROWS}
-    assert sorted(rows.count(("b", group)) for group in range(GROUPS)) == [0, *[ROWS] * (GROUPS - 2), 2 * ROWS]
-
-
-def test_a_balanced_dataset_replaces_within_the_label(tmp_path):
-    """A bad row group is replaced, label by label, by rows of that label: the proportions hold."""
-    damage(write(tmp_path, labels=True), 7)
-    balanced = datapipe.balance(datapipe.open_dataset(tmp_path), "label")
-    with datapipe.DataLoader(balanced, 8, lanes=4, window=2, collate="numpy", on_error="quarantine") as loader:
-        batches = list(loader)
-        assert len(loader.stats()["quarantined"]) == 2
-    assert len(batches) == GROUPS * ROWS // 8
-    assert sum(int(batch["label"].sum()) for batch in batches) == GROUPS * ROWS // 2
-    assert all((batch["id"] % 2 == batch["label"]).all() for batch in batches)
-    assert 7 not in {int(i) // ROWS for batch in batches for i in batch["id"]}
 
 
 def test_cached_rows_are_checked_against_the_store(tmp_path):
@@ -389,17 +238,6 @@ def test_raise_is_the_default_and_names_the_row_group(tmp_path):
     data = datapipe.open_dataset(tmp_path)
     with datapipe.DataLoader(data, 8, collate="numpy") as loader, pytest.raises(IntegrityError, match="row group 7"):
         ids_of(loader)
-
-
-def test_rows_lined_up_by_length():
-    """A stand-in is no longer than the row it stands in for, where there is such a one; lengths spread alike."""
-    rng = np.random.default_rng(0)
-    wanted, there = rng.integers(1, 100, 500), rng.integers(1, 100, 300)
-    rows = _by_length(wanted, there)
-    fits = wanted >= there.min()
-    assert (there[rows] <= wanted)[fits].all()
-    assert len(np.unique(rows)) > 150
-    assert set(_by_length(np.array([1, 2]), np.array([9, 5, 7])).tolist()) == {1}
 
 
 @settings(max_examples=40, deadline=None)

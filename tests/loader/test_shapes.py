@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datapipe.dataset import open_dataset
-from datapipe.errors import ConfigError, LoaderError, StateError
-from datapipe.loader import Bucket, DataLoader, Pack
+from datapipe.errors import ConfigError, StateError
+from datapipe.loader import Bucket, Pack
+from tests.loader.documents import dataset, documents, loader, of_rows, told
 
 BIG = 1 << 20
 LENGTHS = st.lists(
@@ -28,54 +26,6 @@ class TableTransform:
 
     def __call__(self, table):
         return table
-
-
-def dataset(of_tables, blocks, narrow=True):
-    """Documents whose tokens say which row they are of, and where they stand in it."""
-    tables, row = [], 0
-    for lengths in blocks:
-        tokens = [[(row + i) * 64 + k for k in range(n)] for i, n in enumerate(lengths)]
-        columns = {
-            "row": pa.array(range(row, row + len(lengths)), pa.int64()),
-            "tokens": pa.array(tokens, pa.list_(pa.int32())),
-        }
-        if narrow:
-            columns["n_tokens"] = pa.array(lengths, pa.int32())
-        tables.append(pa.table(columns))
-        row += len(lengths)
-    return of_tables(*tables)
-
-
-def loader(data, batch_size, rank=0, world=1, **options):
-    options = {"prefetch": 0, **options}
-    return DataLoader(data, batch_size, rank=rank, world_size=world, collate="numpy", **options)
-
-
-def told(batch):
-    """A batch as plain values, the real part of it where there is a mask."""
-    keep = batch.get("mask", np.ones(len(batch["tokens"]), bool))
-    rows = np.flatnonzero(keep).tolist()
-    if "row" in batch:
-        ends = batch["tokens_lengths"]
-        assert not any(batch["tokens"][i, ends[i] :].any() for i in rows)
-        return [(batch["tokens"][i, : ends[i]].tolist(), int(batch["row"][i])) for i in rows]
-    return [(batch["tokens"][i].tolist(), batch["segment_ids"][i].tolist()) for i in rows]
-
-
-def of_rows(bins):
-    """Row → its tokens, as they are found in bins; checks that a bin's segments are whole runs of one row."""
-    found: dict = {}
-    for tokens, segments in bins:
-        for token, segment in zip(tokens, segments, strict=True):
-            if segment:
-                found.setdefault(token // 64, []).append(token % 64)
-            else:
-                assert token == 0
-        held = [s for s in segments if s]
-        assert held == sorted(held)
-        assert set(held) == set(range(1, max(held, default=0) + 1))
-        assert segments == held + [0] * (len(segments) - len(held))
-    return found
 
 
 shapes = st.one_of(
@@ -215,23 +165,6 @@ def test_epochs_and_seeds_differ_and_steps_do_not(of_tables, shape):
     assert all(a != b for i, a in enumerate(seen) for b in seen[:i])
 
 
-def documents(folder, form, lengths, narrow):
-    """A stored dataset of documents, ten to a row group."""
-    tokens = pa.array([np.arange(n) + 64 * i for i, n in enumerate(lengths)], pa.list_(pa.uint16()))
-    table = pa.table(
-        {"row": pa.array(range(len(lengths))), "tokens": tokens, "text": pa.array(["x" * n for n in lengths])}
-    )
-    if narrow:
-        table = table.append_column("n_tokens", pa.array(lengths, pa.int32()))
-    if form == "parquet":
-        pq.write_table(table, folder / "a.parquet", row_group_size=10)
-    else:
-        with pa.OSFile(str(folder / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            for batch in table.to_batches(max_chunksize=10):
-                writer.write_batch(batch)
-    return open_dataset(folder)
-
-
 @pytest.mark.parametrize("form", ["parquet", "arrow"])
 @pytest.mark.parametrize("narrow", [True, False], ids=["n_tokens", "offsets"])
 def test_stored_documents_are_packed_and_bucketed(tmp_path, form, narrow):
@@ -249,73 +182,6 @@ def test_stored_documents_are_packed_and_bucketed(tmp_path, form, narrow):
         for shape in ({"bucket": Bucket([15, 30, 45])}, {})
     )
     assert graded < 0.8 * plain
-
-
-def test_a_filtered_dataset_is_packed_of_the_rows_that_pass(tmp_path):
-    """Lengths are read of those rows alone."""
-    lengths = np.random.default_rng(6).integers(0, 60, 300).tolist()
-    documents(tmp_path, "parquet", lengths, True)
-    data = open_dataset(tmp_path, filters=[("row", "<", 250), ("n_tokens", ">", 5)])
-    found = of_rows([row for b in loader(data, 4, tail="partial", pack=Pack(64)) for row in told(b)])
-    assert found == {row: list(range(n)) for row, n in enumerate(lengths[:250]) if n > 5}
-
-
-def test_only_the_packed_columns_and_the_lengths_are_read(of_tables):
-    """Text beside the tokens stays on disk."""
-    data = dataset(of_tables, [[3, 4, 5]] * 4)
-    one = loader(data, 1, pack=Pack(8))
-    assert set(next(iter(one))) == {"tokens", "segment_ids", "position_ids"}
-    assert one._fitted.data.schema.names == ["tokens"]
-    assert one._fitted.shaping._lengths.source == "n_tokens"
-
-
-def test_columns_of_equal_lengths_are_packed_alike(of_tables):
-    """Labels and a loss mask stand beside their tokens; each has its own padding; a row that differs is named."""
-    lengths = [3, 5, 2, 6]
-    tokens = [list(range(10 * i, 10 * i + n)) for i, n in enumerate(lengths)]
-    columns = {
-        "input_ids": pa.array(tokens, pa.list_(pa.int32())),
-        "labels": pa.array([[-t for t in each] for each in tokens], pa.large_list(pa.int64())),
-        "weight": pa.array([[t / 2 for t in each] for each in tokens], pa.list_(pa.float32())),
-    }
-    pack = Pack(8, columns=["input_ids", "labels", "weight"], pad={"labels": -100}, cu_seqlens=True)
-    for batch in loader(of_tables(pa.table(columns)), 2, pack=pack):
-        real = batch["segment_ids"] > 0
-        assert (batch["labels"][real] == -batch["input_ids"][real]).all()
-        assert (batch["weight"][real] == batch["input_ids"][real] / 2).all()
-        assert batch["weight"].dtype == np.float32
-        assert (batch["labels"][~real] == -100).all()
-        assert not batch["input_ids"][~real].any()
-        starts = np.flatnonzero(batch["position_ids"].ravel() == 0)
-        assert batch["cu_seqlens"].tolist() == [*starts.tolist(), 16]
-        assert batch["cu_seqlens"].dtype == np.int32
-        assert batch["max_seqlen"] == np.diff(batch["cu_seqlens"]).max()
-    columns["labels"] = pa.array([[0] * n for n in (3, 5, 2, 7)], pa.large_list(pa.int64()))
-    with pytest.raises(LoaderError, match="row 3 of row group 0 has 7 values in column 'labels'"):
-        list(loader(of_tables(pa.table(columns)), 1, pack=pack))
-
-
-def test_padding_of_a_column_that_is_not_packed_is_refused(of_tables):
-    """A slip in a name would leave 0 where the loss looks for -100."""
-    table = pa.table({"tokens": [[1, 2], [3]], "labels": [[1, 2], [3]]})
-    with pytest.raises(ConfigError, match="names 'lables', which is not packed"):
-        loader(of_tables(table), 1, pack=Pack(4, columns=["tokens", "labels"], pad={"lables": -100}))
-    with pytest.raises(ConfigError, match=r"columns=\['tokens', 'labels'\]"):
-        loader(of_tables(table), 1, pack=Pack(4, pad={"labels": -100}))
-
-
-def test_a_batch_transform_knows_the_documents_of_a_bin(of_tables):
-    """Its keys number the rows of each piece, segment by segment."""
-    seen = []
-
-    def look(batch, keys):
-        assert len(keys.rows) == sum(len(set(s[s > 0].tolist())) for s in batch["segment_ids"])
-        seen.extend(keys.rows.tolist())
-        return batch
-
-    for _ in loader(dataset(of_tables, [[3, 4, 5], [1, 1, 9]]), 1, pack=Pack(9), tail="partial", transform=look):
-        pass
-    assert sorted(seen) == list(range(6))
 
 
 @pytest.mark.parametrize(
@@ -371,14 +237,6 @@ def test_a_state_of_another_shape_says_which(of_tables):
         one.load_state_dict({**one.state_dict(), "cursor": [[0]]})
 
 
-def test_a_length_below_zero_names_the_row_group(of_tables):
-    data = dataset(of_tables, [[3, 4]])
-    table = data.tables[0].set_column(2, "n_tokens", pa.array([3, -1], pa.int32()))
-    with pytest.raises(LoaderError, match="holds -1") as caught:
-        len(loader(of_tables(table), 1, pack=Pack(8)))
-    assert "row group 0" in "".join(caught.value.__notes__)
-
-
 def test_a_long_document_is_cut_and_a_token_batch_holds_one_too_long_alone(of_tables):
     data = dataset(of_tables, [[20, 2]])
     bins = [row for b in loader(data, 1, pack=Pack(8), tail="partial") for row in told(b)]
@@ -389,55 +247,8 @@ def test_a_long_document_is_cut_and_a_token_batch_holds_one_too_long_alone(of_ta
     assert sorted(sizes) == [(1, 2), (1, 20)]
 
 
-def test_lengths_that_are_wrong_are_told_and_the_lists_own_can_be_asked_for(of_tables):
-    """A column n_tokens that counts a token more than there are: named, with what to write instead."""
-    data = dataset(of_tables, [[3, 4]])
-    wrong = of_tables(data.tables[0].set_column(2, "n_tokens", pa.array([4, 4], pa.int32())))
-    with pytest.raises(LoaderError, match="has 3 values in column 'tokens'") as caught:
-        list(loader(wrong, 1, pack=Pack(8)))
-    assert "Pack(length='tokens')" in str(caught.value)
-    assert len(list(loader(wrong, 1, pack=Pack(8, length="tokens")))) == 1
-
-
-def test_rows_of_one_length_are_not_packed_again(memory):
-    with pytest.raises(ConfigError, match="packed already"):
-        loader(memory([4], rich=True), 1, pack=Pack(8))
-
-
-@pytest.mark.parametrize("shape", [{"pack": Pack(8)}, {"bucket": Bucket([4])}])
-def test_beside_packed_rows_their_ids_are_not_measured(of_tables, shape):
-    """A dataset that preprocess packed has one column of variable length, row_id."""
-    packed = pa.FixedSizeListArray.from_arrays(pa.array(range(8), pa.uint16()), 4)
-    data = of_tables(pa.table({"tokens": packed, "row_id": ["a", "b"]}))
-    with pytest.raises(ConfigError, match="packed already"):
-        loader(data, 1, **shape)
-
-
-def test_n_tokens_is_no_measure_of_other_columns(of_tables):
-    """Text is measured by its bytes, though a column n_tokens stands beside it."""
-    text = ["x" * n for n in (9, 1, 9, 1)]
-    data = of_tables(pa.table({"text": text, "n_tokens": [1, 9, 1, 9]}))
-    batches = [b["text"] for b in loader(data, 2, bucket=Bucket([5]), shuffle=False)]
-    assert batches == [["x"] * 2, ["x" * 9] * 2]
-
-
 @pytest.mark.parametrize(("shape", "world"), [({"pack": Pack(64)}, 1), ({"bucket": Bucket(max_tokens=64)}, 4)])
 def test_fewer_units_than_a_step_is_said(of_tables, shape, world):
     """Not an epoch that is empty in silence."""
     with pytest.warns(UserWarning, match="fewer than one step"):
         assert list(loader(dataset(of_tables, [[3, 4, 5]] * 2), 100, 0, world, **shape)) == []
-
-
-def test_sounds_are_measured_by_their_frames(of_tables):
-    """Encoded sounds are bucketed by the column `frames`, not by their bytes, without being named."""
-    frames = [500, 20, 510, 30, 490, 25, 505, 35]
-    table = pa.table(
-        {
-            "audio": pa.array([b"x" * (1000 - n) for n in frames], pa.large_binary()),
-            "frames": pa.array(frames, pa.int64()),
-            "label": ["a"] * 8,
-        }
-    )
-    for bucket in (Bucket([100]), Bucket(max_tokens=2100)):
-        batches = list(loader(of_tables(table), 4, bucket=bucket))
-        assert sorted(sorted(batch["frames"].tolist()) for batch in batches) == [[20, 25, 30, 35], [490, 500, 505, 510]]

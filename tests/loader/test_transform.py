@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from datapipe.errors import ConfigError, LoaderError
+from datapipe.loader import DataLoader
 from datapipe.loader.transform import RowKeys, Transform
 
 KEYS = RowKeys(seed=1, epoch=2, rows=np.arange(20, 32))
@@ -105,3 +106,49 @@ def test_what_is_not_callable_is_refused():
 def test_several_transforms_are_one_function():
     with pytest.raises(ConfigError, match="calls each in turn"):
         Transform([len, len])
+
+
+def test_a_table_transform_runs_before_arrays_and_a_batch_transform_after(memory):
+    dataset = memory([10] * 3)
+
+    def doubled(table: pa.Table, keys):
+        assert keys.rows.tolist() == table["id"].to_pylist()
+        return table.append_column("twice", pa.array([2 * i for i in table["id"].to_pylist()]))
+
+    for batch in DataLoader(dataset, 5, transform=doubled, collate="numpy", num_threads=2, tail="pad"):
+        assert (batch["twice"] == 2 * batch["id"]).all()
+        assert batch["mask"].all()
+
+    def keyed(batch, keys):
+        assert keys.rows.tolist() == batch["id"].tolist()
+        return {**batch, "epoch": keys.epoch, "seed": keys.seed}
+
+    loader = DataLoader(dataset, 5, transform=keyed, collate="numpy", seed=9)
+    list(loader)
+    assert {(b["epoch"], b["seed"]) for b in loader} == {(1, 9)}
+
+
+def test_a_transform_of_columns_runs_before_collate_and_writes_into_the_loaders_buffers(memory):
+    """It sees arrays and the mask, whatever collate is; memory from `keys.empty` is used again once a batch is gone."""
+    dataset = memory([10] * 3)
+    places = set()
+
+    class Wide:
+        takes = "columns"
+
+        def __call__(self, columns, keys):
+            assert isinstance(columns["id"], np.ndarray)
+            assert columns["mask"].all()
+            assert keys.rows.tolist() == columns["id"].tolist()
+            out = keys.empty((len(columns["id"]), 16, 1024), np.uint8)
+            out[:] = columns["id"][:, None, None]
+            places.add(out.ctypes.data)
+            return {"wide": out, "id": columns["id"]}
+
+    loader = DataLoader(dataset, 5, transform=Wide(), tail="pad", prefetch=1, num_threads=1, autotune=False)
+    for batch in loader:
+        assert (batch["wide"][:, 3, 5] == batch["id"]).all()
+        assert type(batch["wide"]).__module__ == "torch"
+    assert len(places) < len(loader)
+    with pytest.raises(ConfigError, match="Wide takes columns"):
+        DataLoader(dataset, 5, transform=Wide(), collate="arrow")
