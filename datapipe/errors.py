@@ -24,7 +24,8 @@
     ├── DecodeError            an image or a sound cannot be decoded; `reason` is the word by which it is counted
     ├── TrainError             the training loop could not go on
     │   └── CheckpointError    a checkpoint could not be written, or is not one
-    └── ProfileError           a profile is missing, damaged or was recorded by another version
+    └── ProfileError           a profile is damaged or was recorded by another version
+        └── NoProfileError     a profile or a trace that was named is not there (exit code 2)
 
 Invariant: every error raised on purpose is one of these. `assert` is left to our own bugs.
 """
@@ -189,4 +190,8 @@ class CheckpointError(TrainError):
 
 
 class ProfileError(DatapipeError):
-    """A profile is missing, damaged or was recorded by another version."""
+    """A profile is damaged or was recorded by another version."""
+
+
+class NoProfileError(ProfileError):
+    """A profile, or a trace, that was named is not there."""

@@ -66,10 +66,10 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, BrokenPipeError):
             raise
         except Exception as error:
-            from datapipe.errors import ConfigError, InputError
+            from datapipe.errors import ConfigError, InputError, NoProfileError
 
             console.fail(error)
-            raise typer.Exit(2 if isinstance(error, ConfigError | InputError) else 1) from None
+            raise typer.Exit(2 if isinstance(error, ConfigError | InputError | NoProfileError) else 1) from None
 
     return call
 

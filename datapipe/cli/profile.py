@@ -77,6 +77,10 @@ def profile(
     from datapipe.profiling.ranks import this_rank
 
     options = parse_options(loader_option or [])
+    if apply and brief:
+        raise ConfigError("--apply with --brief", expected="one of them", fix="leave out --brief: it leaves out advice")
+    if apply and differential:
+        raise ConfigError("--apply with --differential", expected="one of them", fix="run it twice, one with each")
     if apply and this_rank() is not None:
         raise ConfigError("--apply under torchrun", expected="one process", fix="use --loader-option in the job itself")
     if differential and this_rank() is not None:

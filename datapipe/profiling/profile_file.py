@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from datapipe.errors import NoSpaceError, ProfileError
+from datapipe.errors import NoProfileError, NoSpaceError, ProfileError
 from datapipe.profiling.summary import FORMAT, VERSION, Summary
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def load_profile(path: str | os.PathLike[str]) -> Summary:
         path: the folder of a run, or its `profile.json`.
 
     Raises:
-        ProfileError: it is missing, is not a profile, is damaged, or was written by another version.
+        NoProfileError: there is none.
+        ProfileError: it is not a profile, is damaged, or was written by another version.
     """
     file = Path(path)
     file = file / NAME if file.is_dir() else file
@@ -51,8 +52,8 @@ def load_profile(path: str | os.PathLike[str]) -> Summary:
         if file.stat().st_size > _LARGEST:
             raise ProfileError(f"{file} has {file.stat().st_size:,} bytes", expected=f"a profile, at most {_LARGEST:,}")
         raw = file.read_bytes()
-    except FileNotFoundError:
-        raise ProfileError(
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoProfileError(
             f"there is no profile at {file}",
             expected=f"a folder with {NAME}, or that file",
             fix="record one: with datapipe.profile(FOLDER) as prof, or `datapipe profile script.py`",

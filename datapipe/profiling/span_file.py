@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.errors import ProfileError
+from datapipe.errors import NoProfileError, ProfileError
 from datapipe.events import FIELDS
 from datapipe.profiling.lock_probe import LockDelay  # noqa: TC001  (pydantic reads the fields' types)
 from datapipe.profiling.machine_watch import Watched
@@ -82,7 +82,8 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
         folder: the folder of a run.
 
     Raises:
-        ProfileError: there are none, or the file is damaged or of another version.
+        NoProfileError: there are none.
+        ProfileError: the file is damaged or of another version.
     """
     from pydantic import TypeAdapter
 
@@ -92,8 +93,8 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
     try:
         spans, text = _arrays(file)
         about = TypeAdapter(_About).validate_json(text.tobytes())
-    except FileNotFoundError:
-        raise ProfileError(
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoProfileError(
             f"there are no spans at {file}",
             expected="the folder of a run that was recorded by this version or a later one",
             fix="record the run again: datapipe profile, or with datapipe.profile(FOLDER) as prof",

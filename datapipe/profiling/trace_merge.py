@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from datapipe.errors import ProfileError
+from datapipe.errors import NoProfileError, ProfileError
 from datapipe.profiling.profile_file import write_whole
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def merge_traces(traces: Sequence[str | os.PathLike[str]], out: str | os.PathLik
         out: the file to write, gzipped.
 
     Raises:
+        NoProfileError: one is not there.
         ProfileError: one cannot be read, is no trace, or does not say on which clock it is.
         NoSpaceError: the disk is full.
     """
@@ -131,8 +132,8 @@ def _read(file: Path) -> dict[str, Any]:
         if len(raw) > _LARGEST:
             raise ProfileError(f"{file} has more than {_LARGEST:,} bytes", expected=wanted)
         trace = json.loads(raw)
-    except FileNotFoundError:
-        raise ProfileError(f"there is no trace at {file}", expected=wanted) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoProfileError(f"there is no trace at {file}", expected=wanted) from None
     except OSError as error:
         raise ProfileError(f"{file} cannot be read: {error.strerror or error}", expected=wanted) from error
     except (ValueError, EOFError, zlib.error, RecursionError) as error:

@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
+
+from datapipe.cli.main import app
 
 SCRIPT = """
 import sys, time
@@ -80,10 +83,15 @@ def test_report_shows_it_again_and_writes_the_page_anew(datapipe, slow):
     assert facts["ok"]
 
 
-def test_report_on_nothing_says_what_it_wants(datapipe, tmp_path):
-    ran = datapipe("report", tmp_path)
-    assert ran.code == 1
-    assert "profile.json" in ran.err
+@pytest.mark.parametrize("missing", ["", "nosuch", "file.txt"])
+def test_a_profile_that_is_not_there_is_wrong_usage(datapipe, tmp_path, missing):
+    """Exit code 2, so that CI tells it from a regression, which is 1; the message says what was wanted."""
+    (tmp_path / "file.txt").write_text("a file in the folder's place")
+    folder = tmp_path / missing / "inside" if missing else tmp_path
+    for args in (("report", folder), ("compare", folder, folder)):
+        ran = datapipe(*args)
+        assert ran.code == 2
+        assert "profile.json" in ran.err
 
 
 def test_compare_finds_a_regression_and_exits_with_1(datapipe, slow):
@@ -102,6 +110,15 @@ def test_a_missing_script_is_a_readable_error(datapipe, tmp_path):
     ran = datapipe("profile", "-o", tmp_path / "p", tmp_path / "none.py")
     assert ran.code != 0
     assert "none.py" in ran.err
+
+
+@pytest.mark.parametrize("other", ["--brief", "--differential"])
+def test_options_that_contradict_each_other_are_refused(tmp_path, other):
+    """Before the script runs: a brief profile has no advice to apply, and one of two second runs would be lost."""
+    (tmp_path / "train.py").write_text("raise SystemExit(7)")
+    line = ["profile", "--apply", other, "-o", str(tmp_path / "p"), str(tmp_path / "train.py")]
+    assert CliRunner().invoke(app, line).exit_code == 2
+    assert not (tmp_path / "p").exists()
 
 
 def test_the_profile_file_is_plain_json(slow):

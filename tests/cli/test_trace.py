@@ -21,5 +21,5 @@ def test_two_runs_become_one_trace(datapipe, tmp_path):
 
 def test_what_is_not_there_is_said(datapipe, tmp_path):
     ran = datapipe("trace", "merge", tmp_path / "none")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "none" in ran.err

@@ -69,7 +69,7 @@ def test_without_a_change_all_that_apply_are_predicted(run):
 
 
 def test_what_cannot_be_answered_says_so(run, tmp_path_factory):
-    """A stage that no thread ran is wrong usage; a folder without spans is a fault."""
+    """A stage that no thread ran is wrong usage, and so is a folder without spans: an input that is not there."""
     runner = CliRunner()
     assert runner.invoke(app, ["what-if", str(run), "--threads", "2", "--stage", "decode"]).exit_code == 2
-    assert runner.invoke(app, ["what-if", str(tmp_path_factory.mktemp("none"))]).exit_code == 1
+    assert runner.invoke(app, ["what-if", str(tmp_path_factory.mktemp("none"))]).exit_code == 2
