@@ -133,6 +133,7 @@ def find_links(
     new = np.ones(len(places), bool)
     new[1:] = hashes[1:] != hashes[:-1]
     heads = np.flatnonzero(new)
+    mine = None if first == 0 else (places[heads] >> np.uint64(32)) >= np.uint64(first)
 
     def links(one: npt.NDArray[np.int64], two: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
         swap = places[one] > places[two]
@@ -148,14 +149,22 @@ def find_links(
         leader = heads[np.cumsum(new) - 1]
         again = np.flatnonzero(~new)
         yield links(leader[again], again)
-    for one, two in near_pairs(hashes[heads], threshold, part, parts):
+    for one, two in near_pairs(hashes[heads], threshold, part, parts, mine):
         yield links(heads[one], heads[two])
 
 
 def near_pairs(
-    hashes: npt.NDArray[np.uint64], threshold: int, part: int = 0, parts: int = 1
+    hashes: npt.NDArray[np.uint64],
+    threshold: int,
+    part: int = 0,
+    parts: int = 1,
+    mine: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Pairs of places in `hashes` (distinct uint64[n]) that differ in at most `threshold` bits, in batches."""
+    """Pairs of places in `hashes` (distinct uint64[n]) that differ in at most `threshold` bits, in batches.
+
+    Args:
+        mine: which are of the delivery, bool[n]: pairs of two others are neither looked at nor given. None: all are.
+    """
     import numpy as np
 
     if threshold == 0:
@@ -164,9 +173,9 @@ def near_pairs(
     keys = [masks[a] | masks[b] for a, b in itertools.combinations(range(len(masks)), 2)]
     for number, mask in enumerate(keys):
         key = hashes & mask
-        chosen = np.arange(len(hashes))
+        chosen = np.arange(len(hashes)) if mine is None else _with_any(key, mine)
         if parts > 1:
-            chosen = np.flatnonzero(((key * np.uint64(_SPREAD)) >> np.uint64(40)) % np.uint64(parts) == part)
+            chosen = chosen[((key[chosen] * np.uint64(_SPREAD)) >> np.uint64(40)) % np.uint64(parts) == part]
         chosen = chosen[np.argsort(key[chosen], kind="stable")]
         ordered = key[chosen]
         begins = np.flatnonzero(np.concatenate([np.ones(min(1, len(ordered)), bool), ordered[1:] != ordered[:-1]]))
@@ -177,6 +186,9 @@ def near_pairs(
         step = 1
         while len(here):
             one, two = chosen[here], chosen[here + step]
+            if mine is not None:
+                ours = mine[one] | mine[two]
+                one, two = one[ours], two[ours]
             near = differing(hashes[one], hashes[two]) <= threshold
             one, two = one[near], two[near]
             earlier = np.zeros(len(one), bool)
@@ -186,6 +198,16 @@ def near_pairs(
                 yield one[~earlier], two[~earlier]
             step += 1
             here = here[left[here] > step]
+
+
+def _with_any(key: npt.NDArray[np.uint64], mine: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The places whose key a place of `mine` has, ascending, and some others: keys go by 20 bits of a product."""
+    import numpy as np
+
+    there = np.zeros(1 << 20, bool)
+    slots = (key * np.uint64(_SPREAD)) >> np.uint64(44)
+    there[slots[mine]] = True
+    return np.flatnonzero(there[slots])
 
 
 def block_masks(threshold: int) -> list[np.uint64]:

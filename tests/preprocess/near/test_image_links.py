@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datapipe.preprocess.near import image_links
 from datapipe.preprocess.near.components import components
 from datapipe.preprocess.near.image_links import block_masks, differing, find_links, near_pairs, record_type
 
@@ -68,6 +69,36 @@ def test_links_give_the_clusters_of_all_near_pairs(hashes, threshold, first):
     ]
     wanted = components(*(np.array([pair[side] for pair in near], np.uint64) for side in (0, 1)))
     assert components(links["a"], links["b"]).tolist() == wanted.tolist()
+
+
+@settings(max_examples=20, deadline=None)
+@given(crowds(), st.integers(0, 8), st.integers(0, 4), st.integers(1, 2))
+def test_a_delivery_has_the_links_that_all_pairs_would_give(hashes, threshold, first, parts):
+    """The same links in the same order, wherever its hashes stand among those before."""
+    records = records_of(np.array(hashes, np.uint64))
+    splits = np.array([n % 5 for n in range(len(hashes))], np.uint64)
+    for part in range(parts):
+        asked = {"part": part, "parts": parts}
+        whole = [each.tolist() for each in find_links(records, splits, threshold, **asked)]
+        some = [each.tolist() for each in find_links(records, splits, threshold, first=first, **asked)]
+        assert [link for each in some for link in each] == [
+            link for each in whole for link in each if link[1] >> 32 >= first
+        ]
+
+
+def test_what_was_there_is_not_compared_with_itself(monkeypatch):
+    """How many hashes are compared is in proportion to the delivery's, and not to the square of those before."""
+    compared = []
+    monkeypatch.setattr(image_links, "differing", lambda one, two: compared.append(len(one)) or differing(one, two))
+    # Of three bytes each, so that many have the same bits in two blocks: crowds that all meet.
+    hashes = np.unique(np.random.default_rng(0).integers(0, 1 << 24, 1000, np.uint64) << np.uint64(20))
+    mine = np.zeros(len(hashes), bool)
+    mine[::100] = True
+    found = [pair for one, two in near_pairs(hashes, 2, mine=mine) for pair in zip(one, two, strict=True)]
+    some, compared[:] = sum(compared), []
+    everything = [pair for one, two in near_pairs(hashes, 2) for pair in zip(one, two, strict=True)]
+    assert 0 < some < sum(compared) / 25
+    assert set(found) == {(a, b) for a, b in everything if mine[a] or mine[b]}
 
 
 def test_blocks_and_bits():
