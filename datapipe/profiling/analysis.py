@@ -12,6 +12,7 @@ from datapipe.events import DEVICE
 from datapipe.profiling.critical_path import critical_path
 from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
+from datapipe.profiling.lock_contention import steady_lock
 from datapipe.profiling.lock_waits import LockWait, holds, lock_held, loop_waits
 from datapipe.profiling.measures import measure
 from datapipe.profiling.phases import phases
@@ -102,7 +103,8 @@ def summarise(run: RawRun) -> Summary:
     on_host = spans[spans["flags"] & DEVICE == 0]
     recorded = len(np.unique(spans["thread"])) or 1
     rate = 1e9 / step.mean if step is not None and step.mean > 0 else 0.0
-    beside = measure(run, ledger, steps_per_second=rate)
+    lock = steady_lock(run, ledger, holding, lock_waits)
+    beside = measure(run, ledger, steps_per_second=rate, lock=lock)
     return Summary(
         complete=run.complete, error=run.error, title=run.title, started_unix_ns=run.started_unix_ns,
         wall_ns=run.wall, remainder_ns=ledger.remainder,

@@ -2,7 +2,7 @@
 
 What enters: a run whose lock was probed. What leaves: for each stage that was seen often enough, the share of its time
 that it holds the lock. Invariant: a stage is judged only by probes that came while no other stage computed, so that
-none is blamed for what another did.
+none is blamed for what another did; what runs in other processes holds no lock of this one.
 
 A stage that holds the lock is let go of only when another thread asks, so nearly every probe finds it taken (0.9 of
 them, measured); one that computes without it is in Python for moments between two calls (0.05 to 0.1). Whether a share
@@ -14,6 +14,7 @@ holds it, and six of six that it does not.)
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Final
 
 from datapipe.events import DEVICE
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _RARELY: Final = 0.25
 MOSTLY: Final = 0.65
 _SURE: Final = 0.002
+_PROCESS: Final = re.compile(r"(DataLoader )?worker \d+")
+"""What a ring of another process is called (`torch_workers`)."""
 
 
 def lock_holders(run: RawRun, computing: Iterable[str]) -> Mapping[str, float]:
@@ -58,12 +61,18 @@ def lock_holders(run: RawRun, computing: Iterable[str]) -> Mapping[str, float]:
     return found
 
 
+def elsewhere(run: RawRun) -> list[int]:
+    """Numbers of the threads that are worker processes: this process's lock is nothing to them."""
+    return [number for number, name in enumerate(run.threads) if _PROCESS.fullmatch(name)]
+
+
 def _open(run: RawRun, stage: str, when: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """bool[probes]: whether any thread was in a stage at each time."""
+    """bool[probes]: whether any thread of this process was in a stage at each time."""
     import numpy as np
 
     spans = run.spans
-    mine = spans[(spans["stage"] == run.stages.index(stage)) & (spans["flags"] & DEVICE == 0)]
+    here = np.isin(spans["thread"], elsewhere(run), invert=True) & (spans["flags"] & DEVICE == 0)
+    mine = spans[here & (spans["stage"] == run.stages.index(stage))]
     begun = np.searchsorted(np.sort(mine["start"]), when, side="right")
     ended = np.searchsorted(np.sort(mine["end"]), when, side="right")
     running: npt.NDArray[np.bool_] = begun > ended

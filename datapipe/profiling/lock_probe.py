@@ -31,6 +31,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from datapipe.profiling.loader_facts import DATAPIPE, TORCH
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,6 +49,12 @@ _EARLY_INTERVAL: Final = 0.02
 """Seconds between a run's first probes: one second has 40, enough to say who holds the lock (`lock_holders`)."""
 CONTENDED: Final = 0.25
 """Share of probes that found the lock taken and waited a switch interval's half, from which it is called contended."""
+_INSTEAD: Final = {
+    DATAPIPE: 'move Python code out of the transform, or use workers="process"',
+    TORCH: "do less in Python in the dataset and its collate_fn beside the loop, or leave it to the processes of"
+    " DataLoader(…, num_workers=N), each with a lock of its own",
+}
+_ANYHOW: Final = "make the batches with less Python code, or in another process"
 _MOST: Final = 20_000
 ENOUGH: Final = 20
 
@@ -64,6 +72,9 @@ class LockDelay:
         switch: the interpreter's switch interval: a thread that holds the lock is asked for it after this time.
         contended: share of probes that were kept waiting for half a switch interval or more.
         cpu: CPU time that the probe used.
+        held_up: the stage or part of the loop that lost time to it; "": none that it made a difference for.
+        lost: ns a step that it lost.
+        loader: the loader that was used (`loader_facts`), "" for one that is not known.
     """
 
     enabled: bool
@@ -76,16 +87,19 @@ class LockDelay:
     switch: float
     contended: float
     cpu: int
+    held_up: str = ""
+    lost: float = 0.0
+    loader: str = ""
 
     @property
     def warning(self) -> str | None:
-        """What to tell the user, or None."""
-        if not self.enabled or self.probes < ENOUGH or self.contended < CONTENDED:
+        """What to tell the user, or None: a late probe is no loss, so some stage must have been held up."""
+        if not self.enabled or self.probes < ENOUGH or self.contended < CONTENDED or not self.held_up:
             return None
         return (
-            f"Python's lock is contended: a thread that wants it waits {self.mean / 1e6:.1f} ms on average"
-            f" (taken at {self.taken:.0%} of {self.probes:,} probes). Threads cannot add speed here:"
-            ' move Python code out of the transform, or use workers="process".'
+            f"Python's lock is contended: “{self.held_up}” loses {self.lost / 1e6:.1f} ms a step to it"
+            f" (taken at {self.taken:.0%} of {self.probes:,} probes, had after {self.mean / 1e6:.1f} ms on average)."
+            f" Threads cannot add speed here: {_INSTEAD.get(self.loader, _ANYHOW)}."
         )
 
 

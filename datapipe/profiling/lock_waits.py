@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE
 from datapipe.profiling.intervals import partition, union
-from datapipe.profiling.lock_holders import MOSTLY, lock_holders
+from datapipe.profiling.lock_holders import MOSTLY, elsewhere, lock_holders
 from datapipe.profiling.waits import Hold
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def lock_held(run: RawRun, ledger: Ledger, loader: Bools) -> Bools:
 
     held = [name for name, share in lock_holders(run, computing(run, loader)).items() if share > MOSTLY]
     numbers = [run.stages.index(name) for name in held]
-    holding: Bools = loader & np.isin(run.spans["stage"], numbers) & (run.spans["thread"] != ledger.thread)
+    others = np.isin(run.spans["thread"], [ledger.thread, *elsewhere(run)], invert=True)
+    holding: Bools = loader & np.isin(run.spans["stage"], numbers) & others
     return holding
 
 

@@ -34,8 +34,8 @@ class Measures:
     overhead: Overhead | None
 
 
-def measure(run: RawRun, ledger: Ledger, *, steps_per_second: float) -> Measures:
-    """What was measured beside the steps."""
+def measure(run: RawRun, ledger: Ledger, *, steps_per_second: float, lock: LockDelay | None = None) -> Measures:
+    """What was measured beside the steps; `lock`: of the steady ones (`lock_contention`)."""
     seen = run.watched
     counters = () if seen is None else seen.counters
     fetch = run.stages.index("fetch") if "fetch" in run.stages else -1
@@ -52,7 +52,7 @@ def measure(run: RawRun, ledger: Ledger, *, steps_per_second: float) -> Measures
             counters, None if seen is None else seen.limit, began=run.began, steps_per_second=steps_per_second,
             pressure=stalled_share(counters, 2),
         ),
-        lock=None if seen is None else seen.lock,
+        lock=lock,
         cpu=cpu_use(counters, usable=float(usable) if isinstance(usable, int | float) else 0.0),
         overhead=cost,
     )  # fmt: skip
