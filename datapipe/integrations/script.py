@@ -76,9 +76,27 @@ def profile_script(
         SIGTERM, and 1 after an exception, whose traceback (from the script's first frame on) is then on standard error.
 
     Raises:
+        SystemExit: this is a child that the script forked, which ends here, as it would alone; it writes no profile.
         ConfigError: there is no such script or module.
         ProfileError, NoSpaceError: the profile of a script that did not fail cannot be written.
     """
+    process = os.getpid()
+    code = _profiled(argv, out, module, live, options or {}, stand_in, steps, brief)
+    if os.getpid() != process:
+        raise SystemExit(code)
+    return code
+
+
+def _profiled(
+    argv: Sequence[str],
+    out: str | os.PathLike[str],
+    module: bool,
+    live: Sequence[Sink],
+    options: Mapping[str, Setting],
+    stand_in: str,
+    steps: int | None,
+    brief: bool,
+) -> int:
     if not argv:
         raise ConfigError("no script was named", expected="a script and its arguments", fix="datapipe profile train.py")
     target = str(argv[0])
@@ -89,11 +107,12 @@ def profile_script(
 
     title = target if module else Path(target).name
     raised: list[Exception] = []
+    process = os.getpid()
     with _as_main(list(argv), module=module):
         try:
             with (
                 profile(out, title=title, live=live, brief=brief) as prof,
-                loader_options(prof, options or {}) as datasets,
+                loader_options(prof, options) as datasets,
                 torch_hooks(prof, stand_in=stand_in, steps=steps),
                 _terminable(),
             ):
@@ -109,7 +128,8 @@ def profile_script(
                 raise  # not the script's: the profile's
             _print_traceback(error)
             return 1
-    _tell(prof, datasets)
+    if os.getpid() == process:
+        _tell(prof, datasets)
     return 0
 
 

@@ -13,6 +13,7 @@ persistent workers go round again, tasks as the iterator sends them out.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -71,7 +72,7 @@ class Workers:
         self._made = 0
         self._loop = WorkerLoop(_utils.worker._worker_loop, self._stages)  # noqa: SLF001  (looked up when a worker starts)
         self._folder = Path(tempfile.mkdtemp(prefix="datapipe-rings-"))
-        undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        undo.callback(_remove, self._folder, os.getpid())
         undo.callback(setattr, _utils.worker, "_worker_loop", _utils.worker._worker_loop)  # noqa: SLF001
         _utils.worker._worker_loop = self._loop  # type: ignore[assignment]  # noqa: SLF001
         watch_fetch(undo)
@@ -110,6 +111,12 @@ class Workers:
 
         self._recorder.adopt(make)
         return _Slot(path, made[0].thread)
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove the rings' folder, unless this is a child that the script forked."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @final

@@ -21,6 +21,10 @@ DECODING: Final = ("decompress", "decode")
 COMPUTE: Final = ("forward", "backward", "optimizer")
 MOVING: Final = ("gather", "collate", "pin", "h2d")
 """Stages whose time goes with the bytes that a dtype has."""
+MOST: Final = 1e9
+"""The largest factor, and one over the least: times what a run has it must still be a time."""
+LONGEST: Final = 1e15
+"""Ns; the longest latency."""
 
 
 @final
@@ -48,7 +52,7 @@ class Change:
         factor: how much.
 
     Raises:
-        ProfileError: a stage is missing, or the factor is not a positive number.
+        ProfileError: a stage is missing, or the factor is none of 1 ÷ `MOST` to `MOST` (of a latency: ±`LONGEST`).
     """
 
     kind: Kind
@@ -60,8 +64,10 @@ class Change:
             raise ProfileError(f"no such change: {self.kind!r}", expected=f"one of {', '.join(get_args(Kind))}")
         if self.kind in ("offline", "faster") and not self.stage:
             raise ProfileError(f"the change {self.kind!r} names no stage", fix='name it: stage="transform"')
-        if self.kind != "latency" and not 0 < self.factor < float("inf"):
-            raise ProfileError(f"factor {self.factor}", expected="a positive number")
+        if self.kind == "latency" and not abs(self.factor) <= LONGEST:
+            raise ProfileError(f"a latency of {self.factor:g} ns", expected=f"at most {LONGEST:g} ns")
+        if self.kind != "latency" and not 1 / MOST <= self.factor <= MOST:
+            raise ProfileError(f"factor {self.factor:g}", expected=f"a positive number, {1 / MOST:g} to {MOST:g}")
 
     def __str__(self) -> str:
         where = self.stage or "the loader"

@@ -194,7 +194,7 @@ def _gain_together(spans: npt.NDArray[np.void]) -> float | None:
     edges, depth, rates = _profile(spans)
     length = np.diff(edges)
     together, alone = depth >= 2, depth == 1
-    if length[together].sum() < 0.05 * (length * depth).sum():
+    if length[together].sum() <= 0.05 * (length * depth).sum():
         return None
     one = float((rates * length)[alone].sum() / length[alone].sum()) if length[alone].sum() > 0 else 1.0
     # Other programs take from both: where one thread alone had half a core, two are not to be measured by a whole one.

@@ -142,6 +142,8 @@ def build_ledger(spans: Spans, stages: Sequence[str], *, began: int, ended: int,
     mine = mine[~loader_work]
 
     steps, overlapping = _outermost(spans, mine[spans["stage"][mine] == number["step"]])
+    if not len(steps):  # all of them are the device's, or inside an evaluation
+        return _empty(inline, wall=wall, ran=ended - began, whole=_whole_parts(spans, mine, stages))
     others = mine[spans["stage"][mine] != number["step"]]
     mine = np.concatenate([steps, others])
     start, end = spans["start"][steps].astype(np.int64), spans["end"][steps].astype(np.int64)
@@ -191,13 +193,24 @@ def build_ledger(spans: Spans, stages: Sequence[str], *, began: int, ended: int,
     )  # fmt: skip
 
 
-def _empty(inline: npt.NDArray[np.bool_], *, wall: int, ran: int) -> Ledger:
+def _whole_parts(spans: Spans, mine: Ints, stages: Sequence[str]) -> dict[str, int]:
+    """Ns of evaluations and checkpoints, in a run that has no steps."""
+    import numpy as np
+
+    own = mine[np.isin(spans["stage"][mine], [_number(stages, name) for name in ("evaluate", "checkpoint")])]
+    cut = partition(spans["start"][own].astype(np.int64), spans["end"][own].astype(np.int64))
+    stage = spans["stage"][own][cut.owner]
+    return {stages[i]: int((cut.end - cut.start)[stage == i].sum()) for i in np.unique(stage).tolist()}
+
+
+def _empty(inline: npt.NDArray[np.bool_], *, wall: int, ran: int, whole: Mapping[str, int] | None = None) -> Ledger:
     import numpy as np
 
     none = np.empty(0, dtype=np.int64)
+    run = {"startup": ran - sum(whole.values()) if whole else ran, **(whole or {})}
     return Ledger(
         thread=-1, number=none, start=none, end=none, kind=none.astype(np.uint8), epoch=none, names=("other",),
-        ns=none.reshape(0, 1), hidden=none, run={"startup": ran}, remainder=wall - ran,
+        ns=none.reshape(0, 1), hidden=none, run=run, remainder=wall - ran,
         missing=0, overlapping=0, inline=inline,
         wait=none.reshape(0, 2), waits=none.reshape(0, 3), awaited=none,
     )  # fmt: skip

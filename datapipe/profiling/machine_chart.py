@@ -24,7 +24,7 @@ SERIES: Final = ("resident", "workers", "shared", "pinned", "device")
 def byte_parts(traffic: Traffic) -> tuple[Part, ...]:
     """The sources as parts of a bar, in bytes; empty where nothing was read."""
     values = (traffic.network, traffic.disk, traffic.page_cache)
-    whole = sum(values)
+    whole = sum(values) or 1
     return tuple(
         Part(name=name, mean=value, p50=value, p95=value, share=value / whole, total=value)
         for name, value in zip(SOURCES, values, strict=True)

@@ -3,13 +3,14 @@
 What enters: the user's loop, over any iterable of batches. What leaves: spans on the consumer's thread, and at the
 end `profile.json`, `report.html` and `trace.json.gz` in the run's folder.
 Invariant: the batches, their order, exceptions and the closing of iterators are what they would be without the
-profile; a run that ends in an exception is written too, marked incomplete.
+profile; a run that ends in an exception is written too, marked incomplete; a child that the run forked writes nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
@@ -26,7 +27,6 @@ from datapipe.profiling.ranks import this_rank
 from datapipe.profiling.span_archive import SpanArchive
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
 
@@ -82,6 +82,7 @@ class Profile:
         self._watch = Watch(self.recorder, live) if live else None
         self._recording = events.recording(self.recorder)
         self._state = "new"
+        self._process = -1
         self._error: str | None = None
         self._step = 0
         self._epoch = 0
@@ -97,6 +98,7 @@ class Profile:
         if self._state != "new":
             raise ProfileError("this profile has been used", fix="make another: datapipe.profile(...)")
         self._state = "open"
+        self._process = os.getpid()
         self._recording.__enter__()
         self._archive.start()
         if self._watch is not None:
@@ -108,6 +110,11 @@ class Profile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if os.getpid() != self._process:
+            # A forked child came out of the block: the run is its parent's, and so are its threads and files.
+            self._recording.__exit__(None, None, None)
+            self._state = "closed"
+            return
         # A loop that an exception left behind may still be held by its traceback: its last step ends now.
         for loop in self._loops:
             loop.close()

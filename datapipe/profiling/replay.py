@@ -54,7 +54,8 @@ class _Replay:
         self._done = [False] * len(work.jobs)
         self._wanted = {take.job for take in work.takes if take.job >= 0}
         self._lying: list[int] = []  # batches made and not taken, in the order they were done
-        self._ready: list[list[tuple[bool, int, int]]] = [[] for _ in work.pools]
+        # Per pool, (batch, job): batch jobs, and block jobs. Apart, as each kind has its own limit of batches ahead.
+        self._ready: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]] = [([], []) for _ in work.pools]
         for j, count in enumerate(self._missing):
             if count == 0:
                 self._offer(j)
@@ -67,26 +68,15 @@ class _Replay:
 
     def _offer(self, j: int) -> None:
         job = self._work.jobs[j]
-        heapq.heappush(self._ready[job.pool], (job.block, job.batch, j))
+        heapq.heappush(self._ready[job.pool][job.block], (job.batch, j))
 
     def _pick(self, pool: int, upto: int | None = None) -> int:
         """The job furthest downstream that may begin now, or -1."""
-        held, found = [], -1
         blocks, batches = self._work.ahead[pool]
-        ready = self._ready[pool]
-        while ready:
-            entry = heapq.heappop(ready)
-            block, batch, j = entry
-            limit = self._taken + (blocks if block else batches)
-            if batch <= (limit if upto is None else upto):
-                found = j
-                break
-            held.append(entry)
-            if block:
-                break  # further entries are further ahead
-        for entry in held:
-            heapq.heappush(ready, entry)
-        return found
+        for ready, ahead in zip(self._ready[pool], (batches, blocks), strict=True):
+            if ready and ready[0][0] <= (self._taken + ahead if upto is None else upto):
+                return heapq.heappop(ready)[1]
+        return -1
 
     def _begin(self, task: int, segments: tuple[Segment, ...]) -> None:
         self._segments[task] = list(segments)[::-1]
@@ -178,15 +168,16 @@ class _Replay:
         while len(self._ended) < len(self._work.takes):
             rate = self._rates()
             until = self._sleeping[0][0] if self._sleeping else float("inf")
-            first = min((self._t + left / rate[task] for task, left in self._computing.items()), default=float("inf"))
-            now = min(until, first)
+            ends = {task: self._t + left / rate[task] for task, left in self._computing.items()}
+            now = min(until, min(ends.values(), default=float("inf")))
             if now == float("inf"):
                 break  # nothing can go on: what is left was never begun in the recording
             passed, self._t = now - self._t, now
             done = []
             for task in self._computing:
                 self._computing[task] -= passed * rate[task]
-                if self._computing[task] <= 1e-3:
+                # By its end too: of a time so long that what is left is less than its last place, nothing passes.
+                if self._computing[task] <= 1e-3 or ends[task] <= now:
                     done.append(task)
             while self._sleeping and self._sleeping[0][0] <= now:
                 task = heapq.heappop(self._sleeping)[2]

@@ -16,6 +16,7 @@ a stage holds the interpreter's lock, it holds both answers.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +52,8 @@ def what_if(run: Profile | RawRun | Workload, change: Change, *, cores: float | 
         cores: CPUs the run could use; None: as its environment says, else those this process may use.
 
     Raises:
-        ProfileError: the run has fewer than 4 steps, or never ran the stage that is to change.
+        ProfileError: the run has fewer than 4 steps, or never ran the stage that is to change; `cores` is not a
+            positive number.
     """
     return predict(run if isinstance(run, Workload) else work_of(run, cores=cores), change)
 
@@ -139,14 +141,16 @@ def work_of(run: Profile | RawRun, *, cores: float | None = None) -> Workload:
     """What a run did, to ask several questions about it.
 
     Raises:
-        ProfileError: the run has fewer than 4 steps.
+        ProfileError: the run has fewer than 4 steps, or `cores` is not a positive number.
     """
     from datapipe.profiling.recording import Profile
 
     raw = run.raw() if isinstance(run, Profile) else run
     if cores is None:
         usable = raw.environment.get("cpus usable")
-        cores = float(usable) if isinstance(usable, int) else _cores()
+        cores = float(usable) if isinstance(usable, int) and usable > 0 else _cores()
+    if not 0 < cores < float("inf"):
+        raise ProfileError(f"{cores:g} cores", expected="a positive number")
     work = workload_of(raw, cores=cores)
     if work is None:
         raise ProfileError("too few steps to replay", expected="an epoch of at least 4", fix="record a longer run")
@@ -215,14 +219,14 @@ def _warm(work: Workload) -> tuple[Workload, str]:
     """Reads that missed take what hits took, one after the other; without hits, a supposed speed."""
     hits = [s for job in work.jobs for s in job.work if s.hit == HIT and s.stage in STORAGE]
     _known(any(s.hit == MISS for job in work.jobs for s in job.work), "fetch from a cold cache", work)
-    turn = iter(range(len(work.jobs) * 8))
+    turn = itertools.cycle(hits)
 
     def warm(s: Segment) -> Segment:
         if s.hit != MISS:
             return s
         if not hits:
             return dataclasses.replace(s, idle=s.nbytes / _CACHE_BYTES_PER_NS, hit=HIT)
-        like = hits[next(turn) % len(hits)]
+        like = next(turn)
         return dataclasses.replace(s, cpu=like.cpu, idle=like.idle, hit=HIT)
 
     return _each(work, set(STORAGE), warm), "" if hits else "no read hit a cache: 2 GB/s is supposed"

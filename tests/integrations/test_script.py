@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +251,32 @@ def test_standard_output_is_the_scripts_alone(scripts, tmp_path):
     call = f"from datapipe.integrations.script import profile_script; profile_script([{path!r}], 'out')"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == {"a": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system with fork")
+def test_a_forked_child_ends_as_it_would_alone(scripts, tmp_path):
+    """A child that comes out of the script has its own exit code, says nothing and writes no profile."""
+    forks = """
+        import os, sys
+        child = os.fork()
+        if child == 0:
+            sys.exit(3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), os.path.exists("out/profile.json"))
+    """
+    line = [
+        sys.executable,
+        "-m",
+        "datapipe",
+        "profile",
+        "--quiet",
+        "--report-only",
+        "-o",
+        "out",
+        scripts("forks", forks),
+    ]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("3 False\n", "")
+    assert load_profile(tmp_path / "out").complete
 
 
 def test_python_itself_shows_the_same(scripts, tmp_path, capsys):

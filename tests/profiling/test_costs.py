@@ -113,3 +113,11 @@ def test_short_work_after_a_holder_does_not_hide_what_was_waited_for(spans):
         spans.add("forward", t, t + 6 * MS + MS // 5)
     found = costs_of(spans, 4, taken=0.9)[0]
     assert found.own("forward", 6 * MS + MS // 5, 0, 6 * MS + MS // 5).idle == pytest.approx(3.7 * MS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_spans_of_no_length_show_nothing_of_a_lock(spans):
+    """A stage that computes on the loop's thread, and whose loader's spans take no time, is not said to hold it."""
+    spans.add("transform", 0, 4 * MS, cpu=4 * MS).add("transform", MS, MS, thread=1).add("transform", MS, MS, thread=2)
+    costs, _, _ = costs_of(spans, cores=4)
+    assert "transform" not in costs.serial

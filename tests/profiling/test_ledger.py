@@ -213,3 +213,13 @@ def test_checkpoints_at_every_step_are_the_steady_state(spans):
     ledger = build_ledger(run.spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
     assert not (ledger.kind == 3).any()
     assert ledger.part("checkpoint")[ledger.steady].mean() == 5 * MS
+
+
+def test_a_run_whose_steps_are_all_an_evaluation_has_no_steps(spans):
+    """Its time is evaluation's, and a checkpoint's inside it: both sum with the rest to the wall."""
+    spans.add("evaluate", 10, 50).add("checkpoint", 30, 40)
+    spans.add("step", 12, 20, item=0).add("wait", 12, 15, item=0).add("step", 20, 28, item=1)
+    ledger = ledger_of(spans, ended=60, wall=61)
+    assert len(ledger.start) == 0
+    assert ledger.run == {"startup": 20, "evaluate": 30, "checkpoint": 10}
+    assert ledger.remainder == 1

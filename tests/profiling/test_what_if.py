@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 
 import numpy as np
 import pytest
@@ -124,6 +125,15 @@ def test_a_warm_cache_takes_what_hits_took():
     assert predict(work, Change(kind="cache warm")).extrapolated
 
 
+def test_a_warm_cache_has_hits_enough_for_any_number_of_reads():
+    """A block read in fifty pieces takes fifty times what a hit took."""
+    hit, miss = (Segment(stage="fetch", cpu=0.0, idle=ns, hit=flag) for ns, flag in ((1e6, HIT), (5e6, MISS)))
+    work = work_of(4, idle=5e6, hit=MISS)
+    jobs = [dataclasses.replace(job, work=(miss,) * 50) for job in work.jobs]
+    work = dataclasses.replace(work, jobs=(dataclasses.replace(jobs[0], work=(hit,)), *jobs[1:]))
+    assert predict(work, Change(kind="cache warm")).step_ns < predict(work, Change(kind="prefetch")).step_ns
+
+
 def test_storage_scales_waiting_and_not_computing():
     work = work_of(100, cpu=1e6, idle=2e6, hit=MISS)
     assert predict(work, Change(kind="storage", factor=2.0)).step_ns == pytest.approx(2e6, rel=0.01)
@@ -159,8 +169,14 @@ def test_what_was_not_recorded_is_not_predicted(pipeline, steady_run):
         what_if(run, Change(kind="faster", stage="collate"), cores=4)
     with pytest.raises(ProfileError, match="names no stage"):
         Change(kind="faster")
-    with pytest.raises(ProfileError, match="factor"):
-        Change(kind="device", factor=0.0)
+    for factor in (0.0, -1.0, float("nan"), float("inf"), 1e-300, 1.7e308):
+        with pytest.raises(ProfileError, match="factor"):
+            Change(kind="prefetch", factor=factor)
+        with pytest.raises(ProfileError, match="cores"):
+            what_if(run, Change(kind="device"), cores=min(factor, 0.0) or float("nan"))
+    for latency in (float("nan"), float("-inf"), 1e300):
+        with pytest.raises(ProfileError, match="latency"):
+            Change(kind="latency", factor=latency)
     with pytest.raises(ProfileError, match="too few steps"):
         what_if(steady_run(n=2), Change(kind="device"), cores=4)
     assert predict_all(steady_run(n=2), cores=4) == ()
@@ -237,3 +253,18 @@ def test_who_slept_waits_for_the_lock():
     assert held[0] == pytest.approx(8e6)  # 4 to make the batch, 1 asleep, 3 until the next one is made
     assert soon[0] == pytest.approx(5.5e6)
     assert free[0] == pytest.approx(5e6)
+
+
+def test_a_replay_looks_at_no_batch_twice(monkeypatch):
+    """Batches that wait for room are not gone through at each pick: the work grows as the run's length."""
+    taken = []
+    pop = heapq.heappop
+    work = dataclasses.replace(work_of(300, idle=1e6, compute=2e6), ahead=((300, 0),))
+    monkeypatch.setattr("heapq.heappop", lambda heap: taken.append(1) or pop(heap))
+    assert len(replay(work)) == 300
+    assert len(taken) <= 4 * 300
+
+
+def test_a_replay_of_any_length_ends():
+    """Where the time is so long that a piece of work is lost in its last place, the piece still ends."""
+    assert len(replay(work_of(4, idle=1e25, cpu=1e6, threads=2))) == 4
