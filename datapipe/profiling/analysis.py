@@ -104,7 +104,7 @@ def summarise(run: RawRun) -> Summary:
     recorded = len(np.unique(spans["thread"])) or 1
     rate = 1e9 / step.mean if step is not None and step.mean > 0 else 0.0
     lock = steady_lock(run, ledger, holding, lock_waits)
-    beside = measure(run, ledger, steps_per_second=rate, lock=lock)
+    beside = measure(run, ledger, lock=lock)
     return Summary(
         complete=run.complete, error=run.error, title=run.title, started_unix_ns=run.started_unix_ns,
         wall_ns=run.wall, remainder_ns=ledger.remainder,

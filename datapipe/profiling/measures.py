@@ -34,7 +34,7 @@ class Measures:
     overhead: Overhead | None
 
 
-def measure(run: RawRun, ledger: Ledger, *, steps_per_second: float, lock: LockDelay | None = None) -> Measures:
+def measure(run: RawRun, ledger: Ledger, *, lock: LockDelay | None = None) -> Measures:
     """What was measured beside the steps; `lock`: of the steady ones (`lock_contention`)."""
     seen = run.watched
     counters = () if seen is None else seen.counters
@@ -49,8 +49,8 @@ def measure(run: RawRun, ledger: Ledger, *, steps_per_second: float, lock: LockD
     return Measures(
         io=io_truth(run.spans, fetch, counters, _epochs(run, ledger)),
         memory_use=memory_use(
-            counters, None if seen is None else seen.limit, began=run.began, steps_per_second=steps_per_second,
-            pressure=stalled_share(counters, 2),
+            counters, None if seen is None else seen.limit, began=run.began,
+            steps=ledger.end[ledger.steady].tolist(), pressure=stalled_share(counters, 2),
         ),
         lock=lock,
         cpu=cpu_use(counters, usable=float(usable) if isinstance(usable, int | float) else 0.0),

@@ -4,11 +4,12 @@ What enters: readings of the kernel's and torch's counters, and the limit on thi
 Invariant: a warning rests on a test that noise, one jump, or a cache that fills up and stops does not pass; where there
 are too few readings for the test nothing is warned of.
 
-The slope is Theil-Sen's (Theil 1950; Sen 1968, JASA 63: the median of all pairs' slopes, which 29% of wild points do
-not move), over medians of `_BUCKETS` stretches of the run after its first fifth (imports, the first epoch's buffers,
-caches). A leak passes three tests: Mann-Kendall's (Kendall 1975: rises against falls over all pairs, normal
-approximation, ties corrected) at p < 0.001; growth of at least 16 MiB and 2% of the memory; and a second half that
-still grows at least half as fast as the whole, which no filling cache does.
+Only readings among steady steps count, and of these those after the first fifth: imports, worker starts, first batches
+and an allocator's first rounds all grow, and a run without steps keeps nothing of any step. The slope is Theil-Sen's
+(Theil 1950; Sen 1968, JASA 63: the median of all pairs' slopes, which 29% of wild points do not move), per step, over
+medians of `_BUCKETS` stretches. A leak passes three tests: Mann-Kendall's (Kendall 1975: rises against falls over all
+pairs, normal approximation, ties corrected) at p < 0.001; growth of at least 16 MiB and 2% of the memory; and two
+halves of which neither grows, per step, less than half as fast as the other, as a filling cache's do.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 _BUCKETS: Final = 24
-_FEWEST: Final = 24
-"""Readings; with one a bucket the test still tells a line from noise."""
+_FEWEST: Final = 16
+"""Readings that count; with one a bucket the test still tells a line from noise. At two a second, 10 s of steps."""
+_STEPS: Final = 50
+_SECONDS: Final = 1.0
+"""Steady steps, and seconds of them, that the readings must span: what fewer keep may be the last of a warm-up."""
 _SETTLING: Final = 0.2
 _SIGNIFICANT: Final = 0.001
 _LEAST_GROWTH: Final = 16 << 20
@@ -62,15 +66,15 @@ class MemorySeries:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """What a series did after the run had settled.
+    """What a series did in the steady steps after the run had settled.
 
     Attributes:
         kind: which: "anonymous", "shared", "workers", "pinned" or "device".
         per_second: Theil-Sen slope, bytes a second.
         p: Mann-Kendall, two-sided.
-        grown: bytes, slope times the length of the stretch.
+        grown: bytes, slope per step times the steps.
         leak: whether it passes the three tests.
-        per_step: bytes a step, where steps were counted.
+        per_step: the same, bytes a step; None in older profiles that counted none.
     """
 
     kind: str
@@ -90,7 +94,7 @@ class MemoryUse:
         series: bytes over time.
         peak: the most resident bytes, workers included.
         limit: bytes this process may use. limited_by: what sets it. Each None where it is not told.
-        growth: one entry per series with enough readings.
+        growth: one entry per series with enough readings in enough steady steps.
         full_in: seconds from the run's end until memory is used up if it goes on growing so; None: it does not.
         device_free: least bytes that were free on the device.
         pressure: share of the wall in which some task of the machine waited for memory (PSI "some"); None: not told.
@@ -109,7 +113,7 @@ class MemoryUse:
 
 
 def memory_use(
-    counters: Sequence[Counters], limit: tuple[int, str] | None, *, began: int, steps_per_second: float,
+    counters: Sequence[Counters], limit: tuple[int, str] | None, *, began: int, steps: Sequence[int],
     pressure: float | None = None,
 ) -> MemoryUse | None:  # fmt: skip
     """Memory over the run; None where the system does not tell.
@@ -118,7 +122,7 @@ def memory_use(
         counters: readings in order of time.
         limit: bytes this process may use, and what limits it.
         began: ns, when the run began.
-        steps_per_second: for growth per step; 0: not known.
+        steps: when each steady step ended, ns, in order.
         pressure: PSI of memory, a share.
     """
     told = [one for one in counters if one.resident is not None]
@@ -127,7 +131,7 @@ def memory_use(
     seconds = [(one.at - began) / 1e9 for one in told]
     growth = []
     for kind in ("anonymous", "shared", "workers", "pinned", "device"):
-        found = _growth(kind, seconds, _values(told, kind), steps_per_second)
+        found = _growth(kind, [one.at for one in told], _values(told, kind), steps)
         if found is not None:
             growth.append(found)
     held = [(one.resident or 0) + one.workers for one in told]
@@ -152,30 +156,31 @@ def _values(counters: Sequence[Counters], kind: str) -> list[int]:
     return [] if all(value is None for value in values) else [int(value or 0) for value in values]
 
 
-def _growth(kind: str, seconds: Sequence[float], values: Sequence[int], steps_per_second: float) -> Growth | None:
+def _growth(kind: str, at: Sequence[int], values: Sequence[int], steps: Sequence[int]) -> Growth | None:
     import numpy as np
 
-    if len(values) < _FEWEST or not any(values):
+    if len(steps) < _STEPS or not any(values):
         return None
-    t, y = np.asarray(seconds), np.asarray(values, dtype=np.float64)
-    settled = t >= t[0] + _SETTLING * (t[-1] - t[0])
-    t, y = t[settled], y[settled]
-    if t[-1] <= t[0] or len(t) < 8:
+    ends, when = np.asarray(steps, dtype=np.int64), np.asarray(at, dtype=np.int64)
+    settled = ends[0] + _SETTLING * (ends[-1] - ends[0])
+    chosen = (when >= settled) & (when <= ends[-1])
+    t, y = (when[chosen] - ends[0]) / 1e9, np.asarray(values, dtype=np.float64)[chosen]
+    made = np.searchsorted(ends, when[chosen], side="right").astype(np.float64)
+    if len(t) < _FEWEST or t[-1] - t[0] < _SECONDS or made[-1] - made[0] < _STEPS:
         return None
     parts = [part for part in np.array_split(np.arange(len(t)), min(_BUCKETS, len(t))) if len(part)]
-    when = np.array([float(t[part].mean()) for part in parts])
     held = np.array([float(np.median(y[part])) for part in parts])
-    slope, p = theil_sen(when, held), mann_kendall(held)
-    half = len(when) // 2
-    grown = slope * float(t[-1] - t[0])
+    after, seconds = (np.array([float(of[part].mean()) for part in parts]) for of in (made, t))
+    slope, p, half = theil_sen(after, held), mann_kendall(held), len(parts) // 2
+    slower, faster = sorted((theil_sen(after[:half], held[:half]), theil_sen(after[half:], held[half:])))
+    grown = slope * float(made[-1] - made[0])
     leak = (
         p < _SIGNIFICANT
         and grown >= max(_LEAST_GROWTH, _LEAST_SHARE * float(np.median(held)))
-        and theil_sen(when[half:], held[half:]) >= _STILL_GROWS * slope
+        and slower >= _STILL_GROWS * faster
     )
     return Growth(
-        kind=kind, per_second=slope, p=p, grown=grown, leak=bool(leak),
-        per_step=slope / steps_per_second if steps_per_second > 0 else None,
+        kind=kind, per_second=theil_sen(seconds, held), p=p, grown=grown, leak=bool(leak), per_step=slope,
     )  # fmt: skip
 
 

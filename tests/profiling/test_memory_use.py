@@ -14,11 +14,16 @@ MB = 1 << 20
 GB = 1 << 30
 
 
-def use(values, *, limit=None, seconds=0.5, **more):
+def steps_until(counters, per_second=10):
+    """When each of so many steps a second ended, ns."""
+    return np.arange(0, counters[-1].at + 1, 10**9 // per_second).tolist()
+
+
+def use(values, *, limit=None, seconds=0.5, steps=None, **more):
     counters = [
         Counters(at=round(i * seconds * 1e9), resident=int(v), anonymous=int(v), **more) for i, v in enumerate(values)
     ]
-    return memory_use(counters, limit, began=0, steps_per_second=10.0)
+    return memory_use(counters, limit, began=0, steps=steps_until(counters) if steps is None else steps)
 
 
 def grown(found, kind="anonymous"):
@@ -60,6 +65,47 @@ def test_too_few_readings_are_not_judged():
     assert use(300 * MB + np.arange(10) * 100 * MB).growth == ()
 
 
+@pytest.mark.parametrize(
+    ("steps", "judged"),
+    [
+        pytest.param([], False, id="no steps"),
+        pytest.param(range(0, 40 * 10**9, 10**9), False, id="too few steps"),
+        pytest.param(range(70 * 10**9, 75 * 10**9, 10**7), False, id="too few seconds after a long start-up"),
+        pytest.param(range(10**9, 100 * 10**9, 10**9), True, id="enough"),
+    ],
+)
+def test_growth_is_judged_among_enough_steady_steps(steps, judged):
+    """A script that imports and prints grows without a step; so does what runs before the steps of one that trains."""
+    found = use(300 * MB + np.arange(200) * 5 * MB, limit=(8 * GB, "the machine"), steps=list(steps))
+    assert bool(found.growth) is judged
+    assert bool(found.warnings) is judged
+
+
+def test_start_up_is_no_growth_of_the_steps():
+    """50 s of imports and first batches that grow, then steps that keep nothing: no alarm, and a slope of nothing."""
+    found = use(
+        noisy(np.minimum(np.arange(300) * 10 * MB, 1000 * MB)), steps=list(range(50 * 10**9, 150 * 10**9, 10**8))
+    )
+    assert not grown(found).leak
+    assert abs(grown(found).per_second) < MB
+    assert found.warnings == ()
+
+
+def test_a_leak_of_steps_whose_pace_changes_is_found():
+    """1 MiB a step, at 20 steps a second and then at 4, as on a machine that others come to use: a leak per step."""
+    ends = np.cumsum(np.repeat([5 * 10**7, 25 * 10**7], 500))
+    values = 300 * MB + np.searchsorted(ends, np.arange(290) * 5 * 10**8) * MB
+    found = use(noisy(values, size=MB), steps=ends.tolist())
+    assert grown(found).leak
+    assert grown(found).per_step == pytest.approx(MB, rel=0.02)
+
+
+def test_growth_that_slows_down_is_a_cache_that_fills():
+    """After a fifth left out it grows at 5 MiB a reading, from the middle on at 2: what fills up need not be full."""
+    pace = np.where(np.arange(400) < 240, 5 * MB, 2 * MB)
+    assert not grown(use(noisy(300 * MB + np.cumsum(pace)))).leak
+
+
 def test_a_leak_foretells_when_memory_is_used_up():
     """Limit and rate give the time that is left, from the last reading on."""
     found = use(300 * MB + np.arange(400) * 5 * MB, limit=(8 * GB, "the control group"))
@@ -80,13 +126,13 @@ def test_workers_and_device_are_watched_too():
         Counters(at=i * 10**9, resident=GB, anonymous=GB, workers=i * 20 * MB, device=i * 30 * MB, device_free=GB)
         for i in range(100)
     ]
-    found = memory_use(counters, None, began=0, steps_per_second=0.0)
+    found = memory_use(counters, None, began=0, steps=steps_until(counters))
     assert {each.kind for each in found.growth if each.leak} == {"workers", "device"}
     assert found.peak == GB + 99 * 20 * MB
 
 
 def test_a_system_that_tells_nothing_gives_none():
-    assert memory_use([Counters(at=0), Counters(at=1)], None, began=0, steps_per_second=0.0) is None
+    assert memory_use([Counters(at=0), Counters(at=1)], None, began=0, steps=()) is None
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e9, 1e9), st.integers(0, 4))
