@@ -9,7 +9,6 @@ records, those of earlier deliveries apart that are in runs.
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
@@ -18,7 +17,8 @@ from datapipe.preprocess.near.record_file import CLASSES
 from datapipe.preprocess.prior_runs import known_of, written
 from datapipe.preprocess.rows_file import RowsWriter
 from datapipe.preprocess.sorted_run import joined, parted, with_split
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run_duplicates(task: DuplicatesTask) -> TaskRecord:
     import pyarrow as pa
     import xxhash
 
-    started, cpu = time.perf_counter(), time.process_time()
+    clock = TaskClock(task)
     store = task.output.open()
     work = WorkFolder(store)
     records, splits = _gather(task)
@@ -99,24 +99,8 @@ def run_duplicates(task: DuplicatesTask) -> TaskRecord:
                     )
                     lists[str(int(splits[mine[0]]))] = (number, int(end - start), digest)
             files["drops"] = work.put_file("drops", task.key, path)
-    return TaskRecord(
-        key=task.key,
-        stage=task.name,
-        split=task.split,
-        seconds=time.perf_counter() - started,
-        files=files,
-        rows_in=compared,
-        rows_out=compared - len(repeats),
-        lists=lists,
-        steps=(
-            StepCost(
-                name=task.name,
-                rows_in=compared,
-                rows_out=compared - len(repeats),
-                bytes_in=records.nbytes,
-                cpu_seconds=time.process_time() - cpu,
-            ),
-        ),
+    return clock.record(
+        task.name, rows_in=compared, rows_out=compared - len(repeats), bytes_in=records.nbytes, files=files, lists=lists
     )
 
 

@@ -7,13 +7,13 @@ position); memory is that of one split's records, of 4,096 counters a label, and
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import PreprocessError
 from datapipe.preprocess.rows_file import RowsWriter
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run_mix(task: MixTask) -> TaskRecord:
 
     from datapipe.steps import find_step, options_from
 
-    started, cpu = time.perf_counter(), time.process_time()
+    clock = TaskClock(task)
     work = WorkFolder(task.output.open())
     options: MixOptions = options_from(find_step("mix"), task.options)
     chosen = _Chosen(task, work, options)
@@ -76,23 +76,8 @@ def run_mix(task: MixTask) -> TaskRecord:
                 dropped += len(gone)
         if batches:
             files["drops"] = work.put_file("drops", task.key, path)
-    cost = StepCost(
-        name="mix: choose",
-        rows_in=rows,
-        rows_out=rows - dropped,
-        bytes_in=rows * 16,
-        cpu_seconds=time.process_time() - cpu,
-    )
-    return TaskRecord(
-        key=task.key,
-        stage=task.name,
-        split=task.split,
-        seconds=time.perf_counter() - started,
-        files=files,
-        rows_in=rows,
-        rows_out=rows - dropped,
-        lists=lists,
-        steps=(cost,),
+    return clock.record(
+        "mix: choose", rows_in=rows, rows_out=rows - dropped, bytes_in=rows * 16, files=files, lists=lists
     )
 
 

@@ -8,13 +8,13 @@ sketches and the options; memory is that of two sketches.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import ConfigError, PreprocessError
 from datapipe.preprocess.recipe import canonical
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run_statistics(task: StatisticsTask) -> TaskRecord:
     from datapipe.steps import find_step, options_from
     from datapipe.steps.table_statistics import VERSION
 
-    started, cpu = time.perf_counter(), time.process_time()
+    clock = TaskClock(task)
     work = WorkFolder(task.output.open())
     rows = size = 0
     there: dict[str, set[str]] = {}
@@ -72,18 +72,12 @@ def run_statistics(task: StatisticsTask) -> TaskRecord:
     if there and not rows:
         raise _no_row(task.step, options, there)
     data = canonical({"version": VERSION, "columns": columns})
-    cost = StepCost(
-        name=f"{task.step}: merge", rows_in=rows, rows_out=rows, bytes_in=size, cpu_seconds=time.process_time() - cpu
-    )
-    return TaskRecord(
-        key=task.key,
-        stage=task.name,
-        split=task.split,
-        seconds=time.perf_counter() - started,
-        files={STATISTICS: work.keep_bytes(STATISTICS, data)},
+    return clock.record(
+        f"{task.step}: merge",
         rows_in=rows,
         rows_out=rows,
-        steps=(cost,),
+        bytes_in=size,
+        files={STATISTICS: work.keep_bytes(STATISTICS, data)},
     )
 
 

@@ -7,13 +7,13 @@ sampled texts and the options.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from datapipe.errors import PreprocessError
 from datapipe.preprocess.rows_file import read_rows
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run_vocabulary(task: VocabularyTask) -> TaskRecord:
     from datapipe.steps import find_step, options_from
     from datapipe.steps.vocabulary import train_vocabulary
 
-    started, cpu = time.perf_counter(), time.process_time()
+    clock = TaskClock(task)
     store = task.output.open()
     rows = size = 0
 
@@ -74,17 +74,11 @@ def run_vocabulary(task: VocabularyTask) -> TaskRecord:
             expected="some text",
             fix="raise vocabulary.sample_bytes, or loosen the filters before it",
         )
-    cost = StepCost(
-        name="vocabulary: train", rows_in=rows, rows_out=rows, bytes_in=size, cpu_seconds=time.process_time() - cpu
-    )
-    return TaskRecord(
-        key=task.key,
-        stage=task.name,
-        split=task.split,
-        seconds=time.perf_counter() - started,
-        files={"vocabulary": WorkFolder(store).put_bytes("vocabulary", task.key, data)},
+    return clock.record(
+        "vocabulary: train",
         rows_in=rows,
         rows_out=rows,
+        bytes_in=size,
+        files={"vocabulary": WorkFolder(store).put_bytes("vocabulary", task.key, data)},
         size=Tokenizer.from_str(data.decode()).get_vocab_size(),
-        steps=(cost,),
     )

@@ -7,7 +7,6 @@ position, of which a split has each once; memory is that of the joined columns o
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
@@ -15,7 +14,8 @@ from datapipe.errors import ConfigError
 from datapipe.preprocess.rows_file import RowsWriter, read_rows
 from datapipe.preprocess.stage import ROWS
 from datapipe.preprocess.step_order import POSITION
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class AttachTask(Task):
 
         from datapipe.steps.join import JOINED
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         work = WorkFolder(self.output.open())
         found = self._found(work)
         positions = found.column("position").to_numpy()
@@ -64,19 +64,8 @@ class AttachTask(Task):
                     text_bytes += _text_bytes(table)
                     writer.write(table.append_column(JOINED, pa.chunked_array([rows.is_valid()])))
             files = {ROWS: work.put_file(ROWS, self.key, path)} if count else {}
-        cost = StepCost(
-            name="join: attach", rows_in=count, rows_out=count, bytes_in=size, cpu_seconds=time.process_time() - cpu
-        )
-        return TaskRecord(
-            key=self.key,
-            stage=self.name,
-            split=self.split,
-            seconds=time.perf_counter() - started,
-            files=files,
-            rows_in=count,
-            rows_out=count,
-            text_bytes=text_bytes,
-            steps=(cost,),
+        return clock.record(
+            "join: attach", rows_in=count, rows_out=count, bytes_in=size, files=files, text_bytes=text_bytes
         )
 
     def _found(self, work: WorkFolder) -> pa.Table:

@@ -8,12 +8,12 @@ one split's rows in it.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.preprocess.rows_file import RowsWriter, read_rows
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class MatchTask(Task):
 
         from datapipe.steps.join_known import known_of
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         work = WorkFolder(self.output.open())
         tables: list[pa.Table] = []
         for path, batches in self.runs:
@@ -69,21 +69,11 @@ class MatchTask(Task):
                     joined += batch.num_rows
             files = {FOUND: work.put_file(FOUND, self.key, path)} if joined else {}
         size = sum(table.nbytes for table in tables)
-        cost = StepCost(
-            name="join: match",
+        return clock.record(
+            "join: match",
             rows_in=compared,
             rows_out=joined,
             bytes_in=size,
-            cpu_seconds=time.process_time() - cpu,
-        )
-        return TaskRecord(
-            key=self.key,
-            stage=self.name,
-            split=self.split,
-            seconds=time.perf_counter() - started,
             files=files,
-            rows_in=compared,
-            rows_out=joined,
             lists=lists,
-            steps=(cost,),
         )

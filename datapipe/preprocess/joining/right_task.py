@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.preprocess.joining.key_file import ranges_of
 from datapipe.preprocess.rows_file import RowsWriter
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RightTask(Task):
         from datapipe.dataset.manifest import encode_schema
         from datapipe.steps.join_right import right_batches, same_types
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         work = WorkFolder(self.output.open())
         runs: dict[str, list[int]] = {}
         count = size = batches = 0
@@ -69,18 +69,12 @@ class RightTask(Task):
                         batches += 1
             files = {RUNS: work.put_file(RUNS, self.key, scratch)} if batches else {}
         assert schema is not None
-        cost = StepCost(
-            name="join: cut", rows_in=count, rows_out=count, bytes_in=size, cpu_seconds=time.process_time() - cpu
-        )
-        return TaskRecord(
-            key=self.key,
-            stage=self.name,
-            split=self.split,
-            seconds=time.perf_counter() - started,
-            files=files,
+        return clock.record(
+            "join: cut",
             rows_in=count,
-            rows_out=sum(run[0] for run in runs.values()),
-            steps=(cost,),
+            rows_out=count,
+            bytes_in=size,
+            files=files,
             found={RUNS: runs, SCHEMA: encode_schema(schema)},
         )
 

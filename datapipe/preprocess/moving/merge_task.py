@@ -7,7 +7,6 @@ of an ordinary split.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -15,7 +14,8 @@ from datapipe.preprocess.moving.row_order import joined, keys_of, sorted_rows
 from datapipe.preprocess.rows_file import RowsWriter, conform, read_rows
 from datapipe.preprocess.stage import ROWS
 from datapipe.preprocess.step_order import POSITION
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 BATCH_BYTES: Final = 8 << 20
@@ -39,7 +39,7 @@ class MergeTask(Task):
         from datapipe.steps import find_step, options_from
         from datapipe.steps.columns import set_column
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         work = WorkFolder(self.output.open())
         options = options_from(find_step(self.step), self.options)
         tables: list[pa.Table] = []
@@ -62,23 +62,13 @@ class MergeTask(Task):
                     text_bytes += _text_bytes(part)
                     writer.write(set_column(part, POSITION, position))
             file = work.put_file(ROWS, self.key, path)
-        cost = StepCost(
-            name=f"{self.step}: order",
+        return clock.record(
+            f"{self.step}: order",
             rows_in=n,
             rows_out=writer.rows,
             bytes_in=size,
-            cpu_seconds=time.process_time() - cpu,
-        )
-        return TaskRecord(
-            key=self.key,
-            stage=self.name,
-            split=self.split,
-            seconds=time.perf_counter() - started,
             files={ROWS: file},
-            rows_in=n,
-            rows_out=writer.rows,
             text_bytes=text_bytes,
-            steps=(cost,),
         )
 
 

@@ -7,13 +7,13 @@ part each, and a record that says which batches are whose. Invariant: every row 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.preprocess.moving.row_order import keys_of, parts_of
 from datapipe.preprocess.rows_file import RowsWriter, conform, read_rows
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class PartitionTask(Task):
         """See `Task.run`."""
         from datapipe.steps import find_step, options_from
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         work = WorkFolder(self.output.open())
         options = options_from(find_step(self.step), self.options)
         bounds = next(read_rows(work.store, self.bounds)) if self.bounds else None
@@ -61,23 +61,8 @@ class PartitionTask(Task):
                         writer.write(rows)
                         batches += 1
             file = work.put_file(RUNS, self.key, path)
-        cost = StepCost(
-            name=f"{self.step}: cut",
-            rows_in=count,
-            rows_out=count,
-            bytes_in=size,
-            cpu_seconds=time.process_time() - cpu,
-        )
-        return TaskRecord(
-            key=self.key,
-            stage=self.name,
-            split=self.split,
-            seconds=time.perf_counter() - started,
-            files={RUNS: file},
-            rows_in=count,
-            rows_out=sum(run[0] for run in runs.values()),
-            steps=(cost,),
-            found={RUNS: runs},
+        return clock.record(
+            f"{self.step}: cut", rows_in=count, rows_out=count, bytes_in=size, files={RUNS: file}, found={RUNS: runs}
         )
 
     def _cut(self, table: pa.Table, bounds: pa.Table | None, options: Any) -> Iterator[tuple[int, pa.Table]]:

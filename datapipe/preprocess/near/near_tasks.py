@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
@@ -25,7 +24,8 @@ from datapipe.preprocess.near.record_file import (
 )
 from datapipe.preprocess.prior_runs import known_of
 from datapipe.preprocess.sorted_run import RunWriter, joined, parted, with_split
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from datapipe.preprocess.prior_runs import PriorRun
-    from datapipe.preprocess.tasks import OutputFile
+    from datapipe.preprocess.tasks import OutputFile, TaskRecord
     from datapipe.storage import Store
 
 RECORDS: Final = 2_000_000
@@ -78,7 +78,7 @@ class PairsTask(RangedTask):
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         store = self.output.open()
         work = WorkFolder(store)
         files: dict[str, OutputFile] = {}
@@ -96,7 +96,8 @@ class PairsTask(RangedTask):
             if made is not None:
                 path, pairs = made
                 files["pairs"] = work.put_file("pairs", self.key, path)
-        return _record(self, started, cpu, "near_duplicates: pairs", read, pairs, read * band_type().itemsize, files)
+        size = read * band_type().itemsize
+        return clock.record("near_duplicates: pairs", rows_in=read, rows_out=pairs, bytes_in=size, files=files)
 
 
 @final
@@ -120,7 +121,7 @@ class LinksTask(Task):
         """See `Task.run`."""
         from datapipe.preprocess.near.links import verified
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         store = self.output.open()
         work = WorkFolder(store)
         files, read, linked = {}, 0, 0
@@ -134,9 +135,8 @@ class LinksTask(Task):
                         put_records(file, links)
             if linked:
                 files["links"] = work.put_file("links", self.key, path)
-        return _record(
-            self, started, cpu, "near_duplicates: verify", read, linked, read * pair_type().itemsize, files
-        )  # fmt: skip
+        size = read * pair_type().itemsize
+        return clock.record("near_duplicates: verify", rows_in=read, rows_out=linked, bytes_in=size, files=files)
 
 
 @final
@@ -162,14 +162,17 @@ class ClustersTask(Task):
         """See `Task.run`."""
         from datapipe.preprocess.near.resolution import resolved
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         store = self.output.open()
         files, lists, dropped = resolved(store, self)
-        record = _record(
-            self, started, cpu, f"{self.step}: clusters", self.documents, self.documents - dropped, self.bytes, files
+        return clock.record(
+            f"{self.step}: clusters",
+            rows_in=self.documents,
+            rows_out=self.documents - dropped,
+            bytes_in=self.bytes,
+            files=files,
+            lists=lists,
         )
-        record.lists.update(lists)
-        return record
 
 
 def with_known(
@@ -238,22 +241,3 @@ def by_range(
 def ranges_of(tasks: int) -> list[tuple[int, int]]:
     """The classes of each of `tasks` tasks: [low, high)."""
     return list(itertools.pairwise(CLASSES * each // tasks for each in range(tasks + 1)))
-
-
-def _record(
-    task: Task, started: float, cpu: float, name: str, rows_in: int, rows_out: int, size: int, files: dict[str, Any]
-) -> TaskRecord:
-    return TaskRecord(
-        key=task.key,
-        stage=task.name,
-        split=task.split,
-        seconds=time.perf_counter() - started,
-        files=files,
-        rows_in=rows_in,
-        rows_out=rows_out,
-        steps=(
-            StepCost(
-                name=name, rows_in=rows_in, rows_out=rows_out, bytes_in=size, cpu_seconds=time.process_time() - cpu
-            ),
-        ),
-    )

@@ -8,21 +8,21 @@ is `near_tasks.RECORDS` of them.
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from datapipe.preprocess.near import near_tasks
 from datapipe.preprocess.near.near_tasks import by_range
 from datapipe.preprocess.near.record_file import put_records
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from datapipe.preprocess.tasks import OutputFile
+    from datapipe.preprocess.tasks import OutputFile, TaskRecord
 
 _CHUNK = 16 << 20
 
@@ -88,7 +88,7 @@ class RepeatedTask(near_tasks.RangedTask):
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         store = self.output.open()
         work = WorkFolder(store)
         read = found = 0
@@ -107,7 +107,7 @@ class RepeatedTask(near_tasks.RangedTask):
             files |= kept.finish()
             if found:
                 files["repeated"] = work.put_file("repeated", self.key, path)
-        return _record(self, started, cpu, read, found, files)
+        return clock.record(self.name, rows_in=read, rows_out=found, bytes_in=self.bytes, files=files)
 
 
 @final
@@ -120,7 +120,7 @@ class SeenTask(Task):
 
     def run(self) -> TaskRecord:
         """See `Task.run`."""
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         store = self.output.open()
         work = WorkFolder(store)
         with contextlib.ExitStack() as stack:
@@ -132,24 +132,4 @@ class SeenTask(Task):
                         store.read(part, start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK)
                     )
             files = {"seen": work.put_file("seen", self.key, path)}
-        return _record(self, started, cpu, 0, 0, files)
-
-
-def _record(task: Task, started: float, cpu: float, read: int, found: int, files: dict[str, Any]) -> TaskRecord:
-    cost = StepCost(
-        name=task.name,
-        rows_in=read,
-        rows_out=found,
-        bytes_in=task.bytes,
-        cpu_seconds=time.process_time() - cpu,
-    )
-    return TaskRecord(
-        key=task.key,
-        stage=task.name,
-        split=task.split,
-        seconds=time.perf_counter() - started,
-        files=files,
-        rows_in=read,
-        rows_out=found,
-        steps=(cost,),
-    )
+        return clock.record(self.name, rows_in=0, rows_out=0, bytes_in=self.bytes, files=files)
