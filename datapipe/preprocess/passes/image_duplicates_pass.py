@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.preprocess.collectors import ArrayCollector
 from datapipe.preprocess.near.image_links import ImageLinksTask, record_type
-from datapipe.preprocess.near.near_tasks import ClustersTask
+from datapipe.preprocess.passes.clustering import clusters_task
 from datapipe.preprocess.passes.contract import Pass
 from datapipe.preprocess.stage import Removal
 from datapipe.preprocess.step_order import POSITION
@@ -89,33 +89,28 @@ class ImageDuplicatesPass(Pass):
     def tasks(self, stage: Stage, made: Made) -> Iterator[Task]:
         """See `Pass.tasks`."""
         assert stage.source is not None
-        options = stage.steps[0].options
-        definition = made.plan.definition(stage)
-        first = made.plan.first_split
-        common: dict[str, Any] = {"stage": stage.number, "name": stage.name, "output": made.output}
         if stage.kind == CLUSTERS:
-            links = made.files(stage.source, "links")
-            before = made.prior_files(stage.number, _WRITES)
             hashed = made.plan.stages[stage.source].source
             assert hashed is not None
-            yield ClustersTask(
-                key=task_key(definition, [first, [f.checksum for _, f in links], [f.checksum for _, f in before]]),
-                split=0,
-                bytes=sum(file.bytes for _, file in links),
-                links=tuple(file.path for _, file in links),
-                before=tuple(file.path for _, file in before),
-                first=first,
-                documents=sum(record.rows_out for record in made.records[hashed].values()),
-                step=self.step,
-                **common,
+            yield clusters_task(
+                stage,
+                made,
+                links=made.files(stage.source, "links"),
+                before=made.prior_files(stage.number, _WRITES),
+                compared=hashed,
             )
             return
+        options = stage.steps[0].options
+        first = made.plan.first_split
         hashes = [*made.prior_files(stage.source, HASHES), *made.files(stage.source, HASHES)]
         inputs = [[split, file.checksum] for split, file in hashes]
         for part in range(stage.tasks):
             yield ImageLinksTask(
-                key=task_key(definition, [first, part, stage.tasks, inputs]),
+                key=task_key(made.plan.definition(stage), [first, part, stage.tasks, inputs]),
+                stage=stage.number,
+                name=stage.name,
                 split=part,
+                output=made.output,
                 bytes=sum(file.bytes for _, file in hashes) // stage.tasks,
                 hashes=tuple((split, file.path) for split, file in hashes),
                 threshold=options.threshold,
@@ -123,7 +118,6 @@ class ImageDuplicatesPass(Pass):
                 part=part,
                 parts=stage.tasks,
                 first=first,
-                **common,
             )
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.preprocess.collectors import Collector
 from datapipe.preprocess.near.candidates import band_records
-from datapipe.preprocess.near.near_tasks import ClustersTask, LinksTask, PairsTask, ranges_of
+from datapipe.preprocess.near.near_tasks import LinksTask, PairsTask, ranges_of
 from datapipe.preprocess.near.record_file import RecordWriter
 from datapipe.preprocess.near.sets_file import SetsWriter
+from datapipe.preprocess.passes.clustering import clusters_task
 from datapipe.preprocess.passes.contract import Pass
 from datapipe.preprocess.prior_runs import of_classes
 from datapipe.preprocess.stage import RUNS, Removal
@@ -130,55 +131,85 @@ class NearDuplicatesPass(Pass):
 
     def tasks(self, stage: Stage, made: Made) -> Iterator[Task]:
         """See `Pass.tasks`."""
+        if stage.kind == PAIRS:
+            yield from self._pairs(stage, made)
+        elif stage.kind == LINKS:
+            yield from self._links(stage, made)
+        else:
+            yield self._clusters(stage, made)
+
+    def _pairs(self, stage: Stage, made: Made) -> Iterator[Task]:
         assert stage.source is not None
         options = stage.steps[0].options
-        definition = made.plan.definition(stage)
-        first = made.plan.first_split
-        common: dict[str, Any] = {"stage": stage.number, "name": stage.name, "output": made.output}
-        if stage.kind == CLUSTERS:
-            links = made.files(stage.source, LINKS)
-            before, found = made.prior_runs(stage.number, CLUSTERS)
-            signed = self._signed(stage, made)
-            yield ClustersTask(
-                key=task_key(
-                    definition,
-                    [RULE, first, *([f.checksum for _, f in each] for each in (links, before)), _checksums(found)],
-                ),
-                split=0,
-                bytes=sum(file.bytes for _, file in links),
-                links=tuple(file.path for _, file in links),
-                before=tuple(file.path for _, file in before),
-                first=first,
-                documents=sum(record.rows_out for record in made.records[signed].values()),
-                runs=found,
-                keeps=CLUSTER_RUNS,
-                **common,
+        before, runs = made.prior_runs(stage.source, BAND_FILES)
+        bands = [*before, *made.files(stage.source, BAND_FILES)]
+        for low, high, place in self._ranges(stage, made, bands, bands, runs):
+            yield PairsTask(
+                low=low,
+                high=high,
+                bands=_paths(bands),
+                least=options.threshold if options.verify else 0.0,
+                first=made.plan.first_split,
+                runs=of_classes(runs, low, high),
+                keeps=BAND_RUNS,
+                **place,
             )
-            return
-        reads = made.files(stage.source, stage.reads)
+
+    def _links(self, stage: Stage, made: Made) -> Iterator[Task]:
+        assert stage.source is not None
+        options = stage.steps[0].options
         signed = self._signed(stage, made)
-        sets: list[tuple[int, OutputFile]] = []
-        runs: tuple[PriorRun, ...] = ()
-        if stage.kind == PAIRS:
-            before, runs = made.prior_runs(stage.source, BAND_FILES)
-            reads = [*before, *reads]
-        else:
-            sets = [*made.prior_files(signed, SETS), *made.files(signed, SETS)]
-        inputs = [[split, file.checksum] for split, file in (*reads, *sets)]
-        files = tuple((split, file.path) for split, file in reads)
+        pairs = made.files(stage.source, PAIRS)
+        sets = [*made.prior_files(signed, SETS), *made.files(signed, SETS)]
+        for low, high, place in self._ranges(stage, made, pairs, [*pairs, *sets]):
+            yield LinksTask(
+                low=low,
+                high=high,
+                pairs=_paths(pairs),
+                sets=_paths(sets),
+                threshold=options.threshold if options.verify else None,
+                **place,
+            )
+
+    def _ranges(
+        self,
+        stage: Stage,
+        made: Made,
+        ranged: list[tuple[int, OutputFile]],
+        read: list[tuple[int, OutputFile]],
+        runs: tuple[PriorRun, ...] = (),
+    ) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """(low, high, what every task has) for each task; `ranged`: of what is read, the files it reads a part of."""
+        inputs = [[split, file.checksum] for split, file in read]
         for number, (low, high) in enumerate(ranges_of(stage.tasks)):
-            key = task_key(definition, [RULE, first, low, high, inputs, _checksums(runs)])
-            place = {"key": key, "split": number, "bytes": sum(f.bytes for _, f in reads) // stage.tasks, **common}
-            if stage.kind == PAIRS:
-                least = options.threshold if options.verify else 0.0
-                yield PairsTask(
-                    low=low, high=high, bands=files, least=least, first=first, runs=of_classes(runs, low, high),
-                    keeps=BAND_RUNS, **place,
-                )  # fmt: skip
-            else:
-                paths = tuple((split, file.path) for split, file in sets)
-                threshold = options.threshold if options.verify else None
-                yield LinksTask(low=low, high=high, pairs=files, sets=paths, threshold=threshold, **place)
+            what = [RULE, made.plan.first_split, low, high, inputs, [run.checksum for run in runs]]
+            yield (
+                low,
+                high,
+                {
+                    "key": task_key(made.plan.definition(stage), what),
+                    "stage": stage.number,
+                    "name": stage.name,
+                    "split": number,
+                    "output": made.output,
+                    "bytes": sum(file.bytes for _, file in ranged) // stage.tasks,
+                },
+            )
+
+    def _clusters(self, stage: Stage, made: Made) -> Task:
+        assert stage.source is not None
+        links = made.files(stage.source, LINKS)
+        before, found = made.prior_runs(stage.number, CLUSTERS)
+        return clusters_task(
+            stage,
+            made,
+            links=links,
+            before=before,
+            compared=self._signed(stage, made),
+            rule=(RULE,),
+            runs=found,
+            keeps=CLUSTER_RUNS,
+        )
 
     def _signed(self, stage: Stage, made: Made) -> int:
         """The map stage that the bands and sets are of."""
@@ -189,8 +220,8 @@ class NearDuplicatesPass(Pass):
         return stage.source
 
 
-def _checksums(runs: tuple[PriorRun, ...]) -> list[str]:
-    return [run.checksum for run in runs]
+def _paths(files: list[tuple[int, OutputFile]]) -> tuple[tuple[int, str], ...]:
+    return tuple((number, file.path) for number, file in files)
 
 
 PASS: Final = NearDuplicatesPass()
