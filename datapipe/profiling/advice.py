@@ -14,7 +14,7 @@ from datapipe.profiling.loader_facts import Setting  # noqa: TC001  (pydantic re
 
 LEAST: Final = 0.02
 """Share of the step that a fix must save to be worth a line: twice the overhead that recording is allowed (1%)."""
-EFFORT: Final = ("an option", "a few lines of code", "another pass over the data")
+EFFORT: Final = ("set an option", "a few lines of code", "another pass over the data")
 """What a fix takes, least first; its gain is divided by 1, 2 and 4 for the ranking. That is a judgement, not a
 measurement: a fix that takes more has to gain more."""
 
@@ -114,6 +114,7 @@ class Advice:
         loader: what was advised on, "" where the loader is not known.
         evidence: what the dataset's files say about the cost, a line each.
         applied: the fixes that were run, newest last.
+        rank: of a job, whose fixes these are; None for one process. waited_for: whether it makes the others wait.
     """
 
     fixes: tuple[Fix, ...]
@@ -121,6 +122,16 @@ class Advice:
     loader: str = ""
     evidence: tuple[str, ...] = ()
     applied: tuple[Applied, ...] = ()
+    rank: int | None = None
+    waited_for: bool = False
+
+    @property
+    def whose(self) -> str:
+        """For a person: of which rank of a job the fixes are; "" where there was one process."""
+        if self.rank is None:
+            return ""
+        why = ", for which the others wait" if self.waited_for else ""
+        return f"Fixes of rank {self.rank}{why}; a gain ends where another rank would be the latest."
 
     @property
     def applicable(self) -> Fix | None:

@@ -29,9 +29,9 @@ def fix_items(advice: Advice, visible: Callable[[str], str]) -> list[Text]:
     """
     from rich.text import Text
 
-    items = []
+    items = [Text(advice.whose, style="dim")] if advice.whose else []
     for place, fix in enumerate(advice.fixes[:SHOWN], start=1):
-        doubt = ", extrapolated" if fix.extrapolated else ""
+        doubt = ", extrapolated: this run never showed such" if fix.extrapolated else ""
         said = Text(f"{place}. {visible(fix.title)}", style="bold")
         said.append(f"  saves {fix.gain:.0%}: {ms(fix.step_ns)} a step ", style="not bold")
         said.append(f"(80%: {ms(fix.low)} to {ms(fix.high)}{doubt})", style="not bold dim")

@@ -1,6 +1,7 @@
 """The profiles of a job's ranks, merged: who is late, in what, and who waits for whom.
 
-What enters: a job's folder, with a profile per rank. What leaves: rank 0's summary with `ranks` filled in.
+What enters: a job's folder, with a profile per rank. What leaves: the summary of the rank that the others wait for (of
+the first, where none is late), with `ranks`, and with the verdict and the fixes of the job.
 Invariant: nothing rests on the machines' clocks agreeing; only durations within a rank are compared, step by step.
 
 Ranks that train together meet in the step: in the backward pass, where DistributedDataParallel reduces gradients, in
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ProfileError
 from datapipe.profiling.profile_file import NAME, load_profile
+from datapipe.profiling.rank_advice import job_advice, job_verdict
 from datapipe.profiling.ranks import RankRow, Ranks, RankWait
 from datapipe.profiling.verdict import ms, spoken
 
@@ -91,7 +93,8 @@ def merge_ranks(folder: str | os.PathLike[str]) -> Summary:
         folder: the job's folder. Profiles in it that another start of the job left are not taken.
 
     Returns:
-        The summary of rank 0 (of the first rank there is) with `ranks` filled in.
+        The summary of the latest rank (of the first there is, where none is late) with `ranks` filled in; its verdict
+        and its fixes are the job's.
 
     Raises:
         ProfileError: there is no rank's profile, one is damaged, or two say that they are the same rank.
@@ -112,8 +115,12 @@ def merge_ranks(folder: str | os.PathLike[str]) -> Summary:
         and (one.rank.world_size, one.rank.job) == (newest.world_size, newest.job)
     }  # fmt: skip
     ordered = dict(sorted(summaries.items()))
-    first = next(iter(ordered.values()))
-    return replace(first, ranks=side_by_side(ordered, newest.world_size if newest is not None else len(ordered)))
+    ranks = side_by_side(ordered, newest.world_size if newest is not None else len(ordered))
+    shown = next(iter(ranks.stragglers or ordered))
+    return replace(
+        ordered[shown], ranks=ranks, verdict=job_verdict(ordered[shown].verdict, ranks, shown),
+        advice=job_advice(ordered, ranks, shown),
+    )  # fmt: skip
 
 
 def side_by_side(summaries: Mapping[int, Summary], world_size: int) -> Ranks:

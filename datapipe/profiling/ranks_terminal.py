@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from datapipe.profiling.verdict import ms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
     from rich.text import Text
 
@@ -21,14 +23,13 @@ _MOST_ROWS: Final = 16
 _MOST_COLUMNS: Final = 4
 
 
-def rank_items(ranks: Ranks) -> list[Text | Table]:
-    """The merged verdict, its evidence and the table."""
+def rank_items(ranks: Ranks, visible: Callable[[str], str]) -> list[Text | Table]:
+    """What the merged verdict rests on, and the table."""
     from rich.text import Text
 
-    items: list[Text | Table] = [Text(ranks.sentence, style="bold red" if ranks.stragglers else "bold")]
-    items += [Text(f"  {line}", style="dim") for line in ranks.evidence]
+    items: list[Text | Table] = [Text(f"  {visible(line)}", style="dim") for line in ranks.evidence]
     if ranks.rows:
-        items.append(_table(ranks))
+        items.append(_table(ranks, visible))
     return items
 
 
@@ -41,7 +42,7 @@ def shown_columns(ranks: Ranks) -> tuple[tuple[str, ...], tuple[tuple[float, ...
     return chosen, tuple(tuple(row[c] for c in kept) + ((sum(row[c] for c in left),) if left else ()) for row in rows)
 
 
-def _table(ranks: Ranks) -> Table:
+def _table(ranks: Ranks, visible: Callable[[str], str]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -54,7 +55,7 @@ def _table(ranks: Ranks) -> Table:
     title += f" · the {_MOST_ROWS} latest" if len(ranks.rows) > _MOST_ROWS else ""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("rank", "step", "late", "last in", *names):
-        table.add_column(Text(head.removeprefix("wait: ")), justify="right", no_wrap=True)
+        table.add_column(Text(visible(head.removeprefix("wait: "))), justify="right", no_wrap=True)
     for row, values in rows:
         table.add_row(
             str(row.rank), _short(row.step), _short(row.late), f"{row.last:.0%}", *map(_short, values),

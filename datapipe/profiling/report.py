@@ -26,6 +26,7 @@ from datapipe.profiling.palette import class_names, palette_css
 from datapipe.profiling.pipeline_chart import boxes, in_flow, strip_path
 from datapipe.profiling.profile_file import write_whole
 from datapipe.profiling.rank_chart import heat_map
+from datapipe.profiling.summary import LATE_RANK
 from datapipe.profiling.verdict import ms, spoken
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def report_html(summary: Summary) -> str:
         started=datetime.fromtimestamp(summary.started_unix_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
         spoken=spoken,
         remainder=signed(summary.remainder_ns, summary.wall_ns),
-        tone={"not input-bound": "good", "moderately input-bound": "warn", "input-bound": "bad"}.get(
+        tone={"not input-bound": "good", "moderately input-bound": "warn", "input-bound": "bad", LATE_RANK: "bad"}.get(
             summary.verdict.kind, "none"
-        ),
+        ),  # fmt: skip
     )
 
 
@@ -138,8 +139,12 @@ def _headline(summary: Summary) -> list[tuple[str, str, str]]:
     facts = []
     if summary.step is not None:
         facts += [
-            ("Step", ms(summary.step.p50), f"median; 95th percentile {ms(summary.step.p95)}"),
-            ("Input", f"{summary.verdict.input_share:.1%}", "of the step waits for or copies data"),
+            (
+                "Step, median",
+                ms(summary.step.p50),
+                f"mean {ms(summary.step.mean)}; 95th percentile {ms(summary.step.p95)}",
+            ),
+            ("Input", f"{summary.verdict.input_share:.1%}", "of the mean step waits for or copies data"),
             ("Speed", f"{summary.steps_per_second:,.1f}", "steady steps a second"),
         ]
     facts.append(

@@ -24,6 +24,11 @@ from datapipe.profiling.stages import StageRow  # noqa: TC001  (as above)
 
 FORMAT: Final = "datapipe-profile"
 VERSION: Final = 1
+LATE_RANK: Final = "late rank"
+KINDS: Final = (
+    "input-bound", "moderately input-bound", "not input-bound", "too few steps", "no steps", LATE_RANK,
+)  # fmt: skip
+"""Kinds of verdict; the last is a job's, one rank of which makes the others wait."""
 STEP_CAP: Final = 10_000
 """Steps kept one by one in a profile; a longer run keeps every k-th, and says so."""
 
@@ -34,7 +39,7 @@ class Verdict:
     """One sentence, and what it rests on.
 
     Attributes:
-        kind: "input-bound", "moderately input-bound", "not input-bound", "too few steps" or "no steps".
+        kind: one of `KINDS`.
         sentence: for a person.
         input_share: (wait not hidden by the device + host-to-device copy + waits for the interpreter's lock that the
             loader held) ÷ step, over steady steps.

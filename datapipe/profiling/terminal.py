@@ -7,6 +7,7 @@ nothing that a profile holds steers the terminal.
 
 from __future__ import annotations
 
+import string
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from datapipe.profiling.advice_terminal import fix_items
 from datapipe.profiling.differential_terminal import differential_items
 from datapipe.profiling.measures import measured_lines
 from datapipe.profiling.ranks_terminal import rank_items
+from datapipe.profiling.summary import LATE_RANK
 from datapipe.profiling.verdict import ms
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ _COLOURS: Final = {
     "medium_purple2", "communication": "hot_pink3", "checkpoint": "grey70", "evaluate": "green3", "other": "grey50",
 }  # fmt: skip
 _OWN: Final = ("turquoise4", "sandy_brown", "orchid", "yellow4", "cornflower_blue")
-_SHADES: Final = ("█", "▓", "▒", "░")
+_SHADES: Final = "█▓▒░▞═+:·#%@"
 _WIDTH: Final = 60
 _UNSEEN: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories: controls, format marks (text direction), surrogates, separators of lines."""
@@ -40,9 +42,17 @@ def render(summary: Summary) -> Group:
     from rich.text import Text
 
     mark = {"input-bound": "bold red", "moderately input-bound": "bold yellow", "not input-bound": "bold green"}
-    items: list[Text | Table] = [] if summary.ranks is None else rank_items(summary.ranks)
-    said = summary.verdict.sentence if summary.rank is None else f"Rank {summary.rank.rank}: {summary.verdict.sentence}"
-    items.append(Text(visible(said), style=mark.get(summary.verdict.kind, "bold")))
+    mark[LATE_RANK] = "bold red"
+    said = summary.verdict.sentence
+    if summary.rank is not None and summary.ranks is None:
+        said = f"Rank {summary.rank.rank}: {said}"
+    items: list[Text | Table] = [Text(visible(said), style=mark.get(summary.verdict.kind, "bold"))]
+    if summary.ranks is not None:
+        items += rank_items(summary.ranks, visible)
+        if summary.verdict.kind == LATE_RANK:
+            items += [Text(visible(line), style="bold") for line in summary.verdict.evidence[:1]]
+        if summary.rank is not None:
+            items.append(Text(f"What follows is of rank {summary.rank.rank}.", style="dim"))
     if not summary.complete:
         cause = f" ({visible(summary.error)})" if summary.error else ""
         items.append(Text(f"This run did not end normally{cause}: the figures are of what ran.", style="yellow"))
@@ -71,6 +81,11 @@ def _colour(name: str, own: list[str]) -> str:
     return _COLOURS.get(name) or _OWN[own.index(name) % len(_OWN)]
 
 
+def _shade(place: int) -> str:
+    """A part's own character; after those, letters, and a dot for all that are left."""
+    return (_SHADES + string.ascii_letters)[place] if place < len(_SHADES) + len(string.ascii_letters) else "."
+
+
 def _own(parts: tuple[Part, ...]) -> list[str]:
     return [part.name for part in parts if part.name not in _COLOURS]
 
@@ -83,8 +98,8 @@ def _bar(parts: tuple[Part, ...]) -> Text:
         at += max(0.0, part.share) * _WIDTH
         cells = min(_WIDTH, round(at)) - drawn
         drawn += cells
-        # The shade tells neighbours apart where there is no colour.
-        text.append(_SHADES[i % len(_SHADES)] * cells, style=_colour(part.name, own))
+        # The character tells parts apart where there is no colour.
+        text.append(_shade(i) * cells, style=_colour(part.name, own))
     return text
 
 
@@ -98,9 +113,7 @@ def _steps(summary: Summary) -> Table:
         table.add_column(head, justify="left" if head == "part" else "right", no_wrap=True)
     own = _own(summary.parts)
     for i, part in enumerate(summary.parts):
-        name = Text(_SHADES[i % len(_SHADES)] + " ", style=_colour(part.name, own)) + Text(
-            visible(part.name), style="default"
-        )
+        name = Text(_shade(i) + " ", style=_colour(part.name, own)) + Text(visible(part.name), style="default")
         table.add_row(name, ms(part.mean), ms(part.p50), ms(part.p95), f"{part.share:.1%}")
         if part.name == "wait":
             for stage in summary.waits:

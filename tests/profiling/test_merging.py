@@ -15,6 +15,7 @@ from datapipe.profiling.analysis import summarise
 from datapipe.profiling.merging import await_ranks, has_ranks, load_run, merge_ranks, side_by_side
 from datapipe.profiling.profile_file import save_profile
 from datapipe.profiling.ranks import Rank
+from datapipe.profiling.report import report_html
 
 MS = 1e6
 
@@ -118,13 +119,13 @@ def write(summaries, folder):
 
 
 def test_a_folder_of_ranks_is_merged_and_read_back(job, tmp_path):
-    """Written, merged, saved and read again: the same; the merged profile is rank 0's with the ranks beside it."""
+    """Written, merged, saved and read again: the same; it is the late rank's, and the ranks' verdict comes first."""
     summaries = job(np.full((2, 20), [[1.0], [6.0]]), np.full((2, 20), 2.0))
     write(summaries, tmp_path)
     assert has_ranks(tmp_path)
     merged = load_run(tmp_path)
     assert merged == await_ranks(tmp_path, 2, patience=0.0) == merge_ranks(tmp_path)
-    assert merged.series == summaries[0].series
+    assert merged.series == summaries[1].series
     assert merged.ranks.stragglers == (1,)
     save_profile(merged, tmp_path)
     assert load_profile(tmp_path) == merged == load_run(tmp_path)
@@ -134,7 +135,14 @@ def test_a_folder_of_ranks_is_merged_and_read_back(job, tmp_path):
         Console(file=file, width=100).print(render(merged))
     shown = (tmp_path / "shown").read_text()
     assert shown.startswith("Rank 1 is late")
-    assert "Rank 0: " in shown
+    assert shown.count("Rank 1 is late") == 1
+    assert "For it wait, a step: rank 0 5.00 ms." in shown
+    assert "Rank 1: Input-bound" in shown
+    assert "Rank 0: " not in shown
+    assert merged.verdict.sentence == " ".join(shown.split("  ")[0].split())
+    page = report_html(merged)
+    assert page.index("Rank 1 is late") < page.index('id="h-ranks"') < page.index('id="h-step"')
+    assert page.count("Rank 1 is late") == 1
 
 
 def test_an_earlier_job_and_a_later_run_alone_are_told_apart(job, tmp_path):

@@ -30,6 +30,18 @@ def test_it_says_the_verdict_first_and_the_ledger_to_100_percent(steady_run):
     assert sum(text.count(shade) for shade in "█▓▒░") >= 60
 
 
+def test_each_part_has_a_character_of_its_own(spans):
+    """Without colour too no two parts of the step look alike, and the ledger says which is which."""
+    for i in range(20):
+        spans.add("step", i * 1000, i * 1000 + 1000, item=i)
+        for k in range(9):
+            spans.add(f"part-{k}", i * 1000 + 100 * k, i * 1000 + 100 * k + 100)
+    text = printed(summarise(spans.run()))
+    marks = dict(re.findall(r"^ ?(\S) (part-\d|other)", text, re.MULTILINE))
+    assert len(marks) == 10
+    assert any(set(line.strip()) == set(marks) for line in text.splitlines())  # the bar
+
+
 def test_fixes_stand_under_the_bar(steady_run):
     """The verdict, the bar, what to do about it, and only then the tables; without advice the bar alone."""
     fix = Fix(
