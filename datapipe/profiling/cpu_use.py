@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 FULL: Final = 0.9
 """Share of the cores in use from which a run is short of them."""
+KEPT_WAITING: Final = 0.05
+"""Share of the time without a core from which it is told: as much of a step that waits for data (`verdict`)."""
+_OTHERS: Final = 0.25
+"""Cores that other processes use, from which a wait for a core is theirs and not of the run's own threads."""
 
 
 @final
@@ -33,18 +37,27 @@ class CpuUse:
         usable: cores that the run may use.
         preempted: times a second that a thread of this process was put aside although it had work.
         pressure: share of the wall in which some task of the machine waited for a core (PSI "some"); None: not told.
+        queued: share of the wall, at least, in which a thread of the run was ready and had no core; None: not told.
+        others: cores that the machine's other processes used, on average; None: not told.
     """
 
     used: float
     usable: float
     preempted: float | None
     pressure: float | None
+    queued: float | None = None
+    others: float | None = None
 
     @property
     def warning(self) -> str | None:
         """What to tell the user, or None."""
         if self.usable > 0 and self.used >= FULL * self.usable:
             return f"The CPUs are full: {self.used:.1f} of {self.usable:.0f} cores in use; more threads add no speed."
+        if (self.queued or 0.0) >= KEPT_WAITING and (self.others or 0.0) >= _OTHERS:
+            return (
+                f"Other processes kept {self.others:.1f} cores busy: for {self.queued:.0%} of the time or more a thread"
+                " of this run was ready and had no core; its figures and predictions are of a machine as busy as that."
+            )
         return None
 
 
@@ -55,15 +68,23 @@ def cpu_use(counters: Sequence[Counters], *, usable: float) -> CpuUse | None:
         counters: readings in order of time.
         usable: cores that the run may use.
     """
-    told = [(one.at, one.cpu, one.preempted) for one in counters if one.cpu is not None]
-    if len(told) < 2 or told[-1][0] <= told[0][0]:
+    told = [one for one in counters if one.cpu is not None]
+    if len(told) < 2 or told[-1].at <= told[0].at:
         return None
-    wall = told[-1][0] - told[0][0]
-    (_, cpu, aside), (_, cpu_after, aside_after) = told[0], told[-1]
-    preempted = None if aside is None or aside_after is None else (aside_after - aside) * 1e9 / wall
+    first, last = told[0], told[-1]
+    wall = last.at - first.at
+    used = (_grown(first.cpu, last.cpu) or 0) / wall
+    aside, queued = _grown(first.preempted, last.preempted), _grown(first.queued, last.queued)
+    machine = _grown(first.machine, last.machine)
     return CpuUse(
-        used=max(0, (cpu_after or 0) - (cpu or 0)) / wall,
+        used=used,
         usable=usable,
-        preempted=preempted,
+        preempted=None if aside is None else aside * 1e9 / wall,
         pressure=stalled_share(counters, 0),
+        queued=None if queued is None else queued / wall,
+        others=None if machine is None else max(0.0, machine / wall - used),
     )
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(0, after - before)

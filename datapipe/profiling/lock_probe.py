@@ -157,6 +157,11 @@ class LockProbe:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def thread(self) -> threading.Thread:
+        """The thread that probes."""
+        return self._thread
+
     def found(self) -> LockDelay:
         """What was measured until now."""
         switch = sys.getswitchinterval() * 1e9

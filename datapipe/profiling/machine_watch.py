@@ -26,6 +26,7 @@ from datapipe.profiling.process_counters import (
     memory_limit,
     read_child,
     read_counters,
+    run_delays,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class MachineWatch:
         self._counters: list[Counters] = []
         self._children: dict[int, ChildCounters] = {}
         self._at_start: dict[int, ChildCounters] = {}
+        self._delays: dict[int, int] = {}
+        self._queued = 0
         self._stride = 1
         self._limit: tuple[int, str] | None = None
         self._cpu = 0
@@ -91,6 +94,7 @@ class MachineWatch:
             found = read_child(child)
             if found is not None:
                 self._at_start[child] = found
+        self._delays = run_delays(child_processes())
         self._take()
         self._thread.start()
         if self._probe is not None:
@@ -127,10 +131,26 @@ class MachineWatch:
                 found = read_child(child)
                 if found is not None:
                     self._children[child] = found
-            self._counters.append(self._with_children(self._look(children=children)))
+            now = self._with_children(self._look(children=children))
+            self._counters.append(dataclasses.replace(now, queued=self._waited_for_a_core(children, now.at)))
             if len(self._counters) > _MOST:
                 del self._counters[1::2]
                 self._stride *= 2
+
+    def _waited_for_a_core(self, children: tuple[int, ...], at: int) -> int | None:
+        """Ns until now in which a thread was ready and had no core: between two looks, as long as the worst had none.
+
+        Several wait at once: their sum says nothing of the time, and their longest is the least that it was.
+        """
+        own = [] if self._probe is None else [self._probe.thread]
+        leave_out = {thread.native_id for thread in (self._thread, *own) if thread.native_id is not None}
+        before, self._delays = self._delays, run_delays(children, leave_out)
+        if not self._delays:
+            return None
+        worst = max(ns - before.get(task, 0) for task, ns in self._delays.items())
+        since = self._counters[-1].at if self._counters else at
+        self._queued += max(0, min(worst, at - since))
+        return self._queued
 
     def _with_children(self, own: Counters) -> Counters:
         def added(name: str) -> int:

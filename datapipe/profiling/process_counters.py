@@ -15,7 +15,10 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _TICK_NS: Final = 1_000_000_000 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
@@ -41,6 +44,8 @@ class Counters:
         minor_faults, major_faults: page faults, without and with input/output.
         cpu: ns of CPU time, user and system.
         preempted, waited: involuntary and voluntary context switches.
+        machine: ns of CPU time that all programs of the machine have used.
+        queued: ns in which a thread of the run was ready and had no core, at least (`machine_watch`).
         stalled: per resource (`PRESSURES`), ns in which some task of the machine waited for it; None: no PSI.
     """
 
@@ -63,6 +68,8 @@ class Counters:
     cpu: int | None = None
     preempted: int | None = None
     waited: int | None = None
+    machine: int | None = None
+    queued: int | None = None
     stalled: tuple[int | None, ...] = (None, None, None)
 
 
@@ -86,6 +93,7 @@ def read_counters(*, children: tuple[int, ...] = ()) -> Counters:
         written_disk=_number(moved, "write_bytes"), network=_received(_read("/proc/net/dev")),
         minor_faults=minor, major_faults=major, cpu=cpu,
         preempted=_number(status, "nonvoluntary_ctxt_switches"), waited=_number(status, "voluntary_ctxt_switches"),
+        machine=_machine_cpu(_read("/proc/stat")),
         stalled=tuple(_stalled(_read(f"/proc/pressure/{name}")) for name in PRESSURES),
     )  # fmt: skip
 
@@ -120,6 +128,21 @@ def read_child(child: int) -> ChildCounters | None:
         return None
     calls, disk = _number(moved, "rchar"), _number(moved, "read_bytes")
     return ChildCounters(read_calls=calls or 0, read_disk=disk or 0, major_faults=major, cpu=cpu)
+
+
+def run_delays(children: tuple[int, ...], leave_out: Container[int] = ()) -> dict[int, int]:
+    """Ns that each thread of this process, and the first of each child, was ready without a core; by its number.
+
+    From `schedstat` (Documentation/scheduler/sched-stats.rst); {} where the kernel does not say.
+    """
+    try:
+        tasks = [int(task) for task in os.listdir("/proc/self/task")]  # noqa: PTH208  (names are all it takes)
+    except OSError:
+        return {}
+    files = {task: f"/proc/self/task/{task}/schedstat" for task in tasks if task not in leave_out}
+    files |= {child: f"/proc/{child}/schedstat" for child in children}
+    told = ((task, _read(file).split()) for task, file in files.items())
+    return {task: int(fields[1]) for task, fields in told if len(fields) > 1}
 
 
 def memory_limit() -> tuple[int, str] | None:
@@ -200,6 +223,14 @@ def _resident_of(process: int) -> int:
 def _received(text: str) -> int | None:
     found = [line.partition(":") for line in text.splitlines() if ":" in line]
     return sum(int(rest.split()[0]) for name, _, rest in found if name.strip() != "lo") if found else None
+
+
+def _machine_cpu(text: str) -> int | None:
+    """Ns of the line "cpu": user, nice, system, interrupts and what a host took; idle and waiting left out."""
+    fields = text.partition("\n")[0].split()
+    if len(fields) < 9 or fields[0] != "cpu":
+        return None
+    return sum(int(fields[place]) for place in (1, 2, 3, 6, 7, 8)) * _TICK_NS
 
 
 def _stalled(text: str) -> int | None:

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from datapipe.profiling import process_counters
+from datapipe.profiling import machine_watch, process_counters
 from datapipe.profiling.cpu_use import cpu_use
 from datapipe.profiling.machine_watch import MachineWatch
-from datapipe.profiling.process_counters import Counters, child_processes, memory_limit, read_child, read_counters
+from datapipe.profiling.process_counters import (
+    Counters,
+    child_processes,
+    memory_limit,
+    read_child,
+    read_counters,
+    run_delays,
+)
 
 linux = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="no /proc/self/io")
 MB = 1 << 20
@@ -105,3 +112,46 @@ def test_cores_in_use_are_cpu_over_wall():
     assert (found.used, found.preempted, found.warning) == (1.5, 4.0, None)
     full = cpu_use([Counters(at=0, cpu=0), Counters(at=10**9, cpu=1_900_000_000)], usable=2)
     assert "CPUs are full" in full.warning
+
+
+@pytest.mark.parametrize(
+    ("queued", "machine", "told"),
+    [(40, 190, True), (4, 190, False), (40, 60, False), (None, 190, False), (40, None, False)],
+)
+def test_it_is_told_that_other_processes_had_the_cores(queued, machine, told):
+    """Half a core used of 2, no core for 40% of the time: others' doing where they used 1.4, its own where none did."""
+    first = Counters(at=0, cpu=0, queued=None if queued is None else 0, machine=None if machine is None else 0)
+    tick = 10**9 // 100
+    last = Counters(
+        at=10**9, cpu=50 * tick, queued=None if queued is None else queued * tick,
+        machine=None if machine is None else machine * tick,
+    )  # fmt: skip
+    said = cpu_use([first, last], usable=2).warning
+    assert (said is not None) is told
+    if said is not None:
+        assert "1.4 cores" in said
+        assert "40% of the time" in said
+        assert "predictions" in said
+
+
+def test_what_waits_for_a_core_is_as_long_as_its_worst_thread_waited(monkeypatch):
+    """Two threads that wait at once are no longer than one; a new one counts from its birth, no look beyond itself."""
+    at, delays = [0], [{1: 50, 2: 50}]
+    monkeypatch.setattr(machine_watch, "run_delays", lambda *_: delays[0])
+    watch = MachineWatch(look=lambda **_: Counters(at=at[0]), probe=False, interval=60)
+    watch.start()
+    for now, told in ((100, {1: 80, 2: 90}), (200, {1: 90, 2: 90, 3: 60}), (300, {1: 90, 2: 5_000, 3: 60}), (400, {})):
+        at[0], delays[0] = now, told
+        watch._take()
+    watch.stop()
+    assert [one.queued for one in watch.watched().counters][:4] == [0, 40, 100, 200]
+    assert watch.watched().counters[4].queued is None
+
+
+@linux
+def test_the_kernel_tells_who_waited_for_a_core():
+    """Every thread of this process has a figure, but those left out; the machine used CPU time since it was started."""
+    mine = threading.get_native_id()
+    assert run_delays(())[mine] >= 0
+    assert mine not in run_delays((), {mine})
+    assert read_counters().machine > 0
