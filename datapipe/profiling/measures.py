@@ -84,10 +84,7 @@ def measured_lines(summary: Summary) -> tuple[tuple[str, bool], ...]:
             lines.append((part.warning, True))
     if summary.overhead is not None:
         cost = summary.overhead
-        trace = f", {cost.with_trace:.2%} with the trace" if cost.trace else ""
-        spans = cost.spans + cost.elsewhere
-        said = f"{cost.share:.2%} of the run{trace} ({spans:,} spans of {cost.ns_per_span:,.0f} ns)"
-        lines.append((f"Overhead: about {said}; what misses the caches because of it is not priced.", False))
+        lines.append((f"Overhead: {cost}; what misses the caches because of it is not priced.", False))
         if cost.warning is not None:
             lines.append((cost.warning, True))
     return tuple(lines)

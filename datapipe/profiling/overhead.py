@@ -70,9 +70,33 @@ class Overhead:
     @property
     def warning(self) -> str | None:
         """What to tell the user where it cost more than it may."""
-        if self.share > RECORDING:
-            return f"Recording took up to {self.share:.1%} of the run: its steps are too short for so many spans."
-        return None
+        if self.share <= RECORDING:
+            return None
+        said = f"Recording took up to {self.share:.1%} of the run"
+        if self.spans_share > RECORDING:
+            return f"{said}: its steps are too short for so many spans."
+        return f"{said}: {self.watching_share:.1%} on threads of the profile's own, which run beside it."
+
+    @property
+    def spans_share(self) -> float:
+        """Of `share`, what the spans took."""
+        return self.share - self.watching_share
+
+    @property
+    def watching_share(self) -> float:
+        """Of `share`, what the profile's own threads took."""
+        during = self.loop + self.loader + self.watching
+        return self.share * self.watching / during if during else 0.0
+
+    def __str__(self) -> str:
+        beside = ", as many at once as there were threads" if self.elsewhere else ""
+        trace = (
+            f"; {self.with_trace:.2%} with the trace, {self.trace / 1e6:,.0f} ms after the run" if self.trace else ""
+        )
+        return (
+            f"about {self.share:.2%} of the run: {self.spans_share:.2%} for {self.spans + self.elsewhere:,} spans of"
+            f" {self.ns_per_span:,.0f} ns{beside}, {self.watching_share:.2%} on threads of the profile's own{trace}"
+        )
 
 
 def overhead(
