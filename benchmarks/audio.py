@@ -101,7 +101,8 @@ def decode_part(sounds: list[tuple[str, bytes]], folder: Path, threads: int) -> 
     frames = pa.array([RATE * SECONDS] * len(files), pa.int64())
     (folder / "ds").mkdir()
     stored = table.append_column("frames", frames)
-    pq.write_table(stored, folder / "ds" / "0.parquet", row_group_size=64, compression="none")
+    # Without a dictionary, as shards are written: of sounds used again one would hide the size of what is read.
+    pq.write_table(stored, folder / "ds" / "0.parquet", row_group_size=64, compression="none", use_dictionary=False)
     tables = [table.slice(at, 16) for at in range(0, len(files), 16)]
     check, decode = bind("audio_check"), bind("audio_decode")
 

@@ -52,6 +52,17 @@ def container_of(data: bytes) -> str | None:
     return None
 
 
+def flac_counts(data: bytes) -> tuple[int, int, int] | None:
+    """(rate, channels, frames) of a FLAC by its STREAMINFO (RFC 9639, section 8.2); None where that does not say."""
+    start = after_tag(data)
+    block = data[start + 4 : start + 42]
+    if len(block) < 38 or block[0] & 0x7F or int.from_bytes(block[1:4], "big") != 34:
+        return None
+    bits = int.from_bytes(block[14:22], "big")  # 20 bits rate, 3 channels less one, 5 depth less one, 36 frames
+    rate, channels, frames = bits >> 44, (bits >> 41 & 7) + 1, bits & (1 << 36) - 1
+    return (rate, channels, frames) if rate and frames else None
+
+
 def missing(data: bytes, container: str) -> str:
     """What the bytes lack of what their header promises; "" where they lack nothing, or the container does not say.
 

@@ -127,7 +127,7 @@ class Sounds:
     def _opened(self, data: Any, row: int, ids: list[str]) -> OpenSound | Sound:
         """A sound that is as asked for, yet to be decoded; another decoded and conditioned: its length follows."""
         with self._faults(row, ids):
-            opened = OpenSound(data)
+            opened = OpenSound(data, later=True)
             if (
                 row < _MOST_OPEN
                 and opened.head.exact

@@ -10,6 +10,7 @@ import pytest
 from sounds import stored, tone
 
 from datapipe.steps import audio_reading
+from datapipe.steps.audio_formats import flac_counts
 from datapipe.steps.audio_reading import FAULTS, AudioFault, OpenSound, read_head, read_sound
 
 KINDS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)]
@@ -108,3 +109,28 @@ def test_files_in_memory_are_given_back(monkeypatch):
     opened.close()
     assert len(taken) == 5
     assert [id(file) for file in back] == [id(file) for file in taken]
+
+
+def verdict(data, **options):
+    """The samples of a sound, or why there are none."""
+    try:
+        return OpenSound(data, **options).read().samples.tobytes()
+    except AudioFault as fault:
+        return fault.reason
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_flac_says_its_length_without_a_decoder(channels):
+    """What its first block says is what the decoder says, and of a changed one the same becomes, sooner or later."""
+    data = stored(tone(0.3, 22050, channels=channels), 22050, container="FLAC")
+    opened = OpenSound(data, later=True)
+    assert opened.head == read_head(data)
+    assert np.array_equal(opened.read().samples, read_sound(data).samples)
+    assert flac_counts(b"ID3\x04\x00\x00\x00\x00\x00\x05" + bytes(5) + data) == (22050, channels, opened.head.frames)
+    for place in (4, 8, 18, 20, 21, 22, 25, 60, len(data) // 2):
+        changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        assert verdict(changed, later=True) == verdict(changed)
+    with pytest.raises(AudioFault, match="audio_bomb"):
+        OpenSound(data, later=True, max_bytes=9)
+    for unknown in (data[:20], b"fLaC\x01" + data[5:], data[:21] + b"\xf0" + bytes(4) + data[26:]):
+        assert flac_counts(unknown) is None
