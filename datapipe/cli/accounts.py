@@ -1,4 +1,8 @@
-"""`datapipe explain` and `retune`: what became of a row, and what another threshold would do."""
+"""`datapipe explain` and `retune`: what became of a row, and what another threshold would do.
+
+What enters: a dataset made by preprocess, and a row's id or thresholds. What leaves: the account on standard output.
+Invariant: both read what the run has written; nothing of the dataset is changed, and no step is run again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`datapipe describe`, `verify` and `plan`: what a dataset is, whether it is whole, what reading it will cost."""
+"""`datapipe describe`, `verify` and `plan`: what a dataset is, whether it is whole, what reading it will cost.
+
+What enters: where a dataset lies. What leaves: facts about it, for a person or as one JSON object. Invariant: nothing
+of the dataset is changed; exit 1 is a dataset that is not whole, exit 2 a place where none is.
+"""
 
 from __future__ import annotations
 

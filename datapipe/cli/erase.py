@@ -1,4 +1,8 @@
-"""`datapipe erase`: rows taken out of a dataset for good, and out of what remembers them."""
+"""`datapipe erase`: rows taken out of a dataset for good, and out of what remembers them.
+
+What enters: a dataset, ids of rows. What leaves: what was erased and what was rewritten for it. Invariant: an erasure
+that was killed is ended by the same command.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`datapipe export`: a checkpoint's weights as one safetensors file."""
+"""`datapipe export`: a checkpoint's weights as one safetensors file.
+
+What enters: a run's folder, a path. What leaves: the file. Invariant: a file that is there is replaced only where
+asked.
+"""
 
 from __future__ import annotations
 

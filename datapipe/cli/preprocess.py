@@ -1,4 +1,9 @@
-"""`datapipe preprocess`: raw inputs → a sharded dataset, every row accounted for."""
+"""`datapipe preprocess`: raw inputs → a sharded dataset, every row accounted for.
+
+What enters: inputs, an output, a recipe and overrides of it. What leaves: the run's ledger, throughput and place, or
+its plan. Invariant: of a run, exit 0 is a published dataset whose row ledger adds up; where rows that do harm had to be
+left out, it exits 1 unless told to go on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`datapipe profile`, `report` and `compare`: where a run's time went, shown again, and against another run's."""
+"""`datapipe profile`, `report` and `compare`: where a run's time went, shown again, and against another run's.
+
+What enters: a script and its arguments, or folders of profiles. What leaves: the verdict and the ledger, report.html.
+Invariant: the script's own exit code is that of `profile`; `compare` exits 1 on a regression or where it cannot tell.
+"""
 
 from __future__ import annotations
 

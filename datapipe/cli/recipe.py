@@ -1,4 +1,8 @@
-"""`datapipe recipe` and `datapipe steps`: what there is to write a recipe with."""
+"""`datapipe recipe` and `datapipe steps`: what there is to write a recipe with.
+
+What enters: the name of a recipe or of a step, or none. What leaves: the recipe as YAML, or the step's facts, or the
+names. Invariant: what is shown is read off the registry that runs use.
+"""
 
 from __future__ import annotations
 

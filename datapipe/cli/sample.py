@@ -1,4 +1,8 @@
-"""`datapipe sample`: text from a trained model."""
+"""`datapipe sample`: text from a trained model.
+
+What enters: a run, a checkpoint or an exported file; a prompt. What leaves: the text on standard output, its speed on
+standard error. Invariant: standard output holds the text alone.
+"""
 
 from __future__ import annotations
 

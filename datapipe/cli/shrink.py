@@ -1,4 +1,8 @@
-"""`datapipe shrink`: smaller and faster kin of a trained model, priced in one table."""
+"""`datapipe shrink`: smaller and faster kin of a trained model, priced in one table.
+
+What enters: the YAML file that the model was trained by, and how to shrink it. What leaves: files of the smaller
+models, and a table. Invariant: each is priced beside the original, on the same rows and the same device.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`datapipe snapshots`, `rollback`, `compact` and `expire`: the states of a dataset that deliveries are appended to."""
+"""`datapipe snapshots`, `rollback`, `compact` and `expire`: the states of a dataset that deliveries are appended to.
+
+What enters: where a dataset lies. What leaves: its snapshots, or the new one. Invariant: readers of a snapshot that is
+kept are undisturbed; what expires is removed only once nobody can be reading it.
+"""
 
 from __future__ import annotations
 

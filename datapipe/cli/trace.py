@@ -1,4 +1,7 @@
-"""`datapipe trace merge`: traces of ranks and of torch.profiler in one file, on one clock."""
+"""`datapipe trace merge`: traces of ranks and of torch.profiler in one file, on one clock.
+
+What enters: traces, or folders that hold one. What leaves: one trace file. Invariant: none that was given is changed.
+"""
 
 from __future__ import annotations
 

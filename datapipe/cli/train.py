@@ -1,4 +1,8 @@
-"""`datapipe train`: a run from a YAML file, watched, stopped and gone on with."""
+"""`datapipe train`: a run from a YAML file, watched, stopped and gone on with.
+
+What enters: the file and overrides of it. What leaves: a run's folder, a live view on standard error, the result on
+standard output. Invariant: a run that a signal has stopped exits 130, and the same command goes on from its checkpoint.
+"""
 
 from __future__ import annotations
 

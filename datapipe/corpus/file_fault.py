@@ -1,4 +1,8 @@
-"""The fault that ends the reading of a piece, without ending the run."""
+"""The fault that ends the reading of a piece, without ending the run.
+
+What enters: a reason and what is known of the place. What leaves: an exception. Invariant: it never leaves the room:
+`read_piece` makes a counted reason of it.
+"""
 
 from __future__ import annotations
 

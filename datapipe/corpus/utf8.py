@@ -1,4 +1,7 @@
-"""Bytes that ought to be UTF-8 enter; text that Arrow can hold, and how many bytes were not, leave."""
+"""Bytes that ought to be UTF-8 enter; text that Arrow can hold, and how many bytes were not, leave.
+
+Invariant: whatever the bytes, a text comes out; and text that is right comes out as it is.
+"""
 
 from __future__ import annotations
 

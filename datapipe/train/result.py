@@ -1,4 +1,8 @@
-"""What a run reports: one record a step while it goes, and where it came to at its end."""
+"""What a run reports: one record a step while it goes, and where it came to at its end.
+
+What enters: numbers of the loop. What leaves: frozen records, JSON-able. Invariant: they hold plain values, and no
+tensor outlives its step in them, but for the model itself.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""`datapipe cut`: where to cut between preprocessing and the loader, priced in time and storage."""
+"""`datapipe cut`: where to cut between preprocessing and the loader, priced in time and storage.
+
+What enters: inputs, a recipe, and the terms of the training (epochs, machines, prices). What leaves: a table of the
+cuts, and the best as commands to type. Invariant: only a sample is run, in a temporary folder; exit 1 where no cut can
+be had.
+"""
 
 from __future__ import annotations
 
