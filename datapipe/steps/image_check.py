@@ -50,8 +50,9 @@ class ImageCheckOptions:
     """Options of image_check.
 
     Attributes:
-        decode: decode every picture: all that its file holds, to pixels at no larger a scale than the hash needs. False: headers alone are read, and a picture that is
-            cut or damaged behind its header is found out by whoever decodes it.
+        decode: decode every picture: all that its file holds, to pixels at no larger a scale than the hash needs.
+            False: headers alone are read, and a picture that is cut or damaged behind its header is found out by
+            whoever decodes it.
         phash: of what is decoded, the perceptual hash, which image_duplicates takes instead of decoding again.
         max_pixels: width times height above which a picture is quarantined before a pixel is decoded (a decompression
             bomb); three bytes a pixel are what decoding takes.
