@@ -53,7 +53,11 @@ STAGES: Final = (
     # On the loader's threads (item: a row-group ordinal up to decode, a batch number from gather on).
     "list", "footer", "fetch", "decompress", "decode", "filter", "gather", "transform", "collate", "pin", "queue",
 )  # fmt: skip
-"""The stages that everybody names alike; a recorder takes further names as they come."""
+"""The stages that everybody names alike; a recorder takes further names as they come, `MOST_NAMES` in all."""
+MOST_NAMES: Final = 100
+FURTHER: Final = "further names"
+"""What names beyond `MOST_NAMES` are recorded as: a name for every batch would fill a span's 16 bits, and a table of
+steps by names any memory. (A report of 400 steps under 100 names has 1.2 MB.)"""
 
 HIT: Final = 1
 MISS: Final = 2
@@ -178,10 +182,11 @@ class Recorder:
         """What a loop that records its own steps iterates; a profile reads off it how it is set."""
 
     def stage(self, name: str) -> int:
-        """The number of a stage; call it once, outside the hot path."""
+        """The number of a stage; call it once, outside the hot path. `FURTHER`'s, where there are too many."""
         number = self._stages.get(name)
         if number is None:
             with self._lock:
+                name = name if len(self._stages) < MOST_NAMES else FURTHER
                 number = self._stages.setdefault(name, len(self._stages))
         return number
 
@@ -193,8 +198,8 @@ class Recorder:
     def ring(self) -> Ring:
         """This thread's ring, made at the first call: hold it in a local variable in a loop.
 
-        A thread takes over the ring of one of the same name that has ended, spans and all: a loader that starts
-        threads anew every epoch does not cost a ring each time.
+        A thread takes over the ring of one that has ended, spans and all, of the same name or one that differs in
+        numbers alone: who starts threads anew for every epoch, or batch, has as many rings as threads at once.
         """
         ring: Ring | None = getattr(self._local, "ring", None)
         if ring is None:
@@ -203,13 +208,17 @@ class Recorder:
 
     def _claim(self, thread: threading.Thread) -> Ring:
         with self._lock:
-            for place, (ring, owner) in enumerate(self._rings):
-                before = owner()
-                if not isinstance(ring, Ring):
-                    continue
-                if ring.name == thread.name and (before is None or not before.is_alive()):
-                    self._rings[place] = (ring, weakref.ref(thread))
-                    return ring
+            ended = [
+                (place, ring)
+                for place, (ring, owner) in enumerate(self._rings)
+                if isinstance(ring, Ring) and not ((before := owner()) is not None and before.is_alive())
+            ]
+            like = _unnumbered(thread.name)
+            for alike in (lambda name: name == thread.name, lambda name: _unnumbered(name) == like):
+                for place, ring in ended:
+                    if alike(ring.name):
+                        self._rings[place] = (ring, weakref.ref(thread))
+                        return ring
             ring = Ring(self._capacity, len(self._rings), thread.name)
             self._rings.append((ring, weakref.ref(thread)))
             return ring
@@ -247,6 +256,11 @@ class Recorder:
     def lost(self) -> int:
         """Spans overwritten because a ring was full."""
         return sum(ring.lost for ring in self.rings())
+
+
+def _unnumbered(name: str) -> str:
+    """A thread's name without its numbers: Python counts threads on, "Thread-7 (work)"."""
+    return "".join(letter for letter in name if not letter.isdigit())
 
 
 _active: Recorder | None = None

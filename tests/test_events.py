@@ -87,8 +87,9 @@ def test_an_empty_recorder_has_an_empty_array():
 
 def test_lost_spans_are_counted_over_all_threads():
     recorder = Recorder(capacity=8)
-    for _ in range(2):
-        thread = threading.Thread(target=lambda: [recorder.ring().write(0, i, 0, 0, 0, 0) for i in range(11)])
+    for name in ("reads", "decodes"):
+        work = lambda: [recorder.ring().write(0, i, 0, 0, 0, 0) for i in range(11)]  # noqa: E731
+        thread = threading.Thread(target=work, name=name)
         thread.start()
         thread.join()
     assert recorder.lost == 6
@@ -152,6 +153,26 @@ def test_recording_nests_and_ends():
         assert events.active() is outer
     assert events.active() is None
     assert seen == [inner]
+
+
+def test_a_thread_for_every_batch_is_no_ring_for_every_batch():
+    """Python numbers threads on: one that ended lends its ring to one whose name differs in the number alone."""
+    recorder = Recorder(capacity=64)
+    for item in range(9, 12):
+        for name in (f"Thread-{item} (work)", f"other-{item}"):
+            thread = threading.Thread(target=lambda i=item: recorder.ring().write(0, i, i, i, i, i), name=name)
+            thread.start()
+            thread.join()
+    assert recorder.threads == ("Thread-9 (work)", "other-9")
+    assert len(recorder.spans()) == 6
+
+
+def test_names_are_a_hundred_at_most():
+    """Further ones are one: a name for every batch never outgrows a span's field."""
+    recorder = Recorder(capacity=16)
+    numbers = {recorder.stage(f"batch {i}") for i in range(70_000)}
+    assert len(recorder.stages) == max(numbers) + 1 == 101
+    assert recorder.stages[-1] == "further names"
 
 
 def test_a_thread_takes_over_the_ring_of_its_namesake_that_ended():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
-from datapipe.events import DEVICE
+from datapipe.events import DEVICE, FURTHER, MOST_NAMES
 from datapipe.profiling.critical_path import critical_path
 from datapipe.profiling.intervals import covered, union
 from datapipe.profiling.ledger import Ledger, build_ledger
@@ -193,6 +193,8 @@ def _unmeasured(run: RawRun, ledger: Ledger, split: WaitSplit, loader_seen: bool
         lines.append(
             "The device's own timeline: all times are the host's; work queued on a GPU shows where the host waits."
         )
+    if FURTHER in run.stages:
+        lines.append(f"Phases and stages beyond {MOST_NAMES} names, one by one: they are together in “{FURTHER}”.")
     if run.lost:
         lines.append(f"{run.lost:,} spans that were overwritten before they could be read.")
     if ledger.missing:

@@ -11,13 +11,12 @@ Times need no translation: on Linux and macOS one monotonic clock serves every p
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
-    import os
-
     import numpy as np
     import numpy.typing as npt
 
@@ -86,10 +85,21 @@ class ProcessRing:
 
 
 def make_ring_file(path: str | os.PathLike[str], capacity: int) -> None:
-    """Make the file of a ring of `capacity` spans (72 bytes each; pages that are never written take no disk).
+    """Make the file of a ring of `capacity` spans (72 bytes each), with all of its space.
+
+    A mapped page that a full disk has no room for would end whoever touches it (SIGBUS).
 
     Raises:
-        OSError: it cannot be made, or is there already.
+        OSError: it cannot be made, is there already, or has no room; then it is not there.
     """
+    size = _HEADER + capacity * _RECORD.size
     with Path(path).open("xb") as file:
-        file.truncate(_HEADER + capacity * _RECORD.size)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.write(bytes(size))
+                file.flush()
+        except OSError:
+            Path(path).unlink()
+            raise

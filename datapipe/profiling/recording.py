@@ -263,7 +263,9 @@ class Profile:
     def _number(self, name: str) -> int:
         number = self._numbers.get(name)
         if number is None:
-            number = self._numbers[name] = self.recorder.stage(name)
+            number = self.recorder.stage(name)
+            if len(self._numbers) < events.MOST_NAMES:
+                self._numbers[name] = number
         return number
 
     def raw(self) -> RawRun:

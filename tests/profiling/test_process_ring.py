@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -87,3 +88,18 @@ def test_threads_and_processes_are_numbered_together(new_ring):
     recorder.adopt(lambda thread: new_ring(4, thread))
     assert [ring.thread for ring in recorder.rings()] == [0, 1]
     assert recorder.threads[1] == "worker"
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="a system that allocates files")
+def test_a_ring_has_its_space_or_is_not_there(tmp_path, monkeypatch):
+    """Every page is the ring's own from the start; on a full disk there is no file, where a page without room kills."""
+    make_ring_file(tmp_path / "whole", 8192)
+    assert (tmp_path / "whole").stat().st_blocks * 512 >= 8192 * 72
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="no space"):
+        make_ring_file(tmp_path / "none", 8192)
+    assert not (tmp_path / "none").exists()

@@ -237,5 +237,20 @@ def test_the_longest_runs_lose_nothing_to_the_ring():
     assert len(summary.series.number) <= 10_000
 
 
+def test_a_phase_for_every_batch_is_no_name_for_every_batch(tmp_path):
+    """Names beyond a hundred are one, which is said: the ledger adds up, the files are of a report's size."""
+    n = 300
+    with profile(tmp_path, brief=True) as prof:
+        for batch in prof.steps(range(n)):
+            with prof.phase(f"batch {batch}"):
+                pass
+    summary = prof.summary()
+    further = next(part for part in summary.parts if part.name == "further names")
+    assert further.total > 0
+    assert len(summary.parts) <= 101
+    assert any("further names" in line for line in summary.unmeasured)
+    assert (tmp_path / "report.html").stat().st_size < 2 << 20
+
+
 def test_the_public_name():
     assert datapipe.profile is profile
