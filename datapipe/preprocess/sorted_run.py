@@ -123,6 +123,8 @@ class Run:
         self._table = _HEADER + self.rows * item
         if magic != _MAGIC or item != self._kind.itemsize or size != self._table + (self._slots + 1) * _ENTRY:
             raise self._damaged(f"{size:,} bytes")
+        if not self._slots or not self.low < self.high <= CLASSES:
+            raise self._damaged(f"{self._slots} slots of classes {self.low} to {self.high}")
         local = store.local_path(path)
         # Only the pages that are touched are read. A plain array: each cut of a memmap costs as much as ten of these.
         self._map = None if local is None else np.asarray(_mapped(local, np.uint8, 0, size))

@@ -1,9 +1,11 @@
 """Runs: what is asked for is found, whatever the sizes; what was damaged is not believed; little is read."""
 
+import struct
 import tracemalloc
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +90,16 @@ def test_any_damage_is_found_or_not_read(tmp_path):
         path.write_bytes(data[:size])
         with pytest.raises(IntegrityError):
             Run(store, "run", KIND).matching(asked)
+
+
+@pytest.mark.parametrize(("low", "high", "slots"), [(0, CLASSES, 0), (5, 5, 1), (7, 5, 1), (0, CLASSES + 1, 1)])
+def test_a_header_that_cannot_be_is_refused(tmp_path, low, high, slots):
+    """Whoever wrote it knew how a header is checked: no slots, classes that are none."""
+    header = struct.pack("<7Q", 0x31_4E555250_444150, low, high, slots, KIND.itemsize, 1, 0)
+    header += struct.pack("<Q", xxhash.xxh3_64_intdigest(header))
+    (tmp_path / "run").write_bytes(header + bytes(KIND.itemsize + 16 * (slots + 1)))
+    with pytest.raises(IntegrityError, match="slots of classes"):
+        Run(open_store(str(tmp_path)), "run", KIND)
 
 
 def test_little_is_read(tmp_path, monkeypatch):
