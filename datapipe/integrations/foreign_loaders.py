@@ -71,7 +71,7 @@ def _watched(
             return stand_ins.iterate(self, lambda: iter(original(self, *args, **kwargs)), unsure=True)
         asked = time.perf_counter_ns()
         iterator = WatchedIterator(iter(original(self, *args, **kwargs)), loops)
-        loops.began(iterator, asked, unsure=True)
+        loops.began(iterator, asked, unsure=True, loader=self)
         return iterator
 
     return watched

@@ -19,6 +19,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from datapipe.integrations.torch_fetch import DATASET
+from datapipe.profiling.loader_facts import loader_text
+from datapipe.profiling.phase_waits import loader_note
 from datapipe.profiling.recording import rows_in
 
 if TYPE_CHECKING:
@@ -56,12 +58,13 @@ class _Pass:
     """One loop over one iterator: its open step, and what has been seen in it."""
 
     __slots__ = (
-        "asked", "began", "begun", "item", "learned", "looked", "nested", "piped", "rows", "since", "stepped", "unsure",
-        "waits",
+        "asked", "began", "begun", "item", "learned", "loader", "looked", "nested", "piped", "rows", "since", "stepped",
+        "unsure", "waits",
     )  # fmt: skip
 
-    def __init__(self, began: int, *, unsure: bool = False) -> None:
+    def __init__(self, began: int, *, unsure: bool = False, loader: str = "") -> None:
         self.began = began
+        self.loader = loader  # in words
         self.unsure = unsure  # it trains only if a model runs
         self.item = -1  # the number of the batch just given
         self.piped = False  # its batches are made of another loader's
@@ -113,10 +116,10 @@ class Loops:
         """Nothing is recorded here: inside another loader's `next()`, or in a process forked from the script's."""
         return getattr(self._local, "inside", None) is not None or os.getpid() != self._process
 
-    def began(self, iterator: Any, asked: int, *, unsure: bool = False) -> None:
+    def began(self, iterator: Any, asked: int, *, unsure: bool = False, loader: Any = None) -> None:
         """A loop over `iterator` begins; making it (starting workers) is wait for its first batch, from `asked` on.
 
-        `unsure`: it is one only where a model runs.
+        `unsure`: it is one only where a model runs. `loader`: what is iterated.
         """
         if self.idle:
             return
@@ -124,7 +127,7 @@ class Loops:
         key = id(iterator)
         if key in passes:  # persistent workers: the same iterator goes round again
             self._end(passes, key, time.perf_counter_ns())
-        passes[key] = _Pass(asked, unsure=unsure)
+        passes[key] = _Pass(asked, unsure=unsure, loader="" if loader is None else loader_text(loader))
         weakref.finalize(iterator, self._dropped, passes, key).atexit = False
 
     def next(self, iterator: Any, advance: Callable[[], Any], numbered: Numbered | None = None) -> Any:
@@ -227,6 +230,10 @@ class Loops:
             return  # no model ran, or only in the steps of a loader inside
         if one.looked and not one.learned:
             write(self._stage["evaluate"], -1, asked, asked, now, now)
+            for start, got, _, _ in waits:  # no step's: how much of the evaluation they are
+                write(self._stage["wait"], -1, start, start, got, got)
+            if one.loader:
+                self._prof.recorder.notes.setdefault(loader_note("evaluate"), one.loader)
             return
         for start, got, cpu, number in waits:
             item = number

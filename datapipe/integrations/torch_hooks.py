@@ -111,7 +111,7 @@ class _Loaders:
             raise
         self._batches[iterator] = batches
         batches.began(iterator)
-        self._loops.began(iterator, asked)
+        self._loops.began(iterator, asked, loader=loader)
         return iterator
 
     def next(self, original: Callable[[Any], Any], iterator: Any) -> Any:
@@ -210,7 +210,7 @@ def _watch_datapipe(undo: contextlib.ExitStack, loops: Loops, stand_ins: StandIn
                 return original(self)
             asked = time.perf_counter_ns()
             iterator = WatchedIterator(original(self), loops)
-            loops.began(iterator, asked)
+            loops.began(iterator, asked, loader=self)
             return iterator
 
         return watched

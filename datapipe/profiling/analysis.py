@@ -5,7 +5,7 @@ Invariant: nothing here reads a clock or the machine; the same spans give the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
 from datapipe.events import DEVICE, FURTHER, MOST_NAMES
@@ -15,6 +15,7 @@ from datapipe.profiling.ledger import Ledger, build_ledger
 from datapipe.profiling.lock_contention import steady_lock
 from datapipe.profiling.lock_waits import LockWait, holds, lock_held, loop_waits
 from datapipe.profiling.measures import measure
+from datapipe.profiling.phase_waits import waiting_phases
 from datapipe.profiling.phases import phases
 from datapipe.profiling.precedence import Precedence, loader_spans, match_batches
 from datapipe.profiling.queues import queue_strips
@@ -103,6 +104,10 @@ def summarise(run: RawRun) -> Summary:
     on_host = spans[spans["flags"] & DEVICE == 0]
     recorded = len(np.unique(spans["thread"])) or 1
     rate = 1e9 / step.mean if step is not None and step.mean > 0 else 0.0
+    verdict = judge(step, parts, waits, path, hidden=hidden, steady=count, device=device, lock_waits=lock_waits)
+    beside_steps = waiting_phases(run, ledger)
+    if beside_steps:
+        verdict = replace(verdict, sentence=" ".join((verdict.sentence, *beside_steps)))
     lock = steady_lock(run, ledger, holding, lock_waits)
     beside = measure(run, ledger, lock=lock)
     return Summary(
@@ -118,7 +123,7 @@ def summarise(run: RawRun) -> Summary:
         series=_series(ledger, split.names, split.ns, run.began),
         stages=stage_rows(on_host, stages, path=path),
         path_ns=dict(path),
-        verdict=judge(step, parts, waits, path, hidden=hidden, steady=count, device=device, lock_waits=lock_waits),
+        verdict=verdict,
         memory=list(run.memory),
         recorder=RecorderCost(
             spans=len(spans), lost=run.lost, ns_per_span=run.ns_per_span,

@@ -40,6 +40,14 @@ def loader_facts(loader: Any) -> dict[str, Setting]:
     return facts
 
 
+def loader_text(loader: Any) -> str:
+    """A loader in a few words: its name, and how many workers or threads it has where it is one that is known."""
+    facts = loader_facts(loader)
+    name = facts.get("loader") or f"{type(loader).__module__.partition('.')[0]}.{type(loader).__name__}"
+    made = [f"{key}={option_of(facts, key)}" for key in ("num_workers", "num_threads") if _PREFIX + key in facts]
+    return f"{name}({', '.join(made)})" if made else str(name)
+
+
 def option_of(facts: Mapping[str, Any], name: str) -> Any:
     """One setting of the loader that a run's notes describe; None where they do not say."""
     return facts.get(_PREFIX + name)

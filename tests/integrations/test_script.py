@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import datapipe
@@ -15,6 +16,7 @@ from datapipe import events
 from datapipe.errors import ConfigError, DatapipeError
 from datapipe.integrations.script import profile_script
 from datapipe.profiling import load_profile
+from datapipe.profiling.span_file import load_spans
 
 torch = pytest.importorskip("torch")
 
@@ -224,6 +226,13 @@ def test_loops_inside_loops(scripts, tmp_path):
     assert summary.series.count == 15 + 10 + 5
     assert summary.epochs == 3
     assert sum(summary.series.parts_ns["evaluate"]) > 0
+    assert summary.notes["evaluate loader"] == "torch.utils.data.DataLoader(num_workers=0)"
+    raw = load_spans(tmp_path / "out")
+    stage = raw.spans["stage"]
+    waits, passes = (raw.spans[stage == raw.stages.index(name)] for name in ("wait", "evaluate"))
+    inside = waits[np.isin(waits["start"], passes["start"])]  # each batch of it was asked for as it began
+    assert len(inside) == len(passes) > 0
+    assert (inside["item"] == -1).all()
     assert abs(summary.remainder_ns) <= 0.005 * summary.wall_ns
 
 
