@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import NoProfileError, NoSpaceError, ProfileError
+from datapipe.profiling.profile_check import wrong
 from datapipe.profiling.summary import FORMAT, VERSION, Summary
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def _validated(raw: bytes, file: Path) -> Summary:
             expected=f"{len(series.number)} values in each",
             fix="record the run again",
         )
+    if said := wrong(summary):
+        raise ProfileError(f"{file} is damaged: {said}", expected="the figures of a run", fix="record the run again")
     return summary
 
 
