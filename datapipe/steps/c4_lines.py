@@ -20,6 +20,7 @@ from datapipe.steps.text_pieces import Pieces, split_lines
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import polars as pl
     import pyarrow as pa
 
     from datapipe.steps.c4 import C4Options
@@ -97,14 +98,9 @@ def _clean(
     import numpy as np
     import polars as pl
 
-    chunks = words.chunks
     n_words = behind - first
-    filled = n_words > 0
-    starts, ends = pieces.starts.copy(), pieces.starts.copy()
-    starts[filled] = chunks.starts[first[filled]]
-    ends[filled] = chunks.ends[behind[filled] - 1]
-    stripped = Pieces(pieces.data, starts, ends, pieces.offsets)
-    gone = np.zeros(len(starts), np.int8)  # 1 + index into REMOVED
+    stripped = _stripped(words, pieces, first, behind)
+    gone = np.zeros(len(n_words), np.int8)  # 1 + index into REMOVED
 
     def remove(where: npt.NDArray[np.bool_], reason: str) -> None:
         gone[where & (gone == 0)] = 1 + REMOVED.index(reason)
@@ -114,42 +110,21 @@ def _clean(
     short = n_words < options.min_words_per_line
     if not options.filter_no_terminal_punct:
         remove(short, "too_few_words")
-    kept = stripped.where(gone == 0)
     at = np.flatnonzero(gone == 0)
-    line = pl.col("line")
-    frame = pl.DataFrame({"line": pl.from_arrow(kept.texts)}, schema={"line": pl.String})
-    frame = frame.with_columns((line.str.contains(CITATION) & options.remove_citations).alias("changed"))
-    if options.remove_citations:
-        cited = pl.when("changed").then(line.str.replace_all(CITATION, "")).otherwise(line)
-        frame = frame.with_columns(cited.alias("line"))
+    frame = _without_citations(stripped.where(gone == 0), remove=options.remove_citations)
     if options.filter_no_terminal_punct:
-        stops = pl.any_horizontal([line.str.ends_with(mark) for mark in END_PUNCTUATION])
-        stays = frame.select(stops & ~line.str.ends_with("...")).to_series().to_numpy()
-        here = np.zeros(len(gone), bool)
-        here[at] = ~stays
-        remove(here, "no_terminal_punct")
+        remove(_spread(~_ends_as_a_sentence(frame), at, len(gone)), "no_terminal_punct")
         remove(short, "too_few_words")
         frame = frame.filter(pl.Series(gone[at] == 0))
         at = at[gone[at] == 0]
-    low = pl.col("low")
-    told = frame.lazy().with_columns(line.str.to_lowercase().alias("low")).select(
-        low.str.contains("lorem ipsum", literal=True).alias("lorem"),
-        low.str.contains("javascript", literal=True).alias("javascript"),
-        line.str.contains("{", literal=True).alias("curly"),
-        low.str.contains_any(list(POLICY)).alias("policy"),
-    ).collect()  # fmt: skip
-    lorem = _first_line(at[told["lorem"].to_numpy()], pieces)
-    left = np.ones(len(at), bool)
-    here = np.zeros(len(gone), bool)
+    told = _what_they_say(frame)
+    lorem = _first_line(at[told["lorem"]], pieces)
     if options.filter_javascript:
-        here[at] = told["javascript"].to_numpy()
-        remove(here, "javascript")
-        left = gone[at] == 0
-    curly = _first_line(at[left & told["curly"].to_numpy()], pieces)
+        remove(_spread(told["javascript"], at, len(gone)), "javascript")
+    # A bracket tells of a document only where its line has stayed up to here: datatrove looks for policies after it.
+    curly = _first_line(at[(gone[at] == 0) & told["curly"]], pieces)
     if options.filter_policy:
-        here[:] = False
-        here[at] = told["policy"].to_numpy()
-        remove(here, "policy")
+        remove(_spread(told["policy"], at, len(gone)), "policy")
     stays = gone == 0
     frame = frame.filter(pl.Series(stays[at]))
     return CleanLines(
@@ -163,6 +138,63 @@ def _clean(
         removed={reason: pieces.sums(gone == k) for k, reason in enumerate(REMOVED, 1)},
         lines=pieces.counts,
     )
+
+
+def _stripped(
+    words: Segmentation, pieces: Pieces, first: npt.NDArray[np.int64], behind: npt.NDArray[np.int64]
+) -> Pieces:
+    """The lines from their first word to their last."""
+    chunks = words.chunks
+    filled = behind > first
+    starts, ends = pieces.starts.copy(), pieces.starts.copy()
+    starts[filled] = chunks.starts[first[filled]]
+    ends[filled] = chunks.ends[behind[filled] - 1]
+    return Pieces(pieces.data, starts, ends, pieces.offsets)
+
+
+def _without_citations(lines: Pieces, *, remove: bool) -> pl.DataFrame:
+    """The lines, and whether a citation was taken out of each (of none, unless they are to be removed)."""
+    import polars as pl
+
+    line = pl.col("line")
+    frame = pl.DataFrame({"line": pl.from_arrow(lines.texts)}, schema={"line": pl.String})
+    frame = frame.with_columns((line.str.contains(CITATION) & remove).alias("changed"))
+    if not remove:
+        return frame
+    cited = pl.when("changed").then(line.str.replace_all(CITATION, "")).otherwise(line)
+    return frame.with_columns(cited.alias("line"))
+
+
+def _ends_as_a_sentence(frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Whether each line ends with a mark of `END_PUNCTUATION` that is no ellipsis."""
+    import polars as pl
+
+    line = pl.col("line")
+    stops = pl.any_horizontal([line.str.ends_with(mark) for mark in END_PUNCTUATION])
+    return frame.select(stops & ~line.str.ends_with("...")).to_series().to_numpy()
+
+
+def _what_they_say(frame: pl.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
+    """Whether each line has "lorem ipsum", "javascript", "{", a phrase of `POLICY`."""
+    import polars as pl
+
+    line, low = pl.col("line"), pl.col("low")
+    told = frame.lazy().with_columns(line.str.to_lowercase().alias("low")).select(
+        low.str.contains("lorem ipsum", literal=True).alias("lorem"),
+        low.str.contains("javascript", literal=True).alias("javascript"),
+        line.str.contains("{", literal=True).alias("curly"),
+        low.str.contains_any(list(POLICY)).alias("policy"),
+    ).collect()  # fmt: skip
+    return {name: told[name].to_numpy() for name in told.columns}
+
+
+def _spread(values: npt.NDArray[np.bool_], at: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.bool_]:
+    """The values of the lines `at` among all n; False for the others."""
+    import numpy as np
+
+    found = np.zeros(n, bool)
+    found[at] = values
+    return found
 
 
 def _long_words(
