@@ -17,13 +17,10 @@ from datapipe.steps.c4 import SIGNALS, C4Options, c4_clean, c4_reasons
 from datapipe.steps.c4_lines import POLICY, REMOVED
 from datapipe.steps.segmentation import segment, segmented
 from datapipe.steps.sentences import count_sentences, sentences
+from tests.steps.one_text import column
 
 NAME = "c4@datatrove"
 FIVE = "This is one. This is two. This is three. This is four. This is five."
-
-
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
 
 
 def ran(text, **options):

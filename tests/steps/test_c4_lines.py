@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 from datapipe.steps.c4 import C4Options, c4_clean
 from datapipe.steps.c4_lines import REMOVED, clean_lines
 from datapipe.steps.segmentation import segment
+from tests.steps.one_text import column
 
 FIVE = "This is one. This is two. This is three. This is four. This is five."
-
-
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
 
 
 def test_counts_of_removed_lines():

@@ -10,23 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
-from datapipe.steps import Keys, bind, find_step, options_from, run_steps
+from datapipe.steps import Keys, bind, find_step, options_from
 from datapipe.steps.characters import TERMINAL_PUNCTUATION
 from datapipe.steps.english_words import split_chunk
 from datapipe.steps.fineweb import SIGNALS, FineWebOptions, fineweb_reasons, fineweb_signals
 from datapipe.steps.segmentation import Segmentation, segment
+from tests.steps.one_text import column, reason_of
 
 NAME = "fineweb@datatrove"
 
 
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
-
-
 def reason(text, **options):
-    table = pa.table({"row_id": ["0"], "text": pa.array([text], pa.large_string())})
-    marks = run_steps(table, [bind(NAME, options)], Keys()).marked.to_pylist()
-    return marks[0]["reason"] if marks else None
+    return reason_of(NAME, text, options)
 
 
 def line(i, end=""):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
-from datapipe.steps import Keys, bind, find_step, options_from, run_steps
+from datapipe.steps import find_step, options_from
 from datapipe.steps.gopher_quality import (
     REASONS,
     STOP_WORDS,
@@ -20,25 +20,13 @@ from datapipe.steps.gopher_quality import (
     gopher_reasons,
     gopher_signals,
 )
+from tests.steps.one_text import column, reason_of, words
 
 NAME = "gopher_quality@whitespace"
 
 
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
-
-
 def reason(text, **options):
-    """The reason for one text, through run_steps."""
-    table = pa.table({"row_id": ["0"], "text": pa.array([text], pa.large_string())})
-    marks = run_steps(table, [bind(NAME, options)], Keys()).marked.to_pylist()
-    return marks[0]["reason"] if marks else None
-
-
-def words(n, *, extra=()):
-    """Make n words: 'the', 'of', then four-letter ones, with `extra` in place of the last ones."""
-    base = ["the", "of"] + ["word"] * (n - 2)
-    return " ".join([*base[: n - len(extra)], *extra])
+    return reason_of(NAME, text, options)
 
 
 def test_anchor_thresholds():

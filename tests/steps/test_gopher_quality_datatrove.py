@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
-from datapipe.steps import Keys, bind, find_step, options_from, run_steps
+from datapipe.steps import Keys, bind, find_step, options_from
 from datapipe.steps.characters import PUNCTUATION_AND_CONTROLS
 from datapipe.steps.english_words import split_chunk
 from datapipe.steps.gopher_quality_datatrove import (
@@ -22,25 +22,14 @@ from datapipe.steps.gopher_quality_datatrove import (
     gopher_signals,
 )
 from datapipe.steps.segmentation import Segmentation, segment
+from tests.steps.one_text import column, reason_of, words
 
 NAME = "gopher_quality@datatrove"
 DEFAULTS = GopherQualityDatatroveOptions()
 
 
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
-
-
 def reason(text, **options):
-    table = pa.table({"row_id": ["0"], "text": pa.array([text], pa.large_string())})
-    marks = run_steps(table, [bind(NAME, options)], Keys()).marked.to_pylist()
-    return marks[0]["reason"] if marks else None
-
-
-def words(n, *, extra=()):
-    """Make n words: 'the', 'of', then four-letter ones, with `extra` in place of the last ones."""
-    base = ["the", "of"] + ["word"] * (n - 2)
-    return " ".join([*base[: n - len(extra)], *extra])
+    return reason_of(NAME, text, options)
 
 
 def test_datatroves_defaults():

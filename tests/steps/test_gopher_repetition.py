@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import ConfigError
-from datapipe.steps import Keys, bind, find_step, options_from, run_steps
+from datapipe.steps import Keys, bind, find_step, options_from
 from datapipe.steps.english_words import split_chunk
 from datapipe.steps.gopher_repetition import (
     REASONS,
@@ -22,18 +22,13 @@ from datapipe.steps.gopher_repetition import (
     repetition_signals,
 )
 from datapipe.steps.segmentation import Segmentation, segment
+from tests.steps.one_text import column, reason_of
 
 NAME = "gopher_repetition@datatrove"
 
 
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
-
-
 def reason(text, **options):
-    table = pa.table({"row_id": ["0"], "text": pa.array([text], pa.large_string())})
-    marks = run_steps(table, [bind(NAME, options)], Keys()).marked.to_pylist()
-    return marks[0]["reason"] if marks else None
+    return reason_of(NAME, text, options)
 
 
 def different(n, start=0):

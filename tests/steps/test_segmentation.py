@@ -14,6 +14,7 @@ from datapipe.errors import ConfigError
 from datapipe.steps import segmentation as module
 from datapipe.steps.english_words import split_chunk
 from datapipe.steps.segmentation import Segmentation, segment, segmented
+from tests.steps.one_text import column
 
 SPACES = " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXTS = st.lists(
@@ -26,10 +27,6 @@ TEXTS = st.lists(
     ),
     max_size=8,
 )
-
-
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
 
 
 def plain(text):

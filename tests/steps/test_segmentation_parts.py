@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 from datapipe.steps import segmentation
 from datapipe.steps.segmentation import segment
 from datapipe.steps.segmentation_parts import ranges, segment_lines
-
-
-def column(texts):
-    return pa.chunked_array([pa.array(texts, pa.large_string())])
-
+from tests.steps.one_text import column
 
 LINES = st.lists(st.text("ab.('1 \t", max_size=12).map(str.strip), min_size=1, max_size=6)
 
