@@ -43,7 +43,6 @@ def check_order(recipe: Recipe) -> tuple[str, ...]:
     columns = _read(recipe)
     reshaped: RecipeStep | None = None
     moved: RecipeStep | None = None
-    trained = False
     for step in recipe.steps:
         place = f"{step.where}: " if step.where else ""
         if reshaped is not None:
@@ -52,58 +51,17 @@ def check_order(recipe: Recipe) -> tuple[str, ...]:
                 expected=f"{reshaped.name} last: it makes new rows of several documents",
                 fix=f"move {step.name} before {reshaped.name}",
             )
-        if "*" not in columns and (missing := [name for name in step.spec.needs if name not in columns]):
-            raise ConfigError(
-                f"{place}{step.name} needs the column {missing[0]!r}, and nothing before it gives it",
-                expected=f"the columns {', '.join(step.spec.needs)}",
-                fix=_remedy(recipe, step, missing[0], columns),
-            )
-        # What tokenize counts is summed for the report, and of no row is it asked.
-        measures = step.spec.signals and step.name != "tokenize"
-        marks = step.spec.reasons and step.spec.sieve is None  # which runs before rows are moved
-        if moved is not None and (step.spec.kind == "global" or marks or measures):
-            raise ConfigError(
-                f"{place}{step.name} after {moved.name}",
-                expected=f"{moved.name} after all steps that drop, measure or compare rows: it moves them, and what "
-                "becomes of a row is told by the place where it was read",
-                fix=f"move {step.name} before {moved.name}",
-            )
+        _check_needs(recipe, step, place, columns)
+        if moved is not None:
+            _check_moved(step, place, moved)
         _check_measured(recipe, step, place)
-        if step.name == "decode" and recipe.input.text_column is None:
-            raise ConfigError(
-                f"{place}decode, and input.text_column is null",
-                expected="a text to decode",
-                fix="remove the step, or name the column of the text",
-            )
+        _check_text(recipe, step, place)
         if step.name in MOVING and step.spec.kind == "global":
             moved = step
-        # A dataset has one vocabulary: two would be taken for each other.
-        if step.name in ("vocabulary", "tokenize"):
-            if sum(other.name == step.name for other in recipe.steps) > 1:
-                raise ConfigError(f"{place}{step.name} comes twice", expected="once", fix="remove one of them")
-            trained = trained or step.name == "vocabulary"
-        if step.name == "tokenize":
-            _check_tokenizer(step, place, trained=trained)
-        if step.spec.kind == "reshape":
+        elif step.spec.kind == "reshape":
             reshaped = step
-            columns = list(step.spec.gives)
-            continue
-        if step.name == "schema" and step.options.columns and step.options.extra == "drop":
-            columns = [name for name in columns if name in READ]
-        columns += [name for name in step.spec.gives if name not in columns]
-        if step.name == "decode":
-            columns.remove("raw") if "raw" in columns else None
-        if step.name == "tokenize" and not getattr(step.options, "keep_text", True):
-            columns.remove("text")
-    wanted = recipe.output.columns
-    unknown = [name for name in wanted or () if not {name, "*"} & {*columns} or name in internal()]
-    if unknown or wanted == ():
-        raise ConfigError(
-            f"output.columns = {list(wanted or ())}",
-            expected=f"some of {', '.join(name for name in columns if name not in internal())}",
-            fix=f"remove {unknown[0]}" if unknown else "name a column, or null for all",
-        )
-    return wanted or tuple(name for name in columns if name not in internal())
+        columns = _columns_after(step, columns)
+    return _shard_columns(recipe, columns)
 
 
 def _read(recipe: Recipe) -> list[str]:
@@ -113,6 +71,31 @@ def _read(recipe: Recipe) -> list[str]:
     if recipe.input.text_column is None:
         return ["row_id", *recipe.reading().columns]
     return [*READ, *recipe.input.columns]
+
+
+def _columns_after(step: RecipeStep, columns: list[str]) -> list[str]:
+    """The columns of rows that a step has worked on."""
+    if step.spec.kind == "reshape":
+        return list(step.spec.gives)
+    if step.name == "schema" and step.options.columns and step.options.extra == "drop":
+        columns = [name for name in columns if name in READ]
+    removed = {"decode": ("raw",), "tokenize": () if getattr(step.options, "keep_text", True) else ("text",)}
+    there = [*columns, *(name for name in step.spec.gives if name not in columns)]
+    return [name for name in there if name not in removed.get(step.name, ())]
+
+
+def _shard_columns(recipe: Recipe, columns: list[str]) -> tuple[str, ...]:
+    """Of the columns that rows have at the end, those that the output asks for, which are there."""
+    known = tuple(name for name in columns if name not in internal())
+    wanted = recipe.output.columns
+    unknown = [name for name in wanted or () if not {name, "*"} & {*columns} or name in internal()]
+    if unknown or wanted == ():
+        raise ConfigError(
+            f"output.columns = {list(wanted or ())}",
+            expected=f"some of {', '.join(known)}",
+            fix=f"remove {unknown[0]}" if unknown else "name a column, or null for all",
+        )
+    return wanted or known
 
 
 def _check_columns(recipe: Recipe) -> None:
@@ -127,6 +110,44 @@ def _check_columns(recipe: Recipe) -> None:
                 expected=f"further columns, each once, and none of {', '.join(taken)}",
                 fix=f"remove {name}, or rename the column in the input",
             )
+
+
+def _check_needs(recipe: Recipe, step: RecipeStep, place: str, columns: list[str]) -> None:
+    if "*" not in columns and (missing := [name for name in step.spec.needs if name not in columns]):
+        raise ConfigError(
+            f"{place}{step.name} needs the column {missing[0]!r}, and nothing before it gives it",
+            expected=f"the columns {', '.join(step.spec.needs)}",
+            fix=_remedy(recipe, step, missing[0], columns),
+        )
+
+
+def _check_moved(step: RecipeStep, place: str, moved: RecipeStep) -> None:
+    """Of a step after one that moves rows."""
+    # What tokenize counts is summed for the report, and of no row is it asked.
+    measures = step.spec.signals and step.name != "tokenize"
+    marks = step.spec.reasons and step.spec.sieve is None  # which runs before rows are moved
+    if step.spec.kind == "global" or marks or measures:
+        raise ConfigError(
+            f"{place}{step.name} after {moved.name}",
+            expected=f"{moved.name} after all steps that drop, measure or compare rows: it moves them, and what "
+            "becomes of a row is told by the place where it was read",
+            fix=f"move {step.name} before {moved.name}",
+        )
+
+
+def _check_text(recipe: Recipe, step: RecipeStep, place: str) -> None:
+    """There is a text to decode; and a dataset has one vocabulary, as two would be taken for each other."""
+    if step.name == "decode" and recipe.input.text_column is None:
+        raise ConfigError(
+            f"{place}decode, and input.text_column is null",
+            expected="a text to decode",
+            fix="remove the step, or name the column of the text",
+        )
+    if step.name in ("vocabulary", "tokenize") and sum(other.name == step.name for other in recipe.steps) > 1:
+        raise ConfigError(f"{place}{step.name} comes twice", expected="once", fix="remove one of them")
+    if step.name == "tokenize":
+        before = recipe.steps[: recipe.steps.index(step)]
+        _check_tokenizer(step, place, trained=any(other.name == "vocabulary" for other in before))
 
 
 def _check_measured(recipe: Recipe, step: RecipeStep, place: str) -> None:

@@ -129,14 +129,10 @@ class Tally:
 
     def written(self, table: pa.Table) -> None:
         """Documents that came through."""
-        import pyarrow.compute as pc
-
-        from datapipe.steps.columns import text_lengths
+        from datapipe.steps.columns import text_bytes_of
 
         self.rows_out += table.num_rows
-        lengths = text_lengths(table, "text")
-        if lengths is not None:
-            self.text_bytes += pc.sum(lengths).as_py() or 0
+        self.text_bytes += text_bytes_of(table)
 
     def fields(self) -> dict[str, Any]:
         """The counts, as `TaskRecord` takes them."""

@@ -118,6 +118,14 @@ def text_lengths(table: pa.Table, name: str) -> pa.ChunkedArray | None:
     return pc.binary_length(values) if text or raw else None
 
 
+def text_bytes_of(table: pa.Table) -> int:
+    """UTF-8 bytes of the column `text`, all rows together; 0 where there is none."""
+    import pyarrow.compute as pc
+
+    lengths = text_lengths(table, TEXT)
+    return 0 if lengths is None else pc.sum(lengths).as_py() or 0
+
+
 def row_ids(table: pa.Table) -> pa.ChunkedArray:
     """The column `row_id` as string."""
     import pyarrow as pa

@@ -39,6 +39,7 @@ class AttachTask(Task):
         """
         import pyarrow as pa
 
+        from datapipe.steps.columns import text_bytes_of
         from datapipe.steps.join import JOINED
 
         clock = TaskClock(self)
@@ -61,7 +62,7 @@ class AttachTask(Task):
                         table = table.append_column(name, columns.column(name).take(rows))  # noqa: PLW2901
                     count += table.num_rows
                     size += table.nbytes
-                    text_bytes += _text_bytes(table)
+                    text_bytes += text_bytes_of(table)
                     writer.write(table.append_column(JOINED, pa.chunked_array([rows.is_valid()])))
             files = {ROWS: work.put_file(ROWS, self.key, path)} if count else {}
         return clock.record(
@@ -94,12 +95,3 @@ def _rows_of(wanted: Any, positions: Any) -> Any:
         return pa.nulls(len(wanted), pa.int64())
     places = np.minimum(np.searchsorted(positions, wanted), len(positions) - 1)
     return pa.array(places, mask=positions[places] != wanted)
-
-
-def _text_bytes(table: Any) -> int:
-    import pyarrow.compute as pc
-
-    from datapipe.steps.columns import text_lengths
-
-    lengths = text_lengths(table, "text")
-    return 0 if lengths is None else pc.sum(lengths).as_py() or 0

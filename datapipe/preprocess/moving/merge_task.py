@@ -37,7 +37,7 @@ class MergeTask(Task):
         import pyarrow as pa
 
         from datapipe.steps import find_step, options_from
-        from datapipe.steps.columns import set_column
+        from datapipe.steps.columns import set_column, text_bytes_of
 
         clock = TaskClock(self)
         work = WorkFolder(self.output.open())
@@ -59,7 +59,7 @@ class MergeTask(Task):
                 for start in range(0, n, rows):
                     part = whole.take(order.slice(start, rows))
                     position = pa.array(range(start, start + part.num_rows), pa.uint32())
-                    text_bytes += _text_bytes(part)
+                    text_bytes += text_bytes_of(part)
                     writer.write(set_column(part, POSITION, position))
             file = work.put_file(ROWS, self.key, path)
         return clock.record(
@@ -70,12 +70,3 @@ class MergeTask(Task):
             files={ROWS: file},
             text_bytes=text_bytes,
         )
-
-
-def _text_bytes(table: Any) -> int:
-    import pyarrow.compute as pc
-
-    from datapipe.steps.columns import text_lengths
-
-    lengths = text_lengths(table, "text")
-    return 0 if lengths is None else pc.sum(lengths).as_py() or 0
