@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from datapipe.loader import workshop as workshop_module
+from tests.loader.loader_threads import loader_threads
 
 # Worker processes import the transforms that they are given: from a file, by the path that they get from here.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -162,3 +166,19 @@ def stored(tmp_path_factory):
 @pytest.fixture(scope="session")
 def check():
     return check_row
+
+
+@pytest.fixture(params=["cheap", "dear"])
+def regime(request, monkeypatch):
+    """Batches made by the consumer, and batches made by the threads."""
+    monkeypatch.setattr(workshop_module, "CHEAP_NS", 1 << 60 if request.param == "cheap" else 0)
+    return request.param
+
+
+@pytest.fixture
+def no_thread_is_left():
+    yield
+    gc.collect()
+    for thread in loader_threads():
+        thread.join(5)
+    assert not loader_threads()

@@ -17,25 +17,9 @@ from datapipe.loader import workshop as workshop_module
 from datapipe.loader.backlog import Read
 from datapipe.loader.fetching import BYTES, FETCHERS, HITS, LEAST, Fetching, fetching_for
 from datapipe.storage.cancelling import result_of
+from tests.loader.loader_threads import loader_threads
 
-
-def loader_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("datapipe-loader")]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left():
-    yield
-    gc.collect()
-    for thread in loader_threads():
-        thread.join(5)
-    assert not loader_threads()
-
-
-@pytest.fixture(params=["cheap", "dear"])
-def regime(request, monkeypatch):
-    """Batches made by the consumer, and batches made by the threads."""
-    monkeypatch.setattr(workshop_module, "CHEAP_NS", 1 << 60 if request.param == "cheap" else 0)
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.fixture

@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 from datapipe.errors import IntegrityError
 from datapipe.loader import DataLoader
 from datapipe.loader import workshop as workshop_module
-
-
-def loader_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("datapipe-loader")]
+from tests.loader.loader_threads import loader_threads
 
 
 def ids(batches):
