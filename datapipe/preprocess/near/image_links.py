@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from datapipe.preprocess.near.clusters import link_type
 from datapipe.preprocess.near.record_file import put_records
-from datapipe.preprocess.tasks import StepCost, Task, TaskRecord
+from datapipe.preprocess.task_clock import TaskClock
+from datapipe.preprocess.tasks import Task, TaskRecord
 from datapipe.preprocess.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ImageLinksTask(Task):
         """See `Task.run`."""
         import numpy as np
 
-        started, cpu = time.perf_counter(), time.process_time()
+        clock = TaskClock(self)
         store = self.output.open()
         work = WorkFolder(store)
         read = [(split, np.frombuffer(store.read(path), record_type())) for split, path in self.hashes]
@@ -82,23 +82,8 @@ class ImageLinksTask(Task):
                     put_records(file, links)
             if linked:
                 files["links"] = work.put_file("links", self.key, path)
-        return TaskRecord(
-            key=self.key,
-            stage=self.name,
-            split=self.split,
-            seconds=time.perf_counter() - started,
-            files=files,
-            rows_in=len(records),
-            rows_out=linked,
-            steps=(
-                StepCost(
-                    name="image_duplicates: links",
-                    rows_in=len(records),
-                    rows_out=linked,
-                    bytes_in=records.nbytes,
-                    cpu_seconds=time.process_time() - cpu,
-                ),
-            ),
+        return clock.record(
+            "image_duplicates: links", rows_in=len(records), rows_out=linked, bytes_in=records.nbytes, files=files
         )
 
 
