@@ -82,17 +82,10 @@ def read_train_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
         RecipeError: the file is not there, no YAML, or has a key that nothing knows.
         ConfigError: an override names nothing.
     """
-    from datapipe.preprocess.yaml_nodes import Node, parse_yaml
+    from datapipe.preprocess.yaml_nodes import Node
 
     where = str(path)
-    try:
-        root = parse_yaml(Path(path).read_bytes().decode("utf-8"), where=where)
-    except FileNotFoundError:
-        raise RecipeError(f"there is no file {where!r}", expected="a YAML file", fix="check the path") from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{where}: cannot be read ({error})", expected="a YAML file") from None
-    if not isinstance(root.value, dict):
-        raise RecipeError(f"{where}: not a mapping", expected=f"keys {', '.join(SECTIONS)}")
+    root = _root(path, where)
     for key, value in (overrides or {}).items():
         _override(root, key.split("."), value, key)
     lines: dict[str, int] = {}
@@ -106,43 +99,34 @@ def read_train_file(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
     for name in ("dataset", "loader", "train"):
         if name not in told:
             raise RecipeError(f"{where}: no {name}", expected="dataset, loader, model and train", fix=f"{name}: …")
-    evaluation = told["evaluation"].value if "evaluation" in told else None
-    if evaluation is not None:
-        evaluation = check.mapping("evaluation", evaluation)
-        check.keys("evaluation", evaluation, ("dataset", "loader"))
-        if "dataset" not in evaluation:
-            raise RecipeError(f"{check.at('evaluation')}: no dataset", expected="evaluation.dataset")
-    loader = check.loader("loader", told["loader"].value)
-    model = check.mapping("model", told["model"].value if "model" in told else {})
-    check.model(model)
-    train = check.mapping("train", told["train"].value)
-    check.keys("train", train, _train_names())
-    out = told["out"].value if "out" in told else None
-    if out is not None and (not isinstance(out, str) or not out):
-        raise RecipeError(f"{check.at('out')}: out = {out!r}", expected="a folder")
-    board = told["tensorboard"].value if "tensorboard" in told else False
-    if not isinstance(board, bool):
-        raise RecipeError(f"{check.at('tensorboard')}: tensorboard = {board!r}", expected="true or false")
+    values = {name: node.value for name, node in told.items()}
+    loader = check.loader("loader", values["loader"])
     return TrainFile(
-        dataset=check.dataset("dataset", told["dataset"].value),
+        evaluation=check.evaluation(values.get("evaluation"), loader),
         loader=loader,
-        evaluation=None
-        if evaluation is None
-        else (
-            check.dataset("evaluation.dataset", evaluation["dataset"]),
-            # In the order of the file; how its last batch is cut is the parts' to say.
-            {name: value for name, value in loader.items() if name != "tail"}
-            | {"shuffle": False}
-            | check.loader("evaluation.loader", evaluation.get("loader", {}), whole=False),
-        ),
-        model=model,
-        train=train,
-        out=out,
-        tensorboard=board,
-        tune=check.mapping("tune", told["tune"].value if "tune" in told else {}),
+        model=check.model(values.get("model", {})),
+        train=check.train(values["train"]),
+        out=check.out(values.get("out")),
+        tensorboard=check.tensorboard(values.get("tensorboard", False)),
+        dataset=check.dataset("dataset", values["dataset"]),
+        tune=check.mapping("tune", values.get("tune", {})),
         where=where,
         lines=lines,
     )
+
+
+def _root(path: str | os.PathLike[str], where: str) -> Node:
+    from datapipe.preprocess.yaml_nodes import parse_yaml
+
+    try:
+        root = parse_yaml(Path(path).read_bytes().decode("utf-8"), where=where)
+    except FileNotFoundError:
+        raise RecipeError(f"there is no file {where!r}", expected="a YAML file", fix="check the path") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{where}: cannot be read ({error})", expected="a YAML file") from None
+    if not isinstance(root.value, dict):
+        raise RecipeError(f"{where}: not a mapping", expected=f"keys {', '.join(SECTIONS)}")
+    return root
 
 
 @final
@@ -197,18 +181,48 @@ class _Checker:
             raise RecipeError(f"{self.at(section)}: no batch_size", expected="rows of a step", fix="batch_size: 32")
         return told
 
-    def model(self, told: Mapping[str, Any]) -> None:
+    def evaluation(self, value: Any, loader: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Dataset and loader; `loader` is that of training, whose options hold where nothing else is said."""
+        if value is None:
+            return None
+        told = self.mapping("evaluation", value)
+        self.keys("evaluation", told, ("dataset", "loader"))
+        if "dataset" not in told:
+            raise RecipeError(f"{self.at('evaluation')}: no dataset", expected="evaluation.dataset")
+        # In the order of the file; how its last batch is cut is the parts' to say.
+        own = {name: option for name, option in loader.items() if name != "tail"} | {"shuffle": False}
+        return (
+            self.dataset("evaluation.dataset", told["dataset"]),
+            own | self.loader("evaluation.loader", told.get("loader", {}), whole=False),
+        )
+
+    def model(self, value: Any) -> dict[str, Any]:
         from datapipe.train import GPTConfig
         from datapipe.train.model_source import ModelSource
 
+        told = self.mapping("model", value)
         kind: Any = ModelSource if "call" in told else GPTConfig
         self.keys("model", told, tuple(field.name for field in dataclasses.fields(kind)))
+        return told
 
+    def train(self, value: Any) -> dict[str, Any]:
+        from datapipe.train import TrainConfig
 
-def _train_names() -> tuple[str, ...]:
-    from datapipe.train import TrainConfig
+        told = self.mapping("train", value)
+        self.keys(
+            "train", told, tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name != "model")
+        )
+        return told
 
-    return tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name != "model")
+    def out(self, value: Any) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value):
+            raise RecipeError(f"{self.at('out')}: out = {value!r}", expected="a folder")
+        return value
+
+    def tensorboard(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise RecipeError(f"{self.at('tensorboard')}: tensorboard = {value!r}", expected="true or false")
+        return value
 
 
 def _arguments(call: Callable[..., Any]) -> tuple[str, ...]:
