@@ -15,7 +15,8 @@ from datapipe.cli import console
 from datapipe.cli.console import JsonOption
 
 if TYPE_CHECKING:
-    from datapipe.profiling import Change, Prediction
+    from datapipe.profiling import Change
+    from datapipe.profiling.loader_changes import Answer
     from datapipe.profiling.workload import Workload
 
 Factor = float | None
@@ -48,13 +49,27 @@ def what_if(
 
     Example: datapipe what-if runs/a --threads 4 --stage transform
     """
+    from datapipe.errors import ConfigError
     from datapipe.profiling.changes import Change
+    from datapipe.profiling.loader_changes import Answer, answers, with_workers
+    from datapipe.profiling.loader_changes import workers as in_words
+    from datapipe.profiling.loader_facts import TORCH
     from datapipe.profiling.span_file import load_spans
-    from datapipe.profiling.what_if import predict, predictions, work_of
+    from datapipe.profiling.what_if import predict, work_of
 
-    work = work_of(load_spans(folder.parent if folder.is_file() else folder), cores=cores)
+    run = load_spans(_recorded(folder.parent if folder.is_file() else folder))
+    work = work_of(run, cores=cores)
     asked: list[Change] = []
-    for count, kind in ((threads, "threads"), (workers, "workers")):
+    found: list[Answer] = []
+    torch = run.notes.get("loader") == TORCH
+    if torch and (threads is not None or stage is not None):
+        raise ConfigError(
+            f"--{'threads' if threads is not None else 'stage'} for torch's DataLoader, whose worker processes run"
+            " every stage", expected="--workers alone",
+        )  # fmt: skip
+    if torch and workers is not None:
+        found.append(Answer(words=in_words(workers), prediction=with_workers(work, run.notes, workers)))
+    for count, kind in ((threads, "threads"), (None if torch else workers, "workers")):
         if count is not None:
             asked.append(Change(kind=kind, stage=stage, factor=count / _threads(work, stage)))  # type: ignore[arg-type]  # one of its kinds
     factors: dict[str, Factor] = {
@@ -65,7 +80,8 @@ def what_if(
     asked += [Change(kind="cache warm")] * cache_warm + [Change(kind="order")] * relaxed_order
     if offline:
         asked.append(Change(kind="offline", stage=offline))
-    found = sorted((predict(work, c) for c in asked), key=lambda p: p.step_ns) if asked else predictions(work)
+    found += [Answer(words=str(c), prediction=predict(work, c)) for c in asked]
+    found = sorted(found, key=lambda each: each.prediction.step_ns) or list(answers(work, run.notes))
     if json:
         console.emit({"ok": True, "recorded_ns": work.recorded_ns, "predictions": [_plain(each) for each in found]})
         return
@@ -88,5 +104,19 @@ def _threads(work: Workload, stage: str | None) -> int:
     return max(counts)
 
 
-def _plain(prediction: Prediction) -> dict[str, Any]:
-    return {**asdict(prediction), "what": str(prediction.change), "gain": prediction.gain}
+def _recorded(folder: Path) -> Path:
+    """The folder of the spans: of a job's, that of the rank that the others wait for."""
+    from datapipe.profiling.merging import has_ranks, load_run
+    from datapipe.profiling.span_file import NAME
+
+    if (folder / NAME).is_file() or not has_ranks(folder):
+        return folder
+    rank = load_run(folder).rank
+    if rank is None:
+        return folder
+    console.say(f"  rank {rank.rank} of {rank.world_size}, alone: for others to wait is not part of it")
+    return folder / rank.folder
+
+
+def _plain(answer: Answer) -> dict[str, Any]:
+    return {**asdict(answer.prediction), "what": answer.words, "gain": answer.prediction.gain}

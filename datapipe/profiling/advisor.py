@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from datapipe.errors import ProfileError
 from datapipe.profiling.advice import LEAST, Advice, Fix
 from datapipe.profiling.changes import Change, Prediction
+from datapipe.profiling.loader_changes import in_processes, processes, thread_counts, worker_counts
+from datapipe.profiling.loader_changes import workers as workers_in_words
 from datapipe.profiling.loader_facts import DATAPIPE, TORCH, Setting, option_of
 from datapipe.profiling.replay import replay
 from datapipe.profiling.what_if import changes_for, predict, work_of
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 MOST_SPANS: Final = 1_500
 _NEARLY: Final = 0.03
 """Of several counts of threads the smallest is advised that comes this close to the best: threads cost memory."""
-_COUNTS: Final = (1, 2, 4, 8, 16, 32)
 
 
 def advise(run: RawRun) -> Advice | None:
@@ -112,14 +113,13 @@ _DATASET: Final = (
 def _of_torch(work: Workload, notes: Mapping[str, Any]) -> Iterator[Fix]:
     workers, ahead = option_of(notes, "num_workers"), option_of(notes, "prefetch_factor")
     if isinstance(workers, int) and any(segment.stage for job in work.jobs for segment in job.work):
-        counts = [n for n in _COUNTS if workers < n <= 2 * work.cores]
-        found = _smallest([(n, _more_workers(work, workers, n, ahead or 2)) for n in counts])
+        found = _smallest(worker_counts(work, notes))
         if found is not None:
             n, prediction = found
             options: dict[str, Setting] = {"num_workers": n, "persistent_workers": True}
             line = f"DataLoader(…, num_workers={n}, persistent_workers=True)"
             cost = f"{n} process{'es' if n > 1 else ''}, each with its own copy of what the dataset holds"
-            yield _fix(prediction, f"{n} worker process{'es' if n > 1 else ''}", line, cost, options=options)
+            yield _fix(prediction, workers_in_words(n), line, cost, options=options)
     if isinstance(workers, int) and workers > 0:
         factor = ahead if isinstance(ahead, int) else 2
         line = f"DataLoader(…, prefetch_factor={2 * factor})"
@@ -141,9 +141,7 @@ def _of_torch(work: Workload, notes: Mapping[str, Any]) -> Iterator[Fix]:
 def _of_datapipe(work: Workload, notes: Mapping[str, Any]) -> Iterator[Fix]:
     threads, ahead = max(work.pools, default=0), option_of(notes, "prefetch")
     if threads:
-        counts = [n for n in _COUNTS if threads < n <= 2 * work.cores]
-        tried = [(n, predict(work, Change(kind="threads", factor=n / threads))) for n in counts]
-        found = _smallest(tried)
+        found = _smallest(thread_counts(work))
         if found is not None:
             n, prediction = found
             line, cost = f"DataLoader(…, num_threads={n})", f"memory for {n - threads} more row groups in the making"
@@ -152,29 +150,15 @@ def _of_datapipe(work: Workload, notes: Mapping[str, Any]) -> Iterator[Fix]:
         line, cost = f"DataLoader(…, prefetch={2 * ahead})", f"memory for {ahead} more batches"
         prediction = predict(work, Change(kind="prefetch"))
         yield _fix(prediction, "twice as many batches ahead", line, cost, options={"prefetch": 2 * ahead})
-    if threads and "transform" in work.serial | work.unsure:
-        n = max(threads, int(work.cores))
-        prediction = predict(work, Change(kind="workers", stage="transform", factor=n / threads))
-        line, cost = f'DataLoader(…, workers="process", num_threads={n})', f"{n} processes"
-        options: dict[str, Setting] = {"workers": "process", "num_threads": n}
+    if (wanted := processes(work)) is not None:
+        prediction = in_processes(work, wanted)
+        line, cost = f'DataLoader(…, workers="process", num_threads={wanted})', f"{wanted} processes"
+        options: dict[str, Setting] = {"workers": "process", "num_threads": wanted}
         yield _fix(prediction, "the transform in processes", line, cost, options=options)
     if any(segment.stage in ("gather", "collate", "h2d") for job in work.jobs for segment in job.work):
         prediction = predict(work, Change(kind="dtypes"))
         line = 'DataLoader(…, dtypes="stored")'
         yield _fix(prediction, "integers as narrow as they are stored", line, "the model widens them", effort=1)
-
-
-def _more_workers(work: Workload, now: int, wanted: int, ahead: int) -> Prediction:
-    """The step with `wanted` worker processes in place of `now`; torch reads `ahead` batches a worker ahead.
-
-    Without workers the loop's own thread does the work; the change is then asked of the same work with one worker
-    that does it alone, measured against the replay of the run as it was.
-    """
-    base = replay(work)
-    pools = tuple(max(1, n) for n in work.pools)
-    deep = tuple((max(a, ahead * wanted), max(b, ahead * wanted)) for a, b in work.ahead)
-    apart = dataclasses.replace(work, pools=pools, ahead=deep, helps=frozenset())
-    return predict(apart, Change(kind="workers", factor=wanted / max(1, now)), base)
 
 
 def _smallest(tried: list[tuple[int, Prediction]]) -> tuple[int, Prediction] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +50,7 @@ class _About:
     title: str
     lost: int
     environment: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
     lock: LockDelay | None = None
     probes: tuple[tuple[int, int], ...] = ()
     stalled: float | None = None
@@ -66,7 +67,8 @@ def save_spans(run: RawRun, folder: str | os.PathLike[str]) -> Path:
 
     about: dict[str, Any] = {name: getattr(run, name) for name in _KEPT}
     lock = None if run.watched is None else run.watched.lock
-    about |= {"version": _VERSION, "environment": dict(run.environment), "lock": None if lock is None else asdict(lock)}
+    about |= {"version": _VERSION, "lock": None if lock is None else asdict(lock)}
+    about |= {"environment": dict(run.environment), "notes": dict(run.notes)}
     about["probes"] = [] if run.watched is None else run.watched.probes
     about["stalled"] = None if run.watched is None else run.watched.stalled
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
@@ -112,7 +114,7 @@ def load_spans(folder: str | os.PathLike[str]) -> RawRun:
     watched = None
     if about.lock is not None:
         watched = Watched(counters=(), lock=about.lock, limit=None, probes=about.probes, stalled=about.stalled)
-    return RawRun(spans=spans, environment=about.environment, watched=watched, **kept)
+    return RawRun(spans=spans, environment=about.environment, notes=about.notes, watched=watched, **kept)
 
 
 def _arrays(file: Path) -> tuple[Any, Any]:

@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 
 _CACHE_BYTES_PER_NS: Final = 2.0
 """Read speed supposed of a cache that the run never hit: 2 GB/s, a page cache's copy on one slow core."""
+_SAID: Final = {
+    frozenset(STORAGE): "reads from storage that were recorded", frozenset({"fetch"}): "a fetch from storage",
+    frozenset(DECODING): "decoding that was recorded", frozenset(MOVING): "a copy of a batch that was recorded",
+    frozenset(COMPUTE): "a forward, a backward or an optimizer step", frozenset({"h2d"}): "a copy to a device",
+}  # fmt: skip
+"""Groups of stages in words, for an error: no user knows their names."""
 
 
 def what_if(run: Profile | RawRun | Workload, change: Change, *, cores: float | None = None) -> Prediction:
@@ -271,11 +277,11 @@ def _each(work: Workload, stages: set[str], to: Callable[[Segment], Segment]) ->
 
     jobs: list[Job] = [dataclasses.replace(job, work=again(job.work)) for job in work.jobs]
     takes = [dataclasses.replace(take, work=again(take.work)) for take in work.takes]
-    _known(seen, ", ".join(sorted(stages)), work)
+    _known(seen, _SAID.get(frozenset(stages)) or ", ".join(sorted(stages)), work)
     return dataclasses.replace(work, jobs=tuple(jobs), takes=tuple(takes))
 
 
 def _known(seen: bool, what: str, work: Workload) -> None:
     if not seen:
         names = {s.stage for job in work.jobs for s in job.work} | {s.stage for t in work.takes for s in t.work}
-        raise ProfileError(f"this run never ran {what}", expected=f"one of {', '.join(sorted(names))}")
+        raise ProfileError(f"this run never ran {what}", expected=f"what it ran: {', '.join(sorted(names))}")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from datapipe.cli.main import app
 from datapipe.events import FIELDS, STAGES
+from datapipe.profiling.advisor import advise
 from datapipe.profiling.analysis import RawRun
 from datapipe.profiling.span_file import save_spans
 
@@ -37,6 +38,60 @@ def run(tmp_path):
     )  # fmt: skip
     save_spans(raw, tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def torch_run(tmp_path_factory):
+    """A function: so many workers of torch's DataLoader; 40 steps whose batch sleeps 8 ms, in the loop where 0."""
+    import numpy as np
+
+    from datapipe.profiling.loader_facts import TORCH
+
+    def make(workers):
+        rows, t = [], 0
+        names = (*STAGES, "dataset")
+        number = names.index
+        for i in range(40):
+            made = t + 8 * MS
+            thread = 1 + i % workers if workers else 0
+            rows.append((i, -1, t, t, made, made, 0, 0, number("dataset"), thread, 0))
+            rows.append((i, i, t, t, made, made, 0, 0, number("wait"), 0, 0))
+            rows.append((i, -1, t, t, made + 2 * MS, made + 2 * MS, 0, 0, number("step"), 0, 0))
+            t = made + 2 * MS
+        spans = np.array(rows, dtype=np.dtype(list(FIELDS)))
+        facts = {"loader": TORCH, "loader.num_workers": workers, "loader.prefetch_factor": 2 if workers else None}
+        raw = RawRun(
+            spans=spans[np.argsort(spans["start"], kind="stable")], stages=names, threads=("loop", "a"), began=0,
+            ended=t, wall=t, started_unix_ns=0, environment={"cpus usable": 2}, notes=facts,
+        )  # fmt: skip
+        folder = tmp_path_factory.mktemp("torch")
+        save_spans(raw, folder)
+        return raw, folder
+
+    return make
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_the_report_advises_can_be_asked_and_is_listed(torch_run, workers):
+    """Of torch's loader, in the loop or in a worker: the count that advice names, with its prediction, in its words."""
+    raw, folder = torch_run(workers)
+    fix = next(fix for fix in advise(raw).fixes if "num_workers" in fix.options)
+    count = fix.options["num_workers"]
+    (answer,) = asked(folder, "--workers", count)["predictions"]
+    assert answer["what"] == fix.title
+    assert answer["step_ns"] == pytest.approx(fix.step_ns)
+    listed = {each["what"]: each["step_ns"] for each in asked(folder)["predictions"]}
+    assert listed[fix.title] == pytest.approx(fix.step_ns)
+    assert not [words for words in listed if "threads" in words]
+    refused = CliRunner().invoke(app, ["what-if", str(folder), "--threads", "2"])
+    assert refused.exit_code == 2
+
+
+def test_what_was_not_recorded_is_said_in_words(run):
+    """Groups of stages are no words of a user's."""
+    done = CliRunner().invoke(app, ["what-if", str(run), "--storage", "2", "--json"])
+    assert "reads from storage" in done.stdout
+    assert "fetch, footer, list" not in done.stdout
 
 
 def asked(*args):
