@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ProfileError
 from datapipe.profiling.advice import LEAST, Advice, Fix
+from datapipe.profiling.advice_reasons import nothing_gains
 from datapipe.profiling.changes import Change, Prediction
 from datapipe.profiling.loader_changes import in_processes, processes, thread_counts, worker_counts
 from datapipe.profiling.loader_changes import workers as workers_in_words
@@ -50,15 +51,15 @@ def advise(run: RawRun) -> Advice | None:
     worth = [fix for fix in found if fix.gain >= LEAST and fix.high < fix.recorded_ns]
     worth.sort(key=lambda fix: -fix.rank)
     loader = str(run.notes.get("loader") or "")
-    return Advice(fixes=tuple(worth), sentence=_sentence(worth, loader, work), loader=loader)
+    return Advice(fixes=tuple(worth), sentence=_sentence(worth, found, loader, work, run), loader=loader)
 
 
-def _sentence(fixes: list[Fix], loader: str, work: Workload) -> str:
+def _sentence(fixes: list[Fix], found: list[Fix], loader: str, work: Workload, run: RawRun) -> str:
     if fixes:
         return f"{len(fixes)} fix{'es' if len(fixes) > 1 else ''}, each predicted alone: gains do not add up."
     if not loader:
         return "No advice: the loader that was used is not one whose options are known."
-    said = f"Nothing about the loader would gain {LEAST:.0%} of the step or more."
+    said = nothing_gains(run, work, found)
     try:
         faster = predict(work, Change(kind="device", factor=2.0))
     except ProfileError:
