@@ -47,8 +47,8 @@ def test_run_again_it_goes_on(datapipe, docs, ran):
 
 
 def test_wrong_usage(datapipe):
-    assert datapipe("demo", "--device", "abacus").code == 2
-    assert datapipe("demo", "--steps", "1").code == 2
+    assert datapipe("demo", "--device", "abacus", refused=True).code == 2
+    assert datapipe("demo", "--steps", "1", refused=True).code == 2
 
 
 def test_a_corpus_is_gathered_from_known_kinds_alone(tmp_path):
@@ -80,7 +80,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(datapipe, docs, tmp_path):
     """The demo replaces what lies in its folder, so it takes only a new one or its own."""
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "thesis.txt").write_text("mine")
-    ran = datapipe("demo", "--input", docs, "--out", tmp_path)
+    ran = datapipe("demo", "--input", docs, "--out", tmp_path, refused=True)
     assert ran.code == 1
     assert "something else" in ran.err
     assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
@@ -88,7 +88,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(datapipe, docs, tmp_path):
 
 
 def test_credentials_in_an_input_are_not_repeated(datapipe, tmp_path):
-    ran = datapipe("demo", "--input", "http://user:hunter2@127.0.0.1:1/x.txt", "--out", tmp_path / "out")
+    ran = datapipe("demo", "--input", "http://user:hunter2@127.0.0.1:1/x.txt", "--out", tmp_path / "out", refused=True)
     assert ran.code == 1
     assert "hunter2" not in ran.out + ran.err
 

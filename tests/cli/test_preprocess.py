@@ -54,17 +54,17 @@ def test_a_dry_run_says_what_it_will_cost(datapipe, docs, tmp_path):
     script = datapipe("preprocess", docs, tmp_path / "out", *few, "--deploy", "slurm").out
     assert "#SBATCH --ntasks=49" in script
     assert f"--tls-key tls.key {docs} {tmp_path / 'out'} --recipe {tmp_path / 'own.yaml'}\n" in script
-    assert datapipe("preprocess", docs, tmp_path / "out", "--deploy", "slurm").code == 2
+    assert datapipe("preprocess", docs, tmp_path / "out", "--deploy", "slurm", refused=True).code == 2
     assert not (tmp_path / "out").exists()
 
 
 def test_a_scheduler_elsewhere_wants_tls(datapipe, docs, tmp_path):
     """A plain one is refused before anything is read, by exit code 2, and options of none are too."""
-    ran = datapipe("preprocess", docs, tmp_path / "out", "--scheduler", "tcp://10.0.0.1:8786")
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--scheduler", "tcp://10.0.0.1:8786", refused=True)
     assert ran.code == 2
     assert "--insecure" in ran.err
     assert not (tmp_path / "out").exists()
-    ran = datapipe("preprocess", docs, tmp_path / "out", "--insecure")
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--insecure", refused=True)
     assert ran.code == 2
     assert "--scheduler" in ran.err
 
@@ -81,13 +81,13 @@ def test_a_dry_run_foretells_what_a_dataset_will_lose(datapipe, docs, small, tmp
 
 
 def test_one_path_is_wrong_usage(datapipe, docs):
-    ran = datapipe("preprocess", docs)
+    ran = datapipe("preprocess", docs, refused=True)
     assert ran.code == 2
     assert "INPUT... OUTPUT" in ran.err
 
 
 def test_an_unknown_step_option_names_the_nearest(datapipe, docs, tmp_path):
-    ran = datapipe("preprocess", docs, tmp_path / "out", "--set", "pack.seq_length=64")
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--set", "pack.seq_length=64", refused=True)
     assert ran.code == 2
     assert "seq_len" in ran.err
     assert not (tmp_path / "out").exists()
@@ -96,7 +96,7 @@ def test_an_unknown_step_option_names_the_nearest(datapipe, docs, tmp_path):
 def test_a_recipe_with_an_unknown_step_names_line_and_step(datapipe, docs, tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("name: mine\nsteps:\n  - decode\n  - unicod\n")
-    ran = datapipe("preprocess", docs, tmp_path / "out", "--recipe", recipe)
+    ran = datapipe("preprocess", docs, tmp_path / "out", "--recipe", recipe, refused=True)
     assert ran.code == 2
     assert "mine.yaml:4" in ran.err
     assert "unicode" in ran.err
@@ -112,7 +112,7 @@ def test_an_output_folder_that_holds_something_else_is_left_alone(datapipe, docs
 
 def test_an_empty_folder_says_what_to_do(datapipe, tmp_path):
     (tmp_path / "empty").mkdir()
-    ran = datapipe("preprocess", tmp_path / "empty", tmp_path / "out")
+    ran = datapipe("preprocess", tmp_path / "empty", tmp_path / "out", refused=True)
     assert ran.code == 1
     assert "empty" in ran.err
     assert "to do" in ran.err
@@ -121,7 +121,7 @@ def test_an_empty_folder_says_what_to_do(datapipe, tmp_path):
 @pytest.mark.parametrize("missing", ["absent", "absent/", "*.nothing"])
 def test_an_input_that_is_not_there_is_wrong_usage(datapipe, tmp_path, missing):
     """Exit code 2, with the path, and nothing is written."""
-    ran = datapipe("preprocess", tmp_path / missing, tmp_path / "out")
+    ran = datapipe("preprocess", tmp_path / missing, tmp_path / "out", refused=True)
     assert ran.code == 2
     assert str(tmp_path / missing) in ran.err
     assert not (tmp_path / "out").exists()
@@ -150,7 +150,8 @@ def test_what_a_step_prints_is_no_result(datapipe, docs, tmp_path, workers):
     )
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: loud\nsteps: [decode, 'loud.py:loud']\n")
-    ran = datapipe("preprocess", docs, tmp_path / "out", "--recipe", recipe, "--workers", workers, "--json")
+    args = ("--recipe", recipe, "--workers", workers, "--json")
+    ran = datapipe("preprocess", docs, tmp_path / "out", *args, fresh=True)
     assert ran.code == 0, ran.err
     assert ran.json["ok"]
     assert "from Python" in ran.err
