@@ -30,8 +30,14 @@ def plain(batches):
     return [{name: np.asarray(value).tolist() for name, value in batch.items() if name != "pid"} for batch in batches]
 
 
-@pytest.mark.parametrize("transform", [given.double, given.keyed, given.of_table, given.of_columns])
-@pytest.mark.parametrize("prefetch", [0, 4])
+@pytest.mark.parametrize(
+    ("prefetch", "transform"),
+    [
+        (0, given.double),
+        *((4, each) for each in (given.double, given.keyed, given.of_table, given.of_columns)),
+        *(pytest.param(0, each, marks=pytest.mark.slow) for each in (given.keyed, given.of_table, given.of_columns)),
+    ],
+)
 def test_batches_are_those_of_threads(memory, transform, prefetch):
     """Keys, order and values are the same, over epochs and after a resume."""
     options = {**FEW, "transform": transform, "prefetch": prefetch}
