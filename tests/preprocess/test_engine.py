@@ -14,7 +14,7 @@ import pytest
 import datapipe
 from datapipe.errors import ConfigError, PreprocessError, StepError
 from datapipe.preprocess import engine as engines
-from datapipe.preprocess import silence
+from datapipe.preprocess import run, silence
 from datapipe.preprocess.engine import InlineEngine, cores, open_engine
 from datapipe.preprocess.limits import Limits
 from datapipe.preprocess.tasks import Place, Task, TaskRecord
@@ -113,7 +113,8 @@ def strange(name, tmp_path, key="0" * 32, split=0):
     return Strange(key=key, stage=0, name=name, split=split, output=Place(url=str(tmp_path)))
 
 
-def test_a_task_that_kills_its_workers_ends_the_run(scheduler, tmp_path):
+@pytest.mark.slow
+def test_a_task_that_kills_the_workers_of_ones_own_scheduler_ends_the_run(scheduler, tmp_path):
     """A task with no row to blame: the run says what became of it, in a process of its own, and which task it was."""
     engine = open_engine(None, scheduler, splits=4)
     with contextlib.closing(engine), pytest.raises(PreprocessError, match="worker_killed: .* SIGKILL") as caught:
@@ -122,14 +123,18 @@ def test_a_task_that_kills_its_workers_ends_the_run(scheduler, tmp_path):
 
 
 def test_the_neighbours_of_a_task_that_kills(tmp_path):
-    """What was done before comes out, each with its own record, and the one that kills ends the run."""
+    """What was done before comes out, each with its own record, and the one that kills ends the run.
+
+    It has no row to blame: the run says what became of it, in a process of its own, and which task it was.
+    """
     engine = open_engine(1, None, splits=4)
     tasks = [strange(name, tmp_path, str(i) * 32, i) for i, name in enumerate(["fine", "fine", "kill", "fine"])]
     done = []
-    with contextlib.closing(engine), pytest.raises(PreprocessError, match="worker_killed"):  # noqa: PT012  (it raises in the end)
+    with contextlib.closing(engine), pytest.raises(PreprocessError, match="worker_killed: .* SIGKILL") as caught:  # noqa: PT012  (it raises in the end)
         for task, record in engine.run(tasks):
             assert record.key == task.key
             done.append(task.split)
+    assert "stage 0, kill" in "".join(caught.value.__notes__)
     assert 0 in done
     assert 2 not in done
 
@@ -227,16 +232,40 @@ def test_a_step_of_ones_own_has_a_process_for_one_split(tmp_path):
     assert summary.documents_out == 2
 
 
-def test_a_classifier_of_ones_own_has_a_process_for_one_split(tmp_path):
-    """safety_score runs code of the user's: it may end its process too."""
-    (tmp_path / "ends.py").write_text(
-        "import os\n\n\ndef score(texts):\n    if 'END' in texts:\n        os._exit(3)\n    return [0.0] * len(texts)\n"
-    )
+CLASSIFIER = (
+    "import os\n\n\ndef score(texts):\n    if 'END' in texts:\n        os._exit(3)\n    return [0.0] * len(texts)\n"
+)
+
+
+@pytest.fixture
+def classified(tmp_path):
+    """Three rows, one of which ends the process of a classifier; the recipe, by steps."""
+    (tmp_path / "ends.py").write_text(CLASSIFIER)
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("a", "END", "b")))
-    steps = ["decode", {"safety_score": {"model": str(tmp_path / "ends.py"), "function": "score"}}]
-    summary = datapipe.preprocess(tmp_path / "in.jsonl", tmp_path / "out", {"name": "own", "steps": steps})
+    return ["decode", {"safety_score": {"model": str(tmp_path / "ends.py"), "function": "score"}}]
+
+
+@pytest.mark.slow
+def test_a_classifier_of_ones_own_has_a_process_for_one_split(classified, tmp_path):
+    """safety_score runs code of the user's: it may end its process too."""
+    summary = datapipe.preprocess(tmp_path / "in.jsonl", tmp_path / "out", {"name": "own", "steps": classified})
     assert summary.quarantined == {"worker_killed": 1}
     assert summary.documents_out == 2
+
+
+def test_a_classifier_of_ones_own_is_asked_to_have_a_process(classified, tmp_path, monkeypatch):
+    """safety_score runs code of the user's: it is opened as a step of the user's own is; a step of ours is not."""
+    asked = []
+
+    def opened(workers, scheduler, **how):
+        asked.append(how["foreign"])
+        raise RuntimeError("asked")
+
+    monkeypatch.setattr(run, "open_engine", opened)
+    for number, steps in enumerate((classified, ["decode", f"{tmp_path}/ends.py:score"], ["decode"])):
+        with pytest.raises(RuntimeError, match="asked"):
+            datapipe.preprocess(tmp_path / "in.jsonl", tmp_path / f"out{number}", {"name": "own", "steps": steps})
+    assert asked == [True, True, False]
 
 
 def program(corpus, output, body):
