@@ -111,7 +111,7 @@ def test_very_many_lines_of_one_word(folder, tmp_path, tools, lines):
     assert summary.documents_in == summary.documents_out + gone
 
 
-@pytest.mark.parametrize("depth", [10_000, 100_000])
+@pytest.mark.parametrize("depth", [pytest.param(10_000, marks=SLOW), 100_000])
 def test_deeply_nested_html(folder, tmp_path, depth):
     """A page nested beyond what parsers recurse into: text or a counted reason, and the run goes on."""
     (folder / "deep.html").write_text("<div>" * depth + "the words inside of it" + "</div>" * depth)

@@ -52,7 +52,9 @@ def test_a_page_that_takes_too_long_is_named(make):
     assert found == [b"before", TIMEOUT, b"after"]
 
 
-@pytest.mark.parametrize("limit", [64, 80, 96, 128, 200, 256, 384])
+@pytest.mark.parametrize(
+    "limit", [64, 96, 256, *(pytest.param(n, marks=pytest.mark.slow) for n in (80, 128, 200, 384))]
+)
 def test_a_page_that_swells_is_named(make, limit):
     """It may not make the process larger than the limit, whichever allocation fails; others are parsed by another."""
     found = make(memory=limit << 20).extract(views(["<p>before", "<b>x</b>" * 4_000_000, "<p>after"]), WANTED)
