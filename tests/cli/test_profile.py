@@ -39,6 +39,13 @@ def slow(datapipe, tmp_path_factory):
     return folder, datapipe("profile", "-o", folder / "slow", folder / "train.py", "0.01", "0")
 
 
+@pytest.fixture(scope="module")
+def slower(datapipe, slow):
+    """The same script, which waits eight times as long, profiled with --json: (folder, what the command printed)."""
+    folder = slow[0] / "slower"
+    return folder, datapipe("profile", "-o", folder, "--json", slow[0] / "train.py", "0.08", "0")
+
+
 def test_an_unmodified_script_gets_a_verdict(slow):
     folder, ran = slow
     assert ran.code == 0, ran.err
@@ -47,10 +54,10 @@ def test_an_unmodified_script_gets_a_verdict(slow):
     assert {p.name for p in (folder / "slow").iterdir()} >= {"profile.json", "report.html", "trace.json.gz"}
 
 
-def test_with_json_the_scripts_output_goes_to_standard_error(datapipe, slow):
+def test_with_json_the_scripts_output_goes_to_standard_error(slower):
     """Standard output holds the one object and nothing else."""
-    folder, _ = slow
-    ran = datapipe("profile", "-o", folder / "json", "--json", folder / "train.py", "0", "0")
+    _, ran = slower
+    assert ran.code == 0, ran.err
     assert ran.json["ok"]
     assert "trained" in ran.err
 
@@ -94,11 +101,10 @@ def test_a_profile_that_is_not_there_is_wrong_usage(datapipe, tmp_path, missing)
         assert "profile.json" in ran.err
 
 
-def test_compare_finds_a_regression_and_exits_with_1(datapipe, slow):
+def test_compare_finds_a_regression_and_exits_with_1(datapipe, slow, slower):
     """Waiting made eight times as long is a regression; a run beside itself is none."""
     folder, _ = slow
-    assert datapipe("profile", "-o", folder / "slower", folder / "train.py", "0.08", "0").code == 0
-    worse = datapipe("compare", folder / "slow", folder / "slower", "--json")
+    worse = datapipe("compare", folder / "slow", slower[0], "--json")
     assert worse.code == 1
     assert worse.json["regressed"] is True
     same = datapipe("compare", folder / "slow", folder / "slow")
@@ -107,7 +113,7 @@ def test_compare_finds_a_regression_and_exits_with_1(datapipe, slow):
 
 
 def test_a_missing_script_is_a_readable_error(datapipe, tmp_path):
-    ran = datapipe("profile", "-o", tmp_path / "p", tmp_path / "none.py")
+    ran = datapipe("profile", "-o", tmp_path / "p", tmp_path / "none.py", refused=True)
     assert ran.code != 0
     assert "none.py" in ran.err
 
@@ -119,6 +125,30 @@ def test_options_that_contradict_each_other_are_refused(tmp_path, other):
     line = ["profile", "--apply", other, "-o", str(tmp_path / "p"), str(tmp_path / "train.py")]
     assert CliRunner().invoke(app, line).exit_code == 2
     assert not (tmp_path / "p").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_script_runs(tmp_path):
+    (tmp_path / "afile").write_text("mine")
+    (tmp_path / "train.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    done = CliRunner().invoke(app, ["profile", "-q", "-o", str(tmp_path / "afile"), str(tmp_path / "train.py")])
+    assert done.exit_code == 2
+    assert not (tmp_path / "ran").exists()
+    folder = CliRunner().invoke(app, ["profile", "-q", "-o", str(tmp_path / "p"), str(tmp_path)])
+    assert (folder.exit_code, (tmp_path / "p").exists()) == (2, False)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_cannot_be_written_at_the_end_is_printed(tmp_path, code):
+    """The verdict and the ledger, where the script took its profile's folder away; its exit code stays its own."""
+    pytest.importorskip("torch")
+    folder = tmp_path / "p"
+    (tmp_path / "train.py").write_text(
+        f"import shutil\nshutil.rmtree({str(folder)!r})\nopen({str(folder)!r}, 'w')\nraise SystemExit({code})"
+    )
+    done = CliRunner().invoke(app, ["profile", "-q", "-o", str(folder), str(tmp_path / "train.py")])
+    assert done.exit_code == (code or 1)
+    assert "No steps were recorded" in done.output
+    assert "the whole run" in done.output
 
 
 def test_the_profile_file_is_plain_json(slow):
