@@ -69,16 +69,25 @@ def execute(task: Task, limits: Limits, *, suspect: bool = False, ends: bool = F
 def execute_in_worker(
     task: Task, limits: Limits, suspect: bool = False, admission: Admission | None = None
 ) -> TaskRecord:
-    """The same on a Dask worker, whose process may be ended if it runs nothing else; `admission`: what it must have."""
-    from distributed import get_worker
+    """The same on a Dask worker, whose process may be ended if it runs nothing else; `admission`: what it must have.
+
+    A worker that is told to leave removes its scratch folder below the task it runs: what the task then meets says
+    nothing of the task, which is another worker's from then on.
+    """
+    from distributed import Reschedule, Status, get_worker
 
     worker = get_worker()
     if admission is not None:
         from datapipe.preprocess.admission import admit
 
         admit(admission, worker.address, worker.local_directory)
-    # Of several threads of one process none can be ended alone.
-    return execute(task, limits, suspect=suspect, ends=worker.state.nthreads == 1)
+    try:
+        # Of several threads of one process none can be ended alone.
+        return execute(task, limits, suspect=suspect, ends=worker.state.nthreads == 1)
+    except DatapipeError as error:
+        if worker.status in {Status.running, Status.paused}:
+            raise
+        raise Reschedule from error
 
 
 def complete(task: Task, *, store: bool = True) -> TaskRecord:
