@@ -18,6 +18,7 @@ from datapipe.cli.console import JsonOption
 
 if TYPE_CHECKING:
     from datapipe.profiling.live import Sink
+    from datapipe.profiling.summary import Summary
 
 _PATIENCE = 20.0
 """Seconds that rank 0 waits for the other ranks of its machine to write: torchrun kills a job that lingers after 30."""
@@ -65,6 +66,9 @@ def profile(
     The script's own output and exit code are kept (with --json its output goes to standard error). Under torchrun each
     rank writes into a folder of its own, and rank 0 shows them merged: torchrun … -m datapipe profile train.py
 
+    However the script ends (an exception, sys.exit, os._exit, Ctrl-C, SIGTERM), the profile of what ran is written;
+    only SIGKILL, as of a machine short of memory, leaves none, and `datapipe report` then says so.
+
     --differential runs the script nine times, each time for some steps, and what it writes it writes each time;
     --scratch keeps new files of all but the first out of this folder.
 
@@ -75,7 +79,7 @@ def profile(
     from datapipe.errors import ConfigError
     from datapipe.integrations.loader_options import parse_options
     from datapipe.integrations.script import profile_script
-    from datapipe.profiling import write_report
+    from datapipe.profiling import render, write_report
     from datapipe.profiling.merging import await_ranks
     from datapipe.profiling.profile_file import save_profile
     from datapipe.profiling.ranks import this_rank
@@ -96,17 +100,26 @@ def profile(
     if differential:
         console.say(f"  {script} runs {1 + 4 * ROUNDS} times, none to its end: what it writes it writes each time")
     applied = None
+    unwritten: list[Summary] = []
+
+    def shown(summary: Summary) -> None:
+        unwritten.append(summary)
+        console.say("the profile could not be written; what it says:")
+        console.out().print(render(summary))
+
     with console.output_aside(json):
         live = _live(quiet=quiet, prometheus=prometheus, tensorboard=tensorboard)
         code = profile_script(
             [script, *context.args], output, module=module, live=live, options=options, stand_in=stand_in,
-            steps=steps or (STEPS if differential else None), brief=brief,
+            steps=steps or (STEPS if differential else None), brief=brief, unwritten=shown,
         )  # fmt: skip
         command = Command(script=script, arguments=context.args, module=module, folder=output)
         if apply and not code:
             applied = apply_best(command)
         if differential and not code:
             run_differential(command, steps=steps, scratch=scratch, quiet=quiet)
+    if unwritten:
+        raise typer.Exit(code)
     rank = this_rank()
     if rank is not None and rank.rank == 0:
         merged = await_ranks(output, rank.local_world_size, patience=1.0 if code else _PATIENCE)
@@ -149,9 +162,12 @@ def report(folder: Folder, json: JsonOption = False) -> None:
     """
     from datapipe.profiling import load_run, write_report
     from datapipe.profiling.profile_file import save_profile
+    from datapipe.profiling.unfinished import left
 
     folder = folder.parent if folder.is_file() else folder
     loaded = load_run(folder)
+    if later := left(folder):
+        console.say(f"  {later} What follows is of a run before it.")
     if loaded.ranks is not None:
         save_profile(loaded, folder)
     write_report(loaded, folder)

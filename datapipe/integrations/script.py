@@ -4,7 +4,7 @@ What enters: a script's path or a module's name, and its arguments. What leaves:
 Invariant: the script sees what it would see alone: `sys.argv`, `__main__`, its standard streams; its exit code, and the
 traceback of an exception that ends it, are what Python alone would give; every patch is undone, however it ends. Ctrl-C
 and a polite kill (SIGTERM, what schedulers and torchrun send) end the script as an exception does, and the profile of
-what ran is written.
+what ran is written; so it is before `os._exit`.
 
 A step runs from one `next()` of a data loader to the next. Named inside it: "forward" (the outermost module's call),
 "backward", "optimizer"; a pass over a loader without gradients is "evaluate".
@@ -15,26 +15,26 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
-import signal
 import sys
-import threading
 import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from datapipe.errors import ConfigError
+from datapipe.integrations.endings import Terminated, terminable, written_before_exit
 from datapipe.integrations.loops import StepsDone
 from datapipe.integrations.parquet_evidence import parquet_evidence
 from datapipe.profiling import profile, write_report
 from datapipe.profiling.profile_file import NAME, save_profile
 from datapipe.profiling.ranks import this_rank
+from datapipe.profiling.unfinished import begin, end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from importlib.machinery import ModuleSpec
 
-    from datapipe.profiling import Profile
+    from datapipe.profiling import Profile, Summary
     from datapipe.profiling.live import Sink
     from datapipe.profiling.loader_facts import Setting
 
@@ -42,10 +42,6 @@ _INTERRUPTED: Final = 130
 """What a shell reports for a process that Ctrl-C ended (128 + SIGINT)."""
 _TERMINATED: Final = 143
 """The same for SIGTERM."""
-
-
-class Terminated(BaseException):
-    """SIGTERM came: raised in the main thread, so that the script's `finally` blocks and the profile see it."""
 
 
 def profile_script(
@@ -57,6 +53,7 @@ def profile_script(
     stand_in: str = "as-is",
     steps: int | None = None,
     brief: bool = False,
+    unwritten: Callable[[Summary], None] | None = None,
 ) -> int:
     """Run a script under a profile and write the profile into `out`.
 
@@ -70,6 +67,7 @@ def profile_script(
             see `stand_ins`.
         steps: after how many steps the script is ended, in its call for a further batch; None: where it ends.
         brief: write `profile.json` and `report.html` alone: no trace, no spans to replay, no advice.
+        unwritten: told what the run came to where that cannot be written (a disk that filled up meanwhile).
 
     Returns:
         The exit code the script ended with: 0 if it ran to its end, that of `sys.exit`, 130 after Ctrl-C, 143 after
@@ -77,11 +75,11 @@ def profile_script(
 
     Raises:
         SystemExit: this is a child that the script forked, which ends here, as it would alone; it writes no profile.
-        ConfigError: there is no such script or module.
+        ConfigError: there is no such script or module, or nothing can be written into `out`; nothing was run then.
         ProfileError, NoSpaceError: the profile of a script that did not fail cannot be written.
     """
     process = os.getpid()
-    code = _profiled(argv, out, module, live, options or {}, stand_in, steps, brief)
+    code = _profiled(argv, out, module, live, options or {}, stand_in, steps, brief, unwritten)
     if os.getpid() != process:
         raise SystemExit(code)
     return code
@@ -96,27 +94,30 @@ def _profiled(
     stand_in: str,
     steps: int | None,
     brief: bool,
+    unwritten: Callable[[Summary], None] | None,
 ) -> int:
     if not argv:
         raise ConfigError("no script was named", expected="a script and its arguments", fix="datapipe profile train.py")
     target = str(argv[0])
     _check(target, module=module)
+    rank = this_rank()
+    folder = Path(out) / (rank.folder if rank is not None else "")
+    begin(folder)
     _forget(out)
-    from datapipe.integrations.loader_options import loader_options
-    from datapipe.integrations.torch_hooks import torch_hooks
-
-    title = target if module else Path(target).name
+    prof = profile(out, title=target if module else Path(target).name, live=live, brief=brief)
     raised: list[Exception] = []
     process = os.getpid()
     with _as_main(list(argv), module=module):
         try:
-            with (
-                profile(out, title=title, live=live, brief=brief) as prof,
-                loader_options(prof, options) as datasets,
-                torch_hooks(prof, stand_in=stand_in, steps=steps),
-                _terminable(),
-            ):
-                _run(target, prof, raised, module=module)
+            with terminable() as ending, prof, ending.written_whole(), written_before_exit(prof):
+                from datapipe.integrations.loader_options import loader_options
+                from datapipe.integrations.torch_hooks import torch_hooks
+
+                with (
+                    loader_options(prof, options) as datasets,
+                    torch_hooks(prof, stand_in=stand_in, steps=steps),
+                ):
+                    _run(target, prof, raised, module=module)
         except SystemExit as ended:
             return exit_code(ended)
         except KeyboardInterrupt:
@@ -128,6 +129,13 @@ def _profiled(
                 raise  # not the script's: the profile's
             _print_traceback(error)
             return 1
+        finally:
+            if os.getpid() == process:
+                end(folder)
+                if prof.unwritten is not None and unwritten is not None:
+                    unwritten(prof.summary())
+    if ending.came:
+        return _TERMINATED
     if os.getpid() == process:
         _tell(prof, datasets)
     return 0
@@ -141,53 +149,6 @@ def _tell(prof: Profile, datasets: list[object]) -> None:
         told = replace(summary, advice=replace(summary.advice, evidence=evidence))
         save_profile(told, folder)
         write_report(told, folder)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """While it lasts, the first SIGTERM raises `Terminated`; a second one kills, and so does one in a forked child.
-
-    A script that has a handler of its own keeps it. Where this is not the main thread, nothing changes.
-    """
-
-    def raise_terminated(_number: int, _frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, raise_terminated)
-    _hold_across_forks(raise_terminated)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is raise_terminated:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _hold_across_forks(handler: Callable[[int, object], None]) -> None:
-    """A child forked while `handler` is SIGTERM's has the default instead, from its first moment.
-
-    SIGTERM is held back while the fork lasts: Python forgets what reaches a child before it is set up.
-    """
-    held: list[set[int]] = []
-
-    def hold() -> None:
-        if signal.getsignal(signal.SIGTERM) is handler:
-            held.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
-
-    def let_go() -> None:
-        if held:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held.pop())
-
-    def let_go_in_child() -> None:
-        if held:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        let_go()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=let_go_in_child)
 
 
 def _print_traceback(error: Exception) -> None:
@@ -246,9 +207,9 @@ def _check(target: str, *, module: bool) -> None:
             )
     elif not Path(target).is_file():
         raise ConfigError(
-            f"there is no script at {target}",
+            f"{target} is a folder" if Path(target).is_dir() else f"there is no script at {target}",
             expected="a Python file",
-            fix="check the path; for a module use module=True",
+            fix="check the path; a module, or a package with a `__main__`: datapipe profile -m NAME",
         )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from datapipe.errors import NoProfileError, NoSpaceError, ProfileError
 from datapipe.profiling.profile_check import wrong
 from datapipe.profiling.summary import FORMAT, VERSION, Summary
+from datapipe.profiling.unfinished import left
 
 if TYPE_CHECKING:
     import os
@@ -57,7 +58,8 @@ def load_profile(path: str | os.PathLike[str]) -> Summary:
         raise NoProfileError(
             f"there is no profile at {file}",
             expected=f"a folder with {NAME}, or that file",
-            fix="record one: with datapipe.profile(FOLDER) as prof, or `datapipe profile script.py`",
+            fix=left(file.parent)
+            or "record one: with datapipe.profile(FOLDER) as prof, or `datapipe profile script.py`",
         ) from None
     except OSError as error:
         raise ProfileError(f"{file} cannot be read: {error.strerror or error}") from error

@@ -61,6 +61,7 @@ class Profile:
     Attributes:
         recorder: collects the spans; loaders and training loops find it through `events.active()`.
         folder: where the files go, or None; a rank of a job has a folder of its own inside the one that was named.
+        unwritten: why the profile could not be written at the end; None where it was.
         rank: which process of a job this is, None for one that is alone.
     """
 
@@ -84,6 +85,7 @@ class Profile:
         self._state = "new"
         self._process = -1
         self._error: str | None = None
+        self.unwritten: DatapipeError | None = None
         self._step = 0
         self._epoch = 0
         self._samples: int | None = 0
@@ -133,6 +135,7 @@ class Profile:
         try:
             self.report()
         except DatapipeError as failed:
+            self.unwritten = failed
             if error is None:
                 raise
             # The run's own exception is what the user must see.

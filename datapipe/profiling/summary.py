@@ -202,6 +202,12 @@ class Summary:
     differential: Differential | None = None
     phases: tuple[Phase, ...] = ()
 
+    @property
+    def cause(self) -> str:
+        """What ended a run that is not complete: the exception's class, of `SystemExit` with its code; "" unknown."""
+        code = self.notes.get("exit code")
+        return f"{self.error}, code {code}" if self.error and code is not None else self.error or ""
+
     def part(self, name: str) -> Part | None:
         """The part of the steady step by that name."""
         return next((part for part in self.parts if part.name == name), None)

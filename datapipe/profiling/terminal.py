@@ -54,7 +54,7 @@ def render(summary: Summary) -> Group:
         if summary.rank is not None:
             items.append(Text(f"What follows is of rank {summary.rank.rank}.", style="dim"))
     if not summary.complete:
-        cause = f" ({visible(summary.error)})" if summary.error else ""
+        cause = f" ({visible(summary.cause)})" if summary.cause else ""
         items.append(Text(f"This run did not end normally{cause}: the figures are of what ran.", style="yellow"))
     if summary.step is not None:
         items += [Text(), _bar(summary.parts)]

@@ -31,6 +31,8 @@ ENDS = """
                 print("at 20", flush=True)
                 if how == "crash":
                     raise RuntimeError("crashed")
+                if how == "leave":
+                    os._exit(5)
                 if how == "exit":
                     sys.exit(7)
                 if how == "child":
@@ -53,7 +55,7 @@ ENDS = """
 
 @pytest.mark.parametrize(
     ("how", "sent", "code", "error"),
-    [("crash", None, 1, "RuntimeError"), ("exit", None, 7, "SystemExit"),
+    [("crash", None, 1, "RuntimeError"), ("exit", None, 7, "SystemExit"), ("leave", None, 5, "SystemExit"),
      ("wait", signal.SIGINT, 130, "KeyboardInterrupt"), ("wait", signal.SIGTERM, 143, "Terminated"),
      ("own handler", signal.SIGTERM, 9, "SystemExit"), ("child", None, 0, None)],
 )  # fmt: skip
@@ -67,15 +69,32 @@ def test_the_profile_of_what_ran_is_written(scripts, tmp_path, how, sent, code, 
     rest, errors = process.communicate(timeout=120)
     said += rest.splitlines()
     assert said[0] == "at 20"
-    assert "cleaned up" in said
+    assert ("cleaned up" in said) is (how != "leave")
+    assert ("the profile of what ran is in out" in errors) is (how == "leave")
+    assert not (tmp_path / "out" / "unfinished.txt").exists()
     assert process.returncode == code, errors[-2000:]
     assert ("RuntimeError: crashed" in errors) is (how == "crash")
     if how == "child":
         assert f"child {signal.SIGTERM.value}" in said
     summary = load_profile(tmp_path / "out")
     assert (summary.complete, summary.error) == (error is None, error)
-    assert summary.series.count == 21
+    assert summary.cause == (f"SystemExit, code {code}" if error == "SystemExit" else error or "")
+    assert summary.series.count == (20 if how == "leave" else 21)  # the step that is left is none
     assert {"dataset", "collate"} <= {row.name for row in summary.stages}
+
+
+def test_sigterm_before_the_first_step_leaves_a_profile_too(scripts, tmp_path):
+    """While it imports or reads its data: a profile without steps."""
+    code = """
+        import os, signal
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("went on")
+    """
+    command = [Path(sys.executable).with_name("datapipe"), "profile", "-o", "out", scripts("early", code)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 143
+    assert "went on" not in done.stdout
+    assert load_profile(tmp_path / "out").verdict.kind == "no steps"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
