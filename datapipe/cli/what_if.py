@@ -51,7 +51,7 @@ def what_if(
     """
     from datapipe.errors import ConfigError
     from datapipe.profiling.changes import Change
-    from datapipe.profiling.loader_changes import Answer, answers, with_workers
+    from datapipe.profiling.loader_changes import Answer, answers, crew, with_workers
     from datapipe.profiling.loader_changes import workers as in_words
     from datapipe.profiling.loader_facts import TORCH
     from datapipe.profiling.span_file import load_spans
@@ -71,7 +71,8 @@ def what_if(
         found.append(Answer(words=in_words(workers), prediction=with_workers(work, run.notes, workers)))
     for count, kind in ((threads, "threads"), (None if torch else workers, "workers")):
         if count is not None:
-            asked.append(Change(kind=kind, stage=stage, factor=count / _threads(work, stage)))  # type: ignore[arg-type]  # one of its kinds
+            factor = count / _threads(work, stage)
+            asked.append(Change(kind=kind, stage=stage or crew(work)[1], factor=factor))  # type: ignore[arg-type]  # one of its kinds
     factors: dict[str, Factor] = {
         "prefetch": prefetch, "storage": storage, "row groups": row_groups, "decode": decode, "device": device,
         "dtypes": dtypes, "pinned": pinned, "latency": None if latency is None else latency * 1e6,
@@ -91,9 +92,12 @@ def what_if(
 
 
 def _threads(work: Workload, stage: str | None) -> int:
-    """Threads that run a stage, or the largest pool's."""
+    """Threads that run a stage, or those that do the loader's work."""
     from datapipe.errors import ConfigError
+    from datapipe.profiling.loader_changes import crew
 
+    if stage is None and (working := crew(work)[0]):
+        return working
     counts = [n for n, names in zip(work.pools, work.stages, strict=True) if stage is None or stage in names]
     if not any(counts):
         known = sorted(frozenset[str]().union(*(s for n, s in zip(work.pools, work.stages, strict=True) if n)))

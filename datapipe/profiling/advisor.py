@@ -17,7 +17,7 @@ from datapipe.errors import ProfileError
 from datapipe.profiling.advice import LEAST, Advice, Fix
 from datapipe.profiling.advice_reasons import nothing_gains
 from datapipe.profiling.changes import Change, Prediction
-from datapipe.profiling.loader_changes import in_processes, processes, thread_counts, worker_counts
+from datapipe.profiling.loader_changes import crew, in_processes, processes, thread_counts, worker_counts
 from datapipe.profiling.loader_changes import workers as workers_in_words
 from datapipe.profiling.loader_facts import DATAPIPE, TORCH, Setting, option_of
 from datapipe.profiling.replay import replay
@@ -140,7 +140,7 @@ def _of_torch(work: Workload, notes: Mapping[str, Any]) -> Iterator[Fix]:
 
 
 def _of_datapipe(work: Workload, notes: Mapping[str, Any]) -> Iterator[Fix]:
-    threads, ahead = max(work.pools, default=0), option_of(notes, "prefetch")
+    (threads, _), ahead = crew(work), option_of(notes, "prefetch")
     if threads:
         found = _smallest(thread_counts(work))
         if found is not None:

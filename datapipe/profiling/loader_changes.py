@@ -80,19 +80,38 @@ def with_workers(work: Workload, notes: Mapping[str, Any], count: int) -> Predic
     return predict(apart, Change(kind="workers", factor=count / max(1, before)), base)
 
 
+def crew(work: Workload) -> tuple[int, str | None]:
+    """How many threads do the loader's work, and the stage that takes most of it; 0 where the loop does it itself.
+
+    Not the most threads of a pool: those that read the files' footers, once, are often more.
+    """
+    spent: dict[tuple[int, str], float] = {}
+    for job in work.jobs:
+        for segment in job.work:
+            place = (job.pool, segment.stage)
+            spent[place] = spent.get(place, 0.0) + segment.cpu + segment.idle
+    per_pool: dict[int, float] = {}
+    for (pool, _), ns in spent.items():
+        per_pool[pool] = per_pool.get(pool, 0.0) + ns * (work.pools[pool] > 0)
+    if not any(per_pool.values()):
+        return 0, None
+    busiest = max(per_pool, key=lambda pool: per_pool[pool])
+    return work.pools[busiest], max((s for p, s in spent if p == busiest), key=lambda stage: spent[busiest, stage])
+
+
 def thread_counts(work: Workload) -> list[tuple[int, Prediction]]:
     """More threads of datapipe's loader, each count predicted."""
-    now = max(work.pools, default=0)
+    now, stage = crew(work)
     counts = [n for n in _COUNTS if now < n <= 2 * work.cores] if now else []
-    return [(n, predict(work, Change(kind="threads", factor=n / now))) for n in counts]
+    return [(n, predict(work, Change(kind="threads", stage=stage, factor=n / now))) for n in counts]
 
 
 def processes(work: Workload) -> int | None:
     """How many processes would run datapipe's transform; None where its threads do not wait for each other."""
-    now = max(work.pools, default=0)
+    now, _ = crew(work)
     return max(now, int(work.cores)) if now and "transform" in work.serial | work.unsure else None
 
 
 def in_processes(work: Workload, count: int) -> Prediction:
     """The step with the transform of datapipe's loader in `count` processes."""
-    return predict(work, Change(kind="workers", stage="transform", factor=count / max(1, *work.pools)))
+    return predict(work, Change(kind="workers", stage="transform", factor=count / max(1, crew(work)[0])))

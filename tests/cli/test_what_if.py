@@ -87,6 +87,37 @@ def test_what_the_report_advises_can_be_asked_and_is_listed(torch_run, workers):
     assert refused.exit_code == 2
 
 
+def test_threads_are_those_that_do_the_work(tmp_path):
+    """One thread sleeps 20 ms a batch in the transform, four read a footer once: two threads take half the step.
+
+    Asked of what-if, and advised: the four were taken for the loader's, so 2 threads were fewer and gained nothing.
+    """
+    import numpy as np
+
+    rows, number = (
+        [(-1, -1, i, i, 9 * MS, 9 * MS, 0, 0, STAGES.index("footer"), 2 + i, 0) for i in range(4)],
+        STAGES.index,
+    )
+    t = 10 * MS
+    for i in range(40):
+        made = t + 20 * MS
+        rows.append((i, -1, t, t, made, made, 0, 0, number("transform"), 1, 0))
+        rows.append((i, i, t, t, made, made, 0, 0, number("wait"), 0, 0))
+        rows.append((i, -1, t, t, made + MS // 10, made + MS // 10, 0, 0, number("step"), 0, 0))
+        t = made + MS // 10
+    spans = np.array(rows, dtype=np.dtype(list(FIELDS)))
+    raw = RawRun(
+        spans=spans[np.argsort(spans["start"], kind="stable")], stages=STAGES, threads=("loop", "loader", *"abcd"),
+        began=0, ended=t, wall=t, started_unix_ns=0, environment={"cpus usable": 2},
+        notes={"loader": "datapipe.DataLoader", "loader.num_threads": 1, "loader.prefetch": 4},
+    )  # fmt: skip
+    save_spans(raw, tmp_path)
+    (answer,) = asked(tmp_path, "--threads", 2)["predictions"]
+    assert answer["gain"] == pytest.approx(0.5, abs=0.03)
+    assert "2 threads" in [each["what"] for each in asked(tmp_path)["predictions"]]
+    assert any("num_threads" in fix.options for fix in advise(raw).fixes)
+
+
 def test_what_was_not_recorded_is_said_in_words(run):
     """Groups of stages are no words of a user's."""
     done = CliRunner().invoke(app, ["what-if", str(run), "--storage", "2", "--json"])
