@@ -76,11 +76,14 @@ def execute_in_worker(
     """
     from distributed import Reschedule, Status, get_worker
 
+    from datapipe.preprocess.work import OF_WORKER
+
     worker = get_worker()
     if admission is not None:
         from datapipe.preprocess.admission import admit
 
         admit(admission, worker.address, worker.local_directory)
+    OF_WORKER.set(worker.local_directory)
     try:
         # Of several threads of one process none can be ended alone.
         return execute(task, limits, suspect=suspect, ends=worker.state.nthreads == 1)

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe.errors import NotFoundError, PreprocessError, StorageError
@@ -40,6 +41,8 @@ LOCK: Final = f"{WORK}/lock"
 LEASE: Final = f"{WORK}/lease.json"
 SCRATCH_FOLDER: Final = "DATAPIPE_SCRATCH"
 """Environment of a worker elsewhere: the folder for files that are written before they are stored; else TMPDIR."""
+OF_WORKER: Final[ContextVar[str | None]] = ContextVar("scratch folder of the worker that runs this task", default=None)
+"""Of several workers in one process, which share its environment, each has its own, and takes it along as it leaves."""
 _CHUNK: Final = 16 << 20
 
 
@@ -53,12 +56,12 @@ class WorkFolder:
     def scratch(self) -> str | None:
         """A local folder for files while they are written: on the output's own disk, made if need be, nobody else's.
 
-        Where the output is remote: the worker's own (`SCRATCH_FOLDER`), or None, the system's.
+        Where the output is remote: the worker's own (`OF_WORKER`, `SCRATCH_FOLDER`), or None, the system's.
         """
         path = self.store.local_path(f"{WORK}/scratch")
         if path is not None:
             return private_folder(path)
-        given = os.environ.get(SCRATCH_FOLDER)
+        given = OF_WORKER.get() or os.environ.get(SCRATCH_FOLDER)
         return given if given and os.path.isdir(given) else None  # noqa: PTH112
 
     @contextlib.contextmanager
