@@ -113,7 +113,7 @@ def report_html(summary: Summary) -> str:
         remainder=signed(summary.remainder_ns, summary.wall_ns),
         tone={"not input-bound": "good", "moderately input-bound": "warn", "input-bound": "bad", LATE_RANK: "bad"}.get(
             summary.verdict.kind, "none"
-        ),  # fmt: skip
+        ),
     )
 
 

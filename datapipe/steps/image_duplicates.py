@@ -85,9 +85,7 @@ def _hash(data: memoryview | None, max_pixels: int) -> int | None:
 
     try:
         # Four pixels for each of the hash, so that a scaled picture is averaged as the whole one is.
-        return (
-            None if data is None else image_hash(decode_image(data, (ENOUGH, ENOUGH), max_pixels=max_pixels), data)
-        )
+        return None if data is None else image_hash(decode_image(data, (ENOUGH, ENOUGH), max_pixels=max_pixels), data)
     except DecodeError:
         return None
 
