@@ -38,9 +38,9 @@ def job_verdict(own: Verdict, ranks: Ranks, rank: int) -> Verdict:
     if not ranks.stragglers:
         return replace(own, sentence=f"{ranks.sentence} Rank {rank}: {own.sentence}", evidence=evidence)
     waiting = [wait for wait in ranks.waits if wait.waits_for == rank]
-    said = ", ".join(f"rank {wait.rank} {ms(wait.mean)}" for wait in waiting[:_NAMED])
-    more = f", {len(waiting) - _NAMED} more ranks" if len(waiting) > _NAMED else ""
-    waits = f" For it wait, a step: {said}{more}." if waiting else ""
+    said = ", ".join(f"rank {wait.rank} ({ms(wait.mean)} a step)" for wait in waiting[:_NAMED])
+    more = f", {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+    waits = f" Waiting for it: {said}{more}." if waiting else ""
     return replace(
         own, kind=LATE_RANK, sentence=ranks.sentence + waits, evidence=(f"Rank {rank}: {own.sentence}", *evidence)
     )

@@ -31,7 +31,7 @@ def begin(folder: str | os.PathLike[str]) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / NAME).write_text(
             f"A run that began at {now} is being recorded here, or was killed (SIGKILL, or out of memory) before its"
-            " profile could be written.\n"
+            " profile could be written; wait for it, or record it again.\n"
         )
     except OSError as error:
         raise ConfigError(

@@ -136,7 +136,7 @@ def test_a_folder_of_ranks_is_merged_and_read_back(job, tmp_path):
     shown = (tmp_path / "shown").read_text()
     assert shown.startswith("Rank 1 is late")
     assert shown.count("Rank 1 is late") == 1
-    assert "For it wait, a step: rank 0 5.00 ms." in shown
+    assert "Waiting for it: rank 0 (5.00 ms a step)." in shown
     assert "Rank 1: Input-bound" in shown
     assert "Rank 0: " not in shown
     assert merged.verdict.sentence == " ".join(shown.split("  ")[0].split())
