@@ -54,7 +54,7 @@ TRAIN = """
             loss.backward()
             optimizer.step()
             dist.all_reduce(loss.detach())
-        print("rank", dist.get_rank(), "trained")
+        print(f"rank {dist.get_rank()} trained", flush=True)  # in one piece: the ranks share a pipe
         dist.destroy_process_group()
 """
 
