@@ -76,8 +76,9 @@ def _next_frame(data: bytes, start: int, like: bytes | None) -> int:
     while place >= 0:
         head = data[place : place + 4]
         size = _size(head)
-        same = like is None or (head[1:2] == like[1:2] and head[2] & 0x0C == like[2] & 0x0C)
-        if size and same and (place + size >= len(data) or data[place + size : place + size + 2] == head[:2]):
+        # Of fewer than four bytes, at the end, nothing more is asked: they have no size.
+        same = size and (like is None or (head[1] == like[1] and head[2] & 0x0C == like[2] & 0x0C))
+        if same and (place + size >= len(data) or data[place + size : place + size + 2] == head[:2]):
             return place
         place = data.find(b"\xff", place + 1, end)
     return -1

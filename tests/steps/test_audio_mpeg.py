@@ -48,3 +48,12 @@ def test_hostile_bytes_end():
     whole = stored(tone(0.2), container="MP3")
     frame = bare(whole)
     assert len(counted(frame + b"\xff" * (4 << 20))) > len(frame)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_frame_whose_head_is_cut_ends_the_count(cut):
+    """The frame, a byte that is none, and the beginning of another's head: one frame, found by fuzzing."""
+    head = bytes((0xFF, 0xFB, 0x90, 0xC0))
+    frame = head.ljust(_size(head), b"\0")
+    told = counted(frame * 2 + b"\0" + head[:cut])
+    assert int.from_bytes(told[told.index(b"Xing") + 8 :][:4], "big") == 2
