@@ -145,7 +145,7 @@ def _page_seeds() -> list[bytes]:
 
 
 def _ranges(data: bytes) -> None:
-    """Any sequence of seeks and reads over any parts gives the file's own bytes, or OSError; never others."""
+    """Any seeks and reads over any parts give the file's own bytes, or OSError or ValueError; never others."""
     whole = bytes(range(256)) * 4
     numbers = list(struct.unpack(f"<{len(data) // 4}i", data[: len(data) // 4 * 4]))
     cut = numbers[:8]
@@ -157,7 +157,7 @@ def _ranges(data: bytes) -> None:
         try:
             at = file.seek(where % 3000 - 1000, abs(size) % 3)
             got = bytes(file.read(size % 600 - 50))
-        except OSError:
+        except (OSError, ValueError):  # not at hand; before the beginning
             continue
         assert at >= 0, "read before the beginning"
         assert whole[at : at + len(got)] == got, "other bytes than the file's"
