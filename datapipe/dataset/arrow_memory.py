@@ -7,7 +7,9 @@ A loader's tables are decoded on some threads and let go of on others. mimalloc,
 on the thread that allocated it: where there are more threads than cores the freed pages of each pile up (100,000 x 2048
 int32 under a budget of 256 MiB: up to 824 MiB beside 457 to 527, on two cores with a load of 8), and given back at once
 they have to be cleared anew by the kernel, for a third of the time that decoding takes. jemalloc's arenas are
-everybody's, and decay: of 11 to 14 µs a row of those tokens 2 to 3 were the kernel's with it, 3 to 7 without.
+everybody's, and decay: of 11 to 14 µs a row of those tokens 2 to 3 were the kernel's with it, 3 to 7 without. The main
+thread has its first arena, which was made before anybody could say that it shall decay, and gives back at once; and
+what it decodes it lets go of itself: there Arrow's own choice is as good.
 """
 
 from __future__ import annotations
@@ -32,13 +34,24 @@ _DECODED: Final = _Decoded()
 
 
 @cache
-def decoding_pool() -> pa.MemoryPool:
-    """What row groups are decoded into: jemalloc's pool where Arrow was built with it, else Arrow's default."""
+def shared_pool() -> pa.MemoryPool:
+    """What threads decode into: jemalloc's pool where Arrow was built with it, else Arrow's default.
+
+    To be asked for first by the main thread: whoever is first has the arena that does not decay.
+    """
     default = pa.default_memory_pool()
     if default.backend_name == "jemalloc" or "jemalloc" not in pa.supported_memory_backends():
         return default
     pa.jemalloc_set_decay_ms(DECAY_MS)
-    return pa.jemalloc_memory_pool()
+    pool = pa.jemalloc_memory_pool()
+    pa.allocate_buffer(1, memory_pool=pool)
+    return pool
+
+
+def decoding_pool() -> pa.MemoryPool:
+    """What this thread decodes into."""
+    pool = shared_pool()
+    return pa.default_memory_pool() if threading.current_thread() is threading.main_thread() else pool
 
 
 def parquet_reader(source: Any, **options: Any) -> Any:
@@ -58,10 +71,11 @@ def decoded(nbytes: int) -> None:
 
     One call takes microseconds where there is nothing to give back.
     """
-    if decoding_pool().backend_name != "mimalloc":
+    pool = decoding_pool()
+    if pool.backend_name != "mimalloc":
         return
     _DECODED.nbytes += nbytes
     if _DECODED.nbytes < STEP:
         return
     _DECODED.nbytes = 0
-    decoding_pool().release_unused()
+    pool.release_unused()

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.dataset.arrow_footer import batch_buffers
-from datapipe.dataset.arrow_memory import decoded, parquet_reader
+from datapipe.dataset.arrow_memory import decoded, parquet_reader, shared_pool
 from datapipe.dataset.bounds import Bounds, bounds_of
 from datapipe.dataset.byte_ranges import ByteRanges, coalesce
 from datapipe.dataset.decompression import Decompression
@@ -191,6 +191,7 @@ class Shards:
         self._columns = list(columns)
         self._entries = entries
         self._decompression = Decompression()
+        shared_pool()
 
     def of(self, columns: Sequence[str]) -> Shards:
         """The same shards, other columns: footers are read once for both."""

@@ -64,19 +64,31 @@ def test_memory_is_jemallocs_where_there_is_one(monkeypatch, default, built, wan
     monkeypatch.setattr(pa, "supported_memory_backends", lambda: built)
     monkeypatch.setattr(pa, "jemalloc_memory_pool", lambda: Pool("jemalloc"))
     monkeypatch.setattr(pa, "jemalloc_set_decay_ms", decays.append)
-    assert arrow_memory.decoding_pool.__wrapped__().backend_name == wanted
+    monkeypatch.setattr(pa, "allocate_buffer", lambda size, memory_pool: None)
+    assert arrow_memory.shared_pool.__wrapped__().backend_name == wanted
     assert decays == ([arrow_memory.DECAY_MS] if wanted != default else [])
 
 
-def test_a_row_group_lies_in_that_memory(tmp_path):
-    """While its table lives its bytes are counted in the pool; gone with it, they are the pool's to give again."""
+def test_a_row_group_lies_in_the_memory_of_its_thread(tmp_path):
+    """While its table lives its bytes are counted in that pool; gone with it, they are the pool's to give again."""
     pq.write_table(pa.table({"id": np.arange(100_000)}), tmp_path / "a.parquet")
-    group, pool = open_dataset(tmp_path).fetch(0), arrow_memory.decoding_pool()
-    before = pool.bytes_allocated()
-    table = group.decode()
-    assert pool.bytes_allocated() - before >= 8 * 100_000
-    del table
-    assert pool.bytes_allocated() - before < 8 * 100_000
+    group, held = open_dataset(tmp_path).fetch(0), []
+
+    def decode():
+        pool = arrow_memory.decoding_pool()
+        before = pool.bytes_allocated()
+        table = group.decode()
+        held.append((pool, pool.bytes_allocated() - before))
+        del table
+        held.append((pool, pool.bytes_allocated() - before))
+
+    decode()
+    on_a_thread("decoder", decode)
+    assert [pool.backend_name for pool, _ in held[::2]] == [
+        pa.default_memory_pool().backend_name, arrow_memory.shared_pool().backend_name
+    ]  # fmt: skip
+    assert all(nbytes >= 8 * 100_000 for _, nbytes in held[::2])
+    assert all(nbytes < 8 * 100_000 for _, nbytes in held[1::2])
 
 
 def test_decoding_counts(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 import datapipe
 from datapipe.dataset import LedgerEntry, build_manifest, open_dataset, publish, write_shard
-from datapipe.dataset.arrow_memory import decoding_pool
+from datapipe.dataset.arrow_memory import shared_pool
 from datapipe.dataset.cached_store import CachedStore
 from datapipe.errors import ConfigError, IntegrityError
 from datapipe.events import HIT, MISS
@@ -241,9 +241,9 @@ def test_rows_from_the_cache_are_mapped_not_copied(tmp_path):
     write(tmp_path / "ds", "parquet")
     dataset = open_dataset(tmp_path / "ds", columns=["id"], cache=Cache(tmp_path / "c", "10 MB"))
     dataset.fetch(0).decode()
-    before = pa.total_allocated_bytes(), decoding_pool().bytes_allocated()
+    before = pa.total_allocated_bytes(), shared_pool().bytes_allocated()
     column = dataset.fetch(0).decode()["id"].chunk(0)
-    assert (pa.total_allocated_bytes(), decoding_pool().bytes_allocated()) == before
+    assert (pa.total_allocated_bytes(), shared_pool().bytes_allocated()) == before
     assert column.to_pylist() == list(range(10))
 
 

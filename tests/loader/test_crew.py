@@ -175,12 +175,12 @@ def test_memory_does_not_grow_over_epochs(parquet):
     code = """
         import gc, tracemalloc
         import pyarrow as pa
-        from datapipe.dataset.arrow_memory import decoding_pool
+        from datapipe.dataset.arrow_memory import shared_pool
         keep = loader(memory_budget=1 << 20)
         def held():
             keep.set_epoch(keep.epoch + 2)  # throws away what is read ahead: how much that is depends on time
             gc.collect()
-            return tracemalloc.get_traced_memory()[0], pa.total_allocated_bytes() + decoding_pool().bytes_allocated()
+            return tracemalloc.get_traced_memory()[0], pa.total_allocated_bytes() + shared_pool().bytes_allocated()
         tracemalloc.start()
         for epoch in range(5):
             for batch in keep: pass
