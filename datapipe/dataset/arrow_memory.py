@@ -55,14 +55,20 @@ def decoding_pool() -> pa.MemoryPool:
 
 
 def parquet_reader(source: Any, **options: Any) -> Any:
-    """A `pyarrow.parquet.ParquetFile`'s `reader` that decodes into `decoding_pool`; options as of that class.
+    """The `reader` of a `pyarrow.parquet.ParquetFile` with these options, that decodes into `decoding_pool`.
 
-    That class has no parameter for the pool (26.0); what it wraps has.
+    That class has no parameter for the pool (26.0); what it wraps has, and is private: of a pyarrow that has it not,
+    or not as it is now, the class itself is used, which decodes into Arrow's own pool.
     """
-    from pyarrow._parquet import ParquetReader
+    try:
+        from pyarrow._parquet import ParquetReader
 
-    reader = ParquetReader(memory_pool=decoding_pool())
-    reader.open(source, **options)
+        reader = ParquetReader(memory_pool=decoding_pool())
+        reader.open(source, arrow_extensions_enabled=True, **options)  # that class's default, not its own
+    except (ImportError, TypeError):
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(source, **options).reader
     return reader
 
 

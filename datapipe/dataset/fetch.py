@@ -123,7 +123,6 @@ class ParquetFetched:
             # takes half as long again), and such a thread that comes back to an interpreter that exits aborts it.
             reader = parquet_reader(
                 self._file.opened(), metadata=self._meta, page_checksum_verification=True, pre_buffer=False,
-                arrow_extensions_enabled=True,
             )  # fmt: skip
             # By number: by name, "a.b" would be the column of that name and the field b of a struct a.
             table = reader.read_row_group(self._group, column_indices=self._leaves, use_threads=False)
@@ -191,7 +190,7 @@ class Shards:
         self._columns = list(columns)
         self._entries = entries
         self._decompression = Decompression()
-        shared_pool()
+        shared_pool()  # as a rule on the main thread, before there are others
 
     def of(self, columns: Sequence[str]) -> Shards:
         """The same shards, other columns: footers are read once for both."""

@@ -91,6 +91,24 @@ def test_a_row_group_lies_in_the_memory_of_its_thread(tmp_path):
     assert all(nbytes < 8 * 100_000 for _, nbytes in held[1::2])
 
 
+def test_a_pyarrow_that_opens_otherwise_decodes_into_its_own_pool(tmp_path, monkeypatch):
+    """What takes a pool is private: one without an option of today's, or none at all, and the rows are the same."""
+    rows = pa.table({"id": np.arange(100)})
+    pq.write_table(rows, tmp_path / "a.parquet")
+
+    class Older:
+        def __init__(self, memory_pool):
+            assert memory_pool is not None
+
+        def open(self, source, *, metadata, page_checksum_verification, pre_buffer):
+            raise AssertionError("an option that it has not was not given")
+
+    monkeypatch.setattr("pyarrow._parquet.ParquetReader", Older)
+    assert open_dataset(tmp_path).fetch(0).decode().equals(rows)
+    monkeypatch.delattr("pyarrow._parquet.ParquetReader")
+    assert open_dataset(tmp_path).fetch(0).decode().equals(rows)
+
+
 def test_decoding_counts(tmp_path, monkeypatch):
     """A row group that is decoded is counted with the bytes that it takes as a table."""
     pq.write_table(pa.table({"id": np.arange(1000)}), tmp_path / "a.parquet", row_group_size=250)
