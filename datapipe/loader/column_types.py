@@ -117,9 +117,16 @@ def _numpy_dtype(kind: pa.DataType) -> np.dtype[Any] | None:
     if pt.is_timestamp(kind) or pt.is_date(kind) or pt.is_time(kind) or pt.is_duration(kind):
         return np.dtype(f"i{kind.bit_width // 8}")
     if pt.is_boolean(kind) or pt.is_integer(kind) or pt.is_floating(kind):
-        found: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
-        return found
+        return dtype_of(kind)
     return None
+
+
+def dtype_of(kind: pa.DataType) -> np.dtype[Any]:
+    """The dtype of Arrow's booleans, integers and floats.
+
+    Arrow's own `to_pandas_dtype` wants pandas installed, before 26.0.
+    """
+    return np.dtype({"halffloat": "float16", "float": "float32", "double": "float64"}.get(str(kind), str(kind)))
 
 
 def _read_dtype(wanted: Any) -> np.dtype[Any] | None:

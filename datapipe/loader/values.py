@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from datapipe.errors import LoaderError
-from datapipe.loader.column_types import Reading
+from datapipe.loader.column_types import Reading, dtype_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -106,7 +106,7 @@ def _numbers(array: pa.Array, column: Column, valid: Flags | None) -> npt.NDArra
     if pt.is_boolean(array.type):
         packed = np.frombuffer(buffer, np.uint8)[start // 8 : -(-end // 8)]
         return np.unpackbits(packed, bitorder="little")[start % 8 :][: end - start].view(np.bool_)
-    dtype = f"i{array.type.bit_width // 8}" if pt.is_temporal(array.type) else array.type.to_pandas_dtype()
+    dtype = f"i{array.type.bit_width // 8}" if pt.is_temporal(array.type) else dtype_of(array.type)
     return np.frombuffer(buffer, dtype, end)[start:]  # what follows may be no whole value
 
 
