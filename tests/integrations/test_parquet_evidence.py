@@ -19,7 +19,9 @@ def folder(tmp_path):
         schema = pa.schema([("small", pa.int64()), ("text", pa.string())])
         with pq.ParquetWriter(tmp_path / f"{shard}.parquet", schema, compression="zstd") as writer:
             for rows in groups:
-                text = ["".join(chr(97 + c) for c in random.integers(0, 26, 60)) * 8 for _ in range(rows)]
+                text = [
+                    bytes(letters).decode() * 20 for letters in random.integers(97, 123, (rows, 500), dtype=np.uint8)
+                ]
                 writer.write_table(pa.table({"small": np.arange(rows), "text": text}))
     return tmp_path
 
