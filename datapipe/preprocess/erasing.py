@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError, InputError
 from datapipe.preprocess.erasing_index import signals_bytes, without_rows, without_signals
-from datapipe.preprocess.erasing_rows import places_of
+from datapipe.preprocess.erasing_rows import ids_of_older, places_of
 from datapipe.preprocess.erasing_shards import rewrite
 from datapipe.preprocess.erasure import Erasure
 from datapipe.preprocess.prior_runs import is_run
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 3
 _LOST_TO: Final = ("equal to ", "much like ")
+_ROLLED_BACK: Final = "{:,} of them had been rolled back: the snapshots that had them are gone"
 
 
 def erase(
@@ -69,8 +70,8 @@ def erase(
     """Erase rows from a dataset made by `preprocess`. See the module for what forgets them.
 
     Args:
-        row_ids: of the input's rows, kept or dropped; none: end an erasure that was interrupted. Of a sound that was
-            cut into windows, the sound's, and all of them go.
+        row_ids: of the input's rows, kept or dropped, or rolled back; none: end an erasure that was interrupted. Of a
+            sound that was cut into windows, the sound's, and all of them go.
         keys: of encrypted columns, as `open_dataset` takes them. caches: folders of `datapipe.Cache` to be emptied.
 
     Raises:
@@ -101,29 +102,37 @@ def erase(
         keyring = as_keyring(keys)
         run = replace(stored_run(store, manifest), keyring=keyring)
         suppression = read_suppression(store)
-        places = places_of(run, wanted, suppression)
+        known, older = ids_of_older(run, wanted)
+        places = places_of(run, [*wanted, *older], suppression)
         if not wanted and not len(places) and not suppression.unfinished:
             raise nothing_to_erase(store)
-        unknown = [each for each in wanted if each not in places.known and each not in suppression]
+        known |= places.known
+        unknown = [each for each in wanted if each not in known and each not in suppression]
         if unknown := check_no_windows(run, unknown, suppression):
             raise _unknown(run, unknown)
-        made = None
+        made, older = None, older - places.ids
+        before = sum(each in suppression if each in older else each not in known for each in wanted)
+        rolled_back = sum(each not in suppression for each in older)
+        repeats = sum(each not in suppression for each in (older | places.known) - {*wanted})
+        suppression.add(older)
         if len(places):
             made = _published(run, work, places, suppression, _sealing(run))
             manifest = made[0]
+        elif older:
+            store.put(ERASED, suppression.to_json(unfinished=True))
         removed = _forget(store, work, manifest, suppression)
         return Erasure(
             url=store.url,
             fingerprint=manifest.fingerprint,
             snapshot=manifest.snapshot,
-            erased=len(places),
-            duplicates=places.losers,
-            before=sum(each not in places.known for each in wanted),
+            erased=len(places) + rolled_back,
+            duplicates=places.losers + repeats,
+            before=before,
             rows=made[1].rows if made is not None else 0,
             shards=len(made[1].names) if made is not None else 0,
             removed=removed,
             cached_bytes=sum(map(_emptied, caches)),
-            notes=tuple(_notes(manifest, places)),
+            notes=(*_notes(manifest, places), *([_ROLLED_BACK.format(rolled_back)] if rolled_back else [])),
         )
 
 

@@ -6,7 +6,7 @@ one is erased with it: it says the same, and would take its place in the next ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
@@ -103,6 +103,42 @@ def places_of(run: StoredRun, row_ids: Iterable[str], suppression: Suppression) 
         survivors=tuple(sorted(_ids_at(run, _by_split(stay)))),
         files=tuple(sorted(alone)),
     )
+
+
+def ids_of_older(run: StoredRun, row_ids: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Of the snapshots before the newest, which hold what was rolled back, those of these ids that a row of theirs has.
+
+    Args:
+        run: of the newest snapshot. row_ids: that are looked for.
+
+    Returns:
+        The ids that were found; and these with those of the rows that lost to them there. Snapshots whose rows the
+        newest one knows all of are not looked through.
+    """
+    from datapipe.dataset import read_snapshot, snapshot_paths
+    from datapipe.errors import NotFoundError
+    from datapipe.preprocess.stored_run import stored_run
+    from datapipe.preprocess.suppression import Suppression
+
+    wanted = list(row_ids)
+    seen = {file.path for files in run.files.values() for file in files}
+    found: set[str] = set()
+    all_of_them: set[str] = set()
+    for number in snapshot_paths(run.store) if wanted else ():
+        if number >= run.manifest.snapshot:
+            continue  # kept by who was killed before the next was published
+        try:
+            older = replace(stored_run(run.store, read_snapshot(run.store, number)), keyring=run.keyring)
+            paths = {file.path for files in older.files.values() for file in files}
+            if paths <= seen:
+                continue
+            places = places_of(older, wanted, Suppression(b""))
+        except NotFoundError:
+            continue  # it has expired, and was not removed to the end: it cannot be rolled back to
+        found |= places.known
+        all_of_them |= places.ids
+        seen |= paths
+    return frozenset(found), frozenset(all_of_them)
 
 
 def _files_of_one(ids: Any, found: Any) -> list[str]:

@@ -14,6 +14,7 @@ from datapipe.dataset import keep_snapshot, read_snapshot, snapshots_of, verify_
 from datapipe.errors import ConfigError, DatasetError, InputError, IntegrityError
 from datapipe.preprocess import erase, explain
 from datapipe.preprocess.suppression import ERASED, read_suppression
+from datapipe.preprocess.upkeep import rollback
 from datapipe.storage import open_store
 from datapipe.storage.local import LocalStore
 
@@ -238,6 +239,32 @@ def test_what_is_on_the_list_and_still_there_goes_whoever_asks(made, tmp_path):
     store.put(ERASED, read_suppression(store).to_json(unfinished=True))
     assert erase(out).removed == 1
     assert read_suppression(store).unfinished is False
+
+
+def test_what_was_rolled_back_is_erased_too(made, tmp_path):
+    """An older snapshot holds it, and could be rolled back to; nor does it come back with its delivery."""
+    source, out = shutil.copytree(made / "in", tmp_path / "in"), copy(made, tmp_path)
+    said = json.dumps({"text": text(random.Random(8), 80)})
+    (source / "b.jsonl").write_text(f"{said}\n{said}\n")
+    preprocess(source, out, RECIPE, workers=0, append=True)
+    (row_id,) = ids_of(out, 80)
+    rollback(out, 0)
+    with pytest.raises(InputError, match="nothing was erased"):
+        erase(out, [row_id, "in/b.jsonl:1"])
+    assert told(out, "PLANTED80x")
+    whole = shutil.copytree(out, tmp_path / "whole")
+    done = erase(out, [row_id])
+    assert (done.erased, done.duplicates, done.before, done.rows, done.snapshot) == (2, 1, 0, 0, 2)
+    assert "rolled back" in done.notes[0]
+    assert told(out, "PLANTED80x") == []
+    assert [each.number for each in snapshots_of(open_store(str(out)))] == [2]
+    assert erase(out, [row_id]).before == 1
+    assert preprocess(source, out, RECIPE, workers=0, append=True).dropped == {"erased": 2}
+    assert told(out, "PLANTED80x") == []
+    # With a row of the newest snapshot, which is rewritten.
+    both = erase(whole, [row_id, *ids_of(whole, 7)])
+    assert (both.erased, both.duplicates, both.rows, both.snapshot) == (4, 2, 1, 3)
+    assert told(whole, "PLANTED80x") == told(whole, "PLANTED7x") == []
 
 
 def test_a_file_of_its_own_is_named(tmp_path):
