@@ -1,11 +1,14 @@
 """`profile`, `report` and `compare` as they are typed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from datapipe.cli.main import app
+from datapipe.profiling import load_profile
+from datapipe.profiling.profile_file import save_profile
 
 SCRIPT = """
 import sys, time
@@ -101,15 +104,43 @@ def test_a_profile_that_is_not_there_is_wrong_usage(datapipe, tmp_path, missing)
         assert "profile.json" in ran.err
 
 
-def test_compare_finds_a_regression_and_exits_with_1(datapipe, slow, slower):
-    """Waiting made eight times as long is a regression; a run beside itself is none."""
-    folder, _ = slow
-    worse = datapipe("compare", folder / "slow", slower[0], "--json")
-    assert worse.code == 1
-    assert worse.json["regressed"] is True
-    same = datapipe("compare", folder / "slow", folder / "slow")
+def steps_of(summary, wait_ms, n=60):
+    """The summary with `n` steps of a wait, as far as one differs from the next, and 5 ms of forward, as told."""
+    waits = [round((wait_ms + i * 37 % 11 / 10) * 1e6) for i in range(n)]
+    series = replace(
+        summary.series,
+        count=n,
+        every=1,
+        number=list(range(n)),
+        kind=[0] * n,
+        start_ns=[i * 10**9 for i in range(n)],
+        total_ns=[wait + 5 * 10**6 for wait in waits],
+        parts_ns={"wait": waits, "forward": [5 * 10**6] * n, "other": [0] * n},
+        waits_ns={},
+    )
+    return replace(summary, series=series)
+
+
+def test_compare_finds_a_regression_and_exits_with_1(datapipe, slow, tmp_path):
+    """Waiting made eight times as long is a regression; a run beside itself is none; too few steps are no proof."""
+    kept = load_profile(slow[0] / "slow")
+    for name, profile in {"a": steps_of(kept, 20), "b": steps_of(kept, 160), "few": steps_of(kept, 160, n=4)}.items():
+        save_profile(profile, tmp_path / name)
+    worse = datapipe("compare", tmp_path / "a", tmp_path / "b", "--json")
+    assert (worse.code, worse.json["regressed"], worse.json["unsure"]) == (1, True, False)
+    same = datapipe("compare", tmp_path / "a", tmp_path / "a")
     assert same.code == 0, same.err
     assert "no regression" in same.out
+    few = datapipe("compare", tmp_path / "a", tmp_path / "few", "--json")
+    assert (few.code, few.json["regressed"], few.json["unsure"]) == (1, False, True)
+
+
+def test_compare_takes_what_was_recorded(datapipe, slow):
+    """A recorded run beside itself: nothing differs, however unevenly the machine let it go."""
+    found = datapipe("compare", slow[0] / "slow", slow[0] / "slow", "--json")
+    assert (found.code, found.json["regressed"], found.json["step"]["difference"]) == (0, False, 0)
+    assert found.json["step"]["before"] > 20e6
+    assert {"wait", "forward", "backward"} <= {part["name"] for part in found.json["parts"]}
 
 
 def test_a_missing_script_is_a_readable_error(datapipe, tmp_path):
