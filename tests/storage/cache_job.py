@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from datapipe.storage import cache_folder
 from datapipe.storage.cache import Cache, CachedBytes
 from datapipe.storage.cache_entry import entry_name
 
@@ -17,26 +18,37 @@ def say(text):
     print(text, flush=True)
 
 
-def bring(cache, key, log, slowly=0.0):
-    """The entry's payload, fetched if need be: each fetch is a line in the log."""
+def bring(cache, key, log, slowly=lambda: None):
+    """The entry's payload, fetched if need be: each fetch is a line in the log, and takes as long as `slowly`."""
     found = cache.lookup(entry_name(key))
     if isinstance(found, CachedBytes):
         return found.buffer
     with Path(log).open("a") as file:
         file.write(f"{key}\n")
-    time.sleep(slowly)
+    slowly()
     data = payload(key)
     found.store(len(data), lambda file: file.write(data))
     return data
 
 
 def fetch_all(path, log):
-    """Every key, once all others are ready too."""
-    cache = Cache(path, "1 GB")
+    """Every key, once all others are ready too; the first is not there before somebody waits for it."""
+    cache, waited, wait_for_part = Cache(path, "1 GB"), Path(f"{log}.waited"), cache_folder.wait_for_part
+
+    def noted(*arguments):
+        waited.touch()
+        return wait_for_part(*arguments)
+
+    def slowly():
+        time.sleep(0.05)
+        while not waited.exists():
+            time.sleep(0.005)
+
+    cache_folder.wait_for_part = noted
     say("ready")
     sys.stdin.readline()
     for key in range(12):
-        assert bytes(bring(cache, key, log, slowly=0.05)) == payload(key)
+        assert bytes(bring(cache, key, log, slowly)) == payload(key)
     say(f"done {cache.stats()['waits']}")
 
 

@@ -1,8 +1,10 @@
 """Stores to be held to the contract, and the servers they talk to: all real, all on the loopback interface."""
 
+import asyncio
 import email.utils
 import hashlib
 import http.server
+import itertools
 import threading
 import urllib.parse
 import uuid
@@ -257,6 +259,27 @@ def proxied():
     yield before
     for proxy in made:
         proxy.close()
+
+
+@pytest.fixture
+def in_turn():
+    """`in_turn(store, arrived)`: each request of the store is sent once all before it are among those that arrived.
+
+    What a test does to "the first request" and "the second" meets those, however late the machine lets either go.
+    """
+
+    def ordered(store, arrived):
+        request, sent = store._reads._request, itertools.count(len(arrived))
+
+        async def after_those_before(*args):
+            before = next(sent)
+            while len(arrived) < before:  # noqa: ASYNC110  (it is another thread that sees them arrive)
+                await asyncio.sleep(0.005)
+            return await request(*args)
+
+        store._reads._request = after_those_before
+
+    return ordered
 
 
 @pytest.fixture

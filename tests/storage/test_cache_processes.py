@@ -85,7 +85,7 @@ def test_an_entry_whose_writer_was_killed_is_taken_over_by_who_waits_for_it(tmp_
         time.sleep(0.005)
     assert not got
     killed(writer)
-    waiter.join(30)
+    waiter.join(60)
     assert not isinstance(got[0], CachedBytes)
     got[0].store(3, lambda file: file.write(b"new"))
     found = cache.lookup(entry_name(1))
@@ -142,7 +142,7 @@ def test_a_lock_that_a_forked_child_keeps_does_not_keep_a_lease(tmp_path):
 
 def test_readers_are_right_while_what_they_read_is_evicted(tmp_path):
     """Four processes, room for a third of what they want, entries held on to: every byte is as it was stored."""
-    limit = sum(charged(5_064 + key) for key in range(30)) // 3
+    limit = sum(charged(5_064 + key) for key in range(60)) // 3
     jobs = [job("churn", tmp_path / "c", limit, seed) for seed in range(4)]
     said = [each.communicate(timeout=120)[0].split() for each in jobs]
     assert [each.returncode for each in jobs] == [0] * 4
@@ -172,7 +172,7 @@ def test_a_fetch_that_fails_is_the_next_ones_to_do(tmp_path):
         found = cache.lookup(entry_name(1))
         if not isinstance(found, CachedBytes):
             order.append("fetched")
-            gate.wait(30)
+            gate.wait(60)
             found.store(1, lambda file: file.write(b"x"))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -183,7 +183,7 @@ def test_a_fetch_that_fails_is_the_next_ones_to_do(tmp_path):
     claim.close()
     gate.set()
     for each in threads:
-        each.join(30)
+        each.join(60)
     assert order == ["fetched"]
 
 

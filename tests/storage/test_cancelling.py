@@ -27,7 +27,7 @@ def test_closing_a_scope_ends_what_waits_in_it_and_what_comes_later():
     thread.start()
     began.wait()
     scope.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert len(met) == 1
     assert future.cancelled()

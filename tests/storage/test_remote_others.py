@@ -5,7 +5,6 @@ import errno
 import io
 import sys
 import threading
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from fsspec.spec import AbstractFileSystem
 
 from datapipe import DataLoader, open_dataset
 from datapipe.errors import AccessError, ConfigError, IntegrityError, NotFoundError, StorageError
-from datapipe.storage import remote_reads
+from datapipe.storage import remote_reads, remote_requests
 from datapipe.storage.remote import RemoteStore
 from datapipe.storage.retry import Retry
 
@@ -71,6 +70,7 @@ class Service:
         self.now = self.most = 0
         self.lock = threading.Lock()
         self.takes = 0.0
+        self.over = threading.Event()
 
     def begin(self, start, end):
         with self.lock:
@@ -114,7 +114,7 @@ def mock(service, scheme, *, on_the_loop):
         def cat_file(self, path, start=None, end=None, **kwargs):
             fault = service.begin(start, end)
             try:
-                time.sleep(5 if fault == "late" else service.takes)
+                service.over.wait(120 if fault == "late" else service.takes)
                 return service.cut(self._strip_protocol(path), start, end, fault)
             finally:
                 service.end()
@@ -136,7 +136,7 @@ def mock(service, scheme, *, on_the_loop):
         async def _cat_file(self, path, start=None, end=None, **kwargs):
             fault = service.begin(start, end)
             try:
-                await asyncio.sleep(60 if fault == "late" else service.takes)
+                await asyncio.sleep(120 if fault == "late" else service.takes)
                 return service.cut(self._strip_protocol(path), start, end, fault)
             finally:
                 service.end()
@@ -160,7 +160,8 @@ def service(scheme, monkeypatch):
     served = Service()
     kind = mock(served, scheme, on_the_loop=scheme != "hf")
     monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, scheme, kind)
-    return served
+    yield served
+    served.over.set()  # or the thread of a read that nobody waits for stays
 
 
 @pytest.fixture
@@ -219,10 +220,12 @@ def test_a_wrong_length_is_an_error(store, service):
         store.read_ranges("x", [(0, 1000)], entry)
 
 
-def test_a_late_one_is_sent_twice(store, service):
+def test_a_late_one_is_sent_twice(store, service, in_turn, monkeypatch):
     """Hedged, as where answers are streamed; the first to come counts."""
+    monkeypatch.setattr(remote_requests, "FIRST_BYTE_S", 120)
     for _ in range(20):
         store._reads._latencies.add(1000, 0.01, 0.01)
+    in_turn(store, service.asked)
     service.faults = ["late"]
     assert store.read("x", 1000, 2000) == DATA[1000:2000]
     assert (store.counts.hedges, store.counts.hedges_won) == (1, 1)
