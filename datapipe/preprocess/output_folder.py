@@ -31,7 +31,8 @@ def claim(store: Store) -> Iterator[WorkFolder]:
     bytes.
 
     Raises:
-        OutputError: it is a file, holds something else, or another run holds it.
+        OutputError: it is a file, holds something else, or another run holds it. StorageError: its disk is full, or
+            fails, also within the block.
     """
     check_ours(store)
     with contextlib.ExitStack() as stack:
@@ -40,6 +41,7 @@ def claim(store: Store) -> Iterator[WorkFolder]:
             stack.enter_context(_locked(path, store.url))
         else:
             stack.enter_context(lease(store))
+        stack.enter_context(_disk_errors(store.url))
         if not store.exists(MARKER):
             store.put(MARKER, b'{"format": "datapipe-work"}\n')
         work = WorkFolder(store)
@@ -134,6 +136,22 @@ def _taken(handle: int) -> bool:
         # A network file system may lock files and no folders: then the file alone says who is there.
         return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
     return True
+
+
+@contextlib.contextmanager
+def _disk_errors(url: str) -> Iterator[None]:
+    """What scratch files meet on the disk, which Arrow and NumPy write outside of any Store, as an error of ours.
+
+    Others pass: a caller's `on_progress` may print into a pipe that was closed.
+    """
+    import errno
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+            raise _storage(error, url) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Whose folder it is: ours, empty, or not to be touched; one run at a time."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 import datapipe
-from datapipe.errors import AccessError, ConfigError, NoSpaceError, OutputError
+from datapipe.errors import AccessError, ConfigError, NoSpaceError, OutputError, StorageError
 from datapipe.preprocess.output_folder import check_ours, claim, refuse_overlap
 from datapipe.storage import open_store
 
@@ -41,6 +42,16 @@ def test_empty_and_our_own_folders_are_taken(tmp_path):
     (tmp_path / "set" / "manifest.json").write_text('{"format": "datapipe"}')
     (tmp_path / "set" / "more").write_text("x")
     check_ours(open_store(str(tmp_path / "set")))
+
+
+def test_a_disk_that_is_full_is_an_error_of_ours(tmp_path):
+    """Whoever holds the folder writes scratch files past the Store; a pipe that was closed is no disk."""
+    store = open_store(str(tmp_path))
+    for number, expected in ((errno.ENOSPC, NoSpaceError), (errno.EFBIG, StorageError), (errno.EPIPE, BrokenPipeError)):
+        with pytest.raises(expected), claim(store):
+            raise OSError(number, "Error writing bytes to file")
+    with claim(store):
+        pass
 
 
 def test_two_runs_at_once(corpus, tmp_path, tools):
