@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 import uuid
@@ -31,6 +32,8 @@ LONGEST: Final = 60.0
 """Seconds: no holder's interval is longer."""
 BEATS: Final = 3
 """Intervals without a change after which a holder is taken for dead."""
+LOOKS: Final = 10
+"""So often at least a holder is looked at before it is taken for dead, and every second."""
 
 
 @contextlib.contextmanager
@@ -67,9 +70,10 @@ def _wait_for_dead(store: Store, interval: float) -> Entry | None:
     said = first.get("interval")
     # What lies there may be anything; so long a wait as this is nobody's interval of ours.
     patience = BEATS * (said if isinstance(said, (int, float)) and 0 < said <= LONGEST else interval)
-    began = time.monotonic()
-    while time.monotonic() - began < patience:
-        time.sleep(min(patience / 10, 1.0))
+    looks = max(LOOKS, math.ceil(patience))
+    # Looks are counted, and not time: a machine that stood still, and its holder with it, has seen nobody die.
+    for _ in range(looks):
+        time.sleep(patience / looks)
         now = _read(store)
         if not now:
             return _seen(store)

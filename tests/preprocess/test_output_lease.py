@@ -1,16 +1,18 @@
 """The lease on a remote output: one holder, told apart from a dead one by nothing but its changes."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import datapipe
 from datapipe.errors import OutputError
+from datapipe.preprocess import output_lease
 from datapipe.preprocess.output_lease import lease
 from datapipe.preprocess.work import LEASE
 from datapipe.storage import open_store
 
-INTERVAL = 0.1
+INTERVAL = 0.2
 
 
 @pytest.fixture
@@ -32,6 +34,30 @@ def test_a_dead_holder_is_waited_for_and_followed(store):
     store.put(LEASE, b'{"token": "dead", "beat": 4, "interval": 0.05}')
     with lease(store, interval=INTERVAL):
         assert b"dead" not in store.read(LEASE)
+
+
+def test_a_machine_that_stood_still_is_no_dead_holder(store, monkeypatch):
+    """However long a look at a live holder takes: its beats come late by as much, and it is waited for."""
+    store.put(LEASE, b'{"token": "live", "beat": 0, "interval": 5.0}')
+    looked = []
+
+    def sleep(seconds):
+        looked.append(seconds)
+        now[0] += 3600 if len(looked) == 1 else seconds
+        if len(looked) == 4:
+            store.put(LEASE, b'{"token": "live", "beat": 1, "interval": 5.0}')
+
+    now = [0.0]
+    monkeypatch.setattr(output_lease, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
+    with pytest.raises(OutputError, match="another run holds"), lease(store):
+        pass
+    assert len(looked) == 4
+    looked.clear()
+    store.put(LEASE, b'{"token": "dead", "beat": 1, "interval": 5.0}')
+    monkeypatch.setattr(output_lease.time, "sleep", looked.append)
+    with lease(store):
+        assert sum(looked) == pytest.approx(output_lease.BEATS * 5.0)
+        assert max(looked) <= 1.0
 
 
 @pytest.mark.parametrize("interval", ['"x"', "1e12", "-1", "null", "[]"])
