@@ -148,16 +148,15 @@ def _flows(spans: Spans, run: RawRun) -> tuple[str, ...]:
         return ()
     ledger = build_ledger(spans, run.stages, began=run.began, ended=run.ended, wall=run.wall)
     work = Precedence(spans[loader_spans(spans, run.stages, ledger)], run.stages)
-    start, end, thread = np.array(work.start, np.int64), np.array(work.end, np.int64), np.array(work.thread, np.int64)
+    start, end, thread = work.starts, work.ends, work.threads
     made = work.inputs()
     into = np.flatnonzero((made >= 0) & (end > start))
-    blocks = np.array([name in BLOCK_STAGES for name in work.stage], dtype=bool)
+    blocks = np.isin(work.numbers, [i for i, name in enumerate(run.stages) if name in BLOCK_STAGES])
     arrows = [(blocks[made[into]], made[into], start[into], thread[into])]
 
     batches = match_batches(spans, run.stages, ledger)
     taken = ledger.waits[:, 1]
-    wanted = zip(batches.tolist(), taken.tolist(), strict=True)
-    last = np.array([work.last_of_batch(n, by) if n >= 0 else -1 for n, by in wanted], dtype=np.int64)
+    last = work.last_of_batches(batches, taken)
     known = last >= 0
     last, asked, taken = last[known], ledger.waits[known, 0], taken[known]
     arrival = np.maximum(asked, np.minimum(end[last], taken - 1))

@@ -41,6 +41,8 @@ def critical_path(
     batches: npt.NDArray[np.int64],
     split: WaitSplit,
     locked: LoopWaits | None = None,
+    *,
+    most: int | None = None,
 ) -> Mapping[str, int]:
     """Walk the steady part of the run back; ns per stage or part, largest first.
 
@@ -51,18 +53,18 @@ def critical_path(
         split: what each wait was for; short waits, and those of a closed loader, are charged by it.
         locked: what parts of the step waited for the interpreter's lock: where the stage that held it was through with
             its work, the walk goes on there; where it was made to let go, it is charged for the wait.
+        most: of each epoch only the last so many steady steps; None: all.
     """
     import numpy as np
 
-    charged: dict[str, int] = {}
     steady = np.flatnonzero(ledger.steady)
-    for epoch in np.unique(ledger.epoch[steady]).tolist():
-        steps = steady[ledger.epoch[steady] == epoch]
-        walk = _Walk(ledger, work, batches, split, int(steps[0]), locked or LoopWaits())
-        walk.run(int(steps[-1]))
-        for name, ns in walk.charged.items():
-            charged[name] = charged.get(name, 0) + ns
-    return dict(sorted(charged.items(), key=lambda item: -item[1]))
+    if not len(steady):
+        return {}
+    walk = _Walk(ledger, work, batches, split, locked or LoopWaits())
+    starts = np.flatnonzero(np.diff(ledger.epoch[steady], prepend=-1))  # epochs rise
+    for steps in np.split(steady, starts[1:]):
+        walk.run(int(steps[-most:][0]) if most else int(steps[0]), int(steps[-1]))
+    return dict(sorted(walk.charged.items(), key=lambda item: -item[1]))
 
 
 @final
@@ -75,7 +77,6 @@ class _Walk:
         work: Precedence,
         batches: npt.NDArray[np.int64],
         split: WaitSplit,
-        first: int,
         locked: LoopWaits,
     ) -> None:
         import numpy as np
@@ -83,33 +84,33 @@ class _Walk:
         self._work = work
         batch = np.full(len(ledger.start), -1, dtype=np.int64)
         batch[ledger.waits[::-1, 2]] = batches[::-1]  # of each step's first wait
-        self._batch: list[int] = batch.tolist()
-        self._first = first
+        self._first = 0
         self._start = ledger.start.tolist()
         self._end = ledger.end.tolist()
-        self._floor = self._start[first]
+        self._floor = self._start[0]
         self._names = ledger.names
-        self._ns = ledger.ns.tolist()
+        self._ns = ledger.ns
         self._thread = ledger.thread
         self._stages = split.names
-        self._first_wait = (split.ns - split.later).tolist()
-        self._later_waits = split.later.tolist()
+        self._first_wait = split.ns - split.later
+        self._later_waits = split.later
         # A step that never waited took its batch when it began.
-        asked = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 0].tolist(), self._start, strict=True)]
-        taken = [w if w >= 0 else s for w, s in zip(ledger.wait[:, 1].tolist(), self._start, strict=True)]
-        self._asked, self._taken = asked, taken
+        asked, taken = (np.where(ledger.wait[:, c] >= 0, ledger.wait[:, c], ledger.start) for c in (0, 1))
+        self._asked, self._taken = asked.tolist(), taken.tolist()
         # A slot frees as the batch leaves the queue: at once if it lay there, else when it comes.
-        self._freed = [a if t - a < _READY_NS else t for a, t in zip(asked, taken, strict=True)]
+        self._freed: list[int] = np.where(taken - asked < _READY_NS, asked, taken).tolist()
+        self._delivered: list[int] = work.last_of_batches(batch, taken).tolist()
         self.t = self._end[0]
         self.charged: dict[str, int] = {}
         self._holder = locked.holder
-        self._locked = {name: ns.tolist() for name, ns in locked.ns.items()}
+        self._locked = locked.ns
         self._let_go = locked.let_go
-        self._holding = {end: i for i, end in enumerate(work.end) if work.stage[i] == locked.holder}
+        held = locked.holder in work.stages and bool(locked.let_go)
+        self._holding = {end: i for i, end in enumerate(work.end) if work.stage[i] == locked.holder} if held else {}
 
-    def run(self, last: int) -> None:
-        """Walk from the end of step `last` to the start of the first step."""
-        self.t = self._end[last]
+    def run(self, first: int, last: int) -> None:
+        """Walk from the end of step `last` to the start of step `first`."""
+        self.t, self._first, self._floor = self._end[last], first, self._start[first]
         step = last
         while step >= self._first and self.t > self._floor:
             if self.t > self._taken[step]:
@@ -132,12 +133,12 @@ class _Walk:
         """The consumer worked from taking the batch to the end of the step: charge its parts."""
         # What lies between steps (an evaluation, a checkpoint) is no part of one.
         self.t = min(self.t, self._end[step])
-        for name, ns in zip(self._names, self._ns[step], strict=True):
+        for name, ns in zip(self._names, self._ns[step].tolist(), strict=True):
             if name != "wait" and ns > 0:
-                lock = self._locked[name][step] if name in self._locked else 0
+                lock = int(self._locked[name][step]) if name in self._locked else 0
                 self._charge(self._holder, self.t - lock)
                 self._charge(name, self.t - (ns - lock))
-        for name, ns in zip(self._stages, self._later_waits[step], strict=True):
+        for name, ns in zip(self._stages, self._later_waits[step].tolist(), strict=True):
             self._charge(name, max(self.t - ns, self._taken[step]))
         self._charge("other", self._taken[step])
 
@@ -146,12 +147,12 @@ class _Walk:
         asked, taken = self._asked[step], self._taken[step]
         i = -1
         if taken - asked >= _READY_NS:
-            i = self._work.last_of_batch(self._batch[step], taken) if self._batch[step] >= 0 else -1
+            i = self._delivered[step]
             if i >= 0 and self._work.end[i] < asked:
                 i = -1  # it was ready: the hand-over itself was slow
         if i >= 0:
             return self._through_loader(i, step)
-        for name, ns in zip(self._stages, self._first_wait[step], strict=True):
+        for name, ns in zip(self._stages, self._first_wait[step].tolist(), strict=True):
             self._charge(name, max(self.t - ns, asked))
         self._charge(QUEUE, asked)
         return step - 1

@@ -13,6 +13,7 @@ A span can begin when the last of these has happened:
 from __future__ import annotations
 
 import bisect
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE
@@ -96,11 +97,16 @@ def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
 
 @final
 class Precedence:
-    """The loader's spans as lists (fast to walk one by one) with their edges; -1 where there is none.
+    """The loader's spans with their edges; -1 where there is none.
 
     Args:
         spans: the loader's spans (`loader_spans`).
         stages: stage names by number.
+
+    Attributes:
+        starts, ends, puts, threads: int64[n], by start.
+        numbers: int64[n], the stages' numbers.
+        stage, start, end, put, thread: the same as lists, which are faster to walk one by one, made when asked for.
     """
 
     def __init__(self, spans: Spans, stages: Sequence[str]) -> None:
@@ -112,23 +118,58 @@ class Precedence:
         block = np.isin(spans["stage"], numbers)
         # A batch's first spans are caused by a block; every other cause is an item of the span's own level.
         cause_block = block | np.isin(spans["stage"], [i for i, name in enumerate(stages) if name in FROM_BLOCKS])
-        self.stage: list[str] = [stages[i] for i in spans["stage"].tolist()]
-        self.start: list[int] = spans["start"].tolist()
-        self.end: list[int] = spans["end"].tolist()
-        self.put: list[int] = np.maximum(spans["put"], spans["end"]).tolist()
-        self.thread: list[int] = spans["thread"].tolist()
+        self.stages = tuple(stages)
+        self.numbers: Ints = spans["stage"].astype(np.int64)
+        self.starts: Ints = spans["start"].astype(np.int64)
+        self.ends: Ints = spans["end"].astype(np.int64)
+        self.puts: Ints = np.maximum(self.ends, spans["put"])
+        self.threads: Ints = spans["thread"].astype(np.int64)
         key = np.where(spans["item"] >= 0, spans["item"] * 2 + block, -1 - np.arange(n))
-        self._on_item = _previous(key, spans["end"])
-        self._on_thread = _previous(spans["thread"].astype(np.int64), spans["end"])
-        last = _last(key, spans["end"])
-        wanted = np.where(spans["cause"] >= 0, spans["cause"] * 2 + cause_block, -1)
-        self._cause = [last.get(k, -1) if k >= 0 else -1 for k in wanted.tolist()]
-        self._last = last
+        self._item_before, (self._keys, self._last) = _previous(key, self.ends), _last(key, self.ends)
+        self._thread_before = _previous(self.threads, self.ends)
+        self._caused = self._last_with(np.where(spans["cause"] >= 0, spans["cause"] * 2 + cause_block, -1))
 
-    def last_of_batch(self, batch: int, by: int) -> int:
-        """The span that finished a batch no later than `by` (ns), or -1."""
-        i = self._last.get(batch * 2, -1)
-        return i if i >= 0 and self.end[i] <= by else -1
+    @cached_property
+    def stage(self) -> list[str]:
+        """Names of the stages."""
+        return [self.stages[i] for i in self.numbers.tolist()]
+
+    @cached_property
+    def start(self) -> list[int]:
+        """Ns."""
+        listed: list[int] = self.starts.tolist()
+        return listed
+
+    @cached_property
+    def end(self) -> list[int]:
+        """Ns."""
+        listed: list[int] = self.ends.tolist()
+        return listed
+
+    @cached_property
+    def put(self) -> list[int]:
+        """Ns, when the output was accepted."""
+        listed: list[int] = self.puts.tolist()
+        return listed
+
+    @cached_property
+    def thread(self) -> list[int]:
+        """Numbers of the threads."""
+        listed: list[int] = self.threads.tolist()
+        return listed
+
+    @cached_property
+    def _edges(self) -> tuple[list[int], list[bool], list[int]]:
+        best, served = self.enablers()
+        return best.tolist(), served.tolist(), self.inputs().tolist()
+
+    def last_of_batches(self, batches: Ints, by: Ints) -> Ints:
+        """The span that finished each batch no later than `by` (ns), int64[w]; -1: none, or a batch of -1."""
+        import numpy as np
+
+        last = self._last_with(np.where(batches >= 0, batches * 2, -1))
+        found: Ints = np.where((last >= 0) & (self.ends[last] <= by), last, -1) if len(self.ends) else last
+        return found
 
     def began_within(self, after: int, by: int, *, not_stage: str) -> int:
         """The last span of another stage that began in `(after, by]` (ns), or -1: it took an item, so it made room."""
@@ -141,54 +182,61 @@ class Precedence:
 
     def input_of(self, i: int) -> int:
         """The span that made the input of span `i` ready, whatever thread that ran on, or -1."""
-        ready = [j for j in (self._on_item[i], self._cause[i]) if j >= 0 and self._before(j, i)]
-        return max(ready, key=self.end.__getitem__, default=-1)
+        return self._edges[2][i]
 
     def inputs(self) -> Ints:
         """`input_of` of every span, int64[n]."""
-        import numpy as np
-
-        start, end = np.array(self.start, dtype=np.int64), np.array(self.end, dtype=np.int64)
-        best, when = np.full(len(start), -1, dtype=np.int64), np.full(len(start), -1, dtype=np.int64)
-        for made in (np.array(self._on_item, dtype=np.int64), np.array(self._cause, dtype=np.int64)):
-            before = (made >= 0) & (end[made] <= start) & (start[made] < end) & (end[made] > when)
-            best[before], when[before] = made[before], end[made[before]]
-        return best
-
-    def _before(self, j: int, i: int) -> bool:
-        """Whether `j` ended by the time `i` began. Spans of no length never point at each other: starts only fall."""
-        return self.end[j] <= self.start[i] and self.start[j] < self.end[i]
+        return self._latest((self._item_before, False), (self._caused, False))[0]
 
     def enabling(self, i: int) -> tuple[int, bool]:
         """The span that let span `i` begin last (-1: none known), and whether it did as the thread's previous work."""
-        begin = self.start[i]
-        best, when, served = -1, -1, False
-        for j, server in ((self._on_item[i], False), (self._cause[i], False), (self._on_thread[i], True)):
-            if j < 0 or not self._before(j, i):
-                continue
-            let_go = min(self.put[j], begin) if server else self.end[j]
-            if let_go > when:
-                best, when, served = j, let_go, server
+        return self._edges[0][i], self._edges[1][i]
+
+    def enablers(self) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """`enabling` of every span, int64[n] and bool[n]."""
+        return self._latest((self._item_before, False), (self._caused, False), (self._thread_before, True))
+
+    def _latest(self, *edges: tuple[Ints, bool]) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """Of edges (to a span, whether as a server), the one that let go last; of several at once the first."""
+        import numpy as np
+
+        n = len(self.starts)
+        best, when, served = np.full(n, -1, dtype=np.int64), np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=bool)
+        for made, server in edges if n else ():
+            # It had ended by then. Spans of no length never point at each other: starts only fall.
+            before = (made >= 0) & (self.ends[made] <= self.starts) & (self.starts[made] < self.ends)
+            let_go = np.minimum(self.puts[made], self.starts) if server else self.ends[made]
+            before &= let_go > when
+            best[before], when[before], served[before] = made[before], let_go[before], server
         return best, served
 
+    def _last_with(self, keys: Ints) -> Ints:
+        """The span that ended last of those with each key, int64[w]; -1: none, or a key below 0."""
+        import numpy as np
 
-def _previous(key: Ints, end: Ints) -> list[int]:
-    """For each span the one that ended before it among those with its key (-1: none)."""
+        if not len(self._keys):
+            return np.full(len(keys), -1, dtype=np.int64)
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        found: Ints = np.where((keys >= 0) & (self._keys[place] == keys), self._last[place], -1)
+        return found
+
+
+def _previous(key: Ints, end: Ints) -> Ints:
+    """For each span the one that ended before it among those with its key (-1: none), int64[n]."""
     import numpy as np
 
     order = np.lexsort((end, key))
     previous = np.full(len(key), -1, dtype=np.int64)
     same = key[order][1:] == key[order][:-1]
     previous[order[1:][same]] = order[:-1][same]
-    listed: list[int] = previous.tolist()
-    return listed
+    return previous
 
 
-def _last(key: Ints, end: Ints) -> dict[int, int]:
-    """The span that ended last for each key."""
+def _last(key: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """Keys in order, and the span that ended last for each."""
     import numpy as np
 
     order = np.lexsort((end, key))
     final_of = np.append(key[order][1:] != key[order][:-1], True) if len(order) else np.empty(0, dtype=bool)
     last = order[final_of]
-    return dict(zip(key[last].tolist(), last.tolist(), strict=True))
+    return key[last], last

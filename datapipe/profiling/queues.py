@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, final
 from datapipe.profiling.precedence import BLOCK_STAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
@@ -66,45 +68,45 @@ def queue_strips(work: Precedence, ledger: Ledger, batches: Ints) -> tuple[Queue
     if not len(ledger.start):
         return ()
     began, ended = int(ledger.start[0]), int(ledger.end[-1])
-    strips = [
-        strip
-        for taker, lying in _handed_over(work).items()
-        if (strip := _strip(taker, "blocks" if taker[1] else "batches", lying, began, ended)) is not None
-    ]
-    strip = _strip((LOOP, False), "batches", _for_the_loop(work, ledger, batches), began, ended)
-    return (*strips, strip) if strip is not None else tuple(strips)
+    return strips_of(handed_over(work, ledger, batches), began, ended)
 
 
-def _handed_over(work: Precedence) -> dict[tuple[str, bool], dict[int, tuple[int, int]]]:
-    """For each taking stage (and whether it takes blocks): the maker's span → (made, taken), ns."""
-    found: dict[tuple[str, bool], dict[int, tuple[int, int]]] = {}
-    for i, start in enumerate(work.start):
-        made = work.input_of(i)
-        if made < 0 or work.thread[made] == work.thread[i]:
-            continue
-        lying = found.setdefault((work.stage[i], work.stage[made] in BLOCK_STAGES), {})
-        if made not in lying:  # starts rise: the first to take it
-            lying[made] = (work.end[made], start)
-    return found
+def strips_of(lying: Mapping[tuple[str, bool], tuple[Ints, Ints]], began: int, ended: int) -> tuple[QueueStrip, ...]:
+    """The strips of what was handed over between two times, ns."""
+    strips = [_strip(taker, *pairs, began, ended) for taker, pairs in lying.items()]
+    return tuple(strip for strip in strips if strip is not None)
 
 
-def _for_the_loop(work: Precedence, ledger: Ledger, batches: Ints) -> dict[int, tuple[int, int]]:
-    found = {}
-    for (_, taken, _), batch in zip(ledger.waits.tolist(), batches.tolist(), strict=True):
-        made = work.last_of_batch(batch, taken) if batch >= 0 else -1
-        if made >= 0 and work.thread[made] != ledger.thread:
-            found[made] = (work.end[made], taken)
-    return found
-
-
-def _strip(
-    taker: tuple[str, bool], unit: str, lying: dict[int, tuple[int, int]], began: int, ended: int
-) -> QueueStrip | None:
+def handed_over(work: Precedence, ledger: Ledger, batches: Ints) -> dict[tuple[str, bool], tuple[Ints, Ints]]:
+    """For each taking stage (and whether it takes blocks), in the order of the first, last the loop: made, taken."""
     import numpy as np
 
-    if len(lying) < 2 or ended <= began:
+    made = work.inputs()
+    crosses = np.flatnonzero((made >= 0) & (work.threads[made] != work.threads)) if len(made) else made
+    source = made[crosses]
+    block = np.isin(work.numbers[source], [i for i, name in enumerate(work.stages) if name in BLOCK_STAGES])
+    kind = work.numbers[crosses] * 2 + block
+    found: dict[tuple[str, bool], tuple[Ints, Ints]] = {}
+    kinds, first = np.unique(kind, return_index=True)
+    for each in kinds[np.argsort(first)].tolist():
+        mine = np.flatnonzero(kind == each)
+        makers, earliest = np.unique(source[mine], return_index=True)  # starts rise: the first to take it
+        found[work.stages[each // 2], bool(each % 2)] = (work.ends[makers], work.starts[crosses[mine[earliest]]])
+    taken = ledger.waits[:, 1]
+    last = work.last_of_batches(batches, taken)
+    known = np.flatnonzero(last >= 0)
+    known = known[work.threads[last[known]] != ledger.thread]
+    makers, latest = np.unique(last[known][::-1], return_index=True)
+    found[LOOP, False] = (work.ends[makers], taken[known][::-1][latest])
+    return found
+
+
+def _strip(taker: tuple[str, bool], came: Ints, left: Ints, began: int, ended: int) -> QueueStrip | None:
+    import numpy as np
+
+    if len(came) < 2 or ended <= began:
         return None
-    came, left = np.array(list(lying.values()), dtype=np.int64).T.clip(began, ended)
+    came, left = came.clip(began, ended), left.clip(began, ended)
     when = np.concatenate([came, left])
     order = np.lexsort((np.repeat([0, 1], len(came)), when))  # at one time it comes before it leaves
     when, change = when[order], np.repeat([1, -1], len(came))[order]
@@ -121,7 +123,7 @@ def _strip(
     most = int(at[lasted > 0].max(initial=0))
     whole = ended - began
     return QueueStrip(
-        taker=taker[0], unit=unit, items=len(lying), mean=float(integral[-1] / whole), most=most,
-        empty=float(lasted[at == 0].sum() / whole),
+        taker=taker[0], unit="blocks" if taker[1] else "batches", items=len(came),
+        mean=float(integral[-1] / whole), most=most, empty=float(lasted[at == 0].sum() / whole),
         levels=[round(max(0.0, float(a)), 3) for a in area / (whole / CELLS)],
     )  # fmt: skip
