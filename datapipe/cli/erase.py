@@ -43,7 +43,8 @@ def erase(
     ids = list(row_id or ())
     if from_ is not None:
         try:
-            ids += [line for line in from_.read_text("utf-8").splitlines() if line]
+            # Not `splitlines`, which ends a line at U+2028 and at form feeds as well: an id may have them.
+            ids += [line for line in from_.read_text("utf-8-sig").split("\n") if line]
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"{from_}: cannot be read ({type(error).__name__})", expected="UTF-8, an id a line"

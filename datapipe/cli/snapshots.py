@@ -6,6 +6,7 @@ kept are undisturbed; what expires is removed only once nobody can be reading it
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict
 from typing import Annotated
@@ -88,7 +89,7 @@ def compact(
     """
     from datapipe.preprocess.upkeep import compact as merge
 
-    if target_mb <= 0:
+    if not 0 < target_mb < math.inf:
         raise ConfigError(f"--target-mb {target_mb:g}", expected="more than 0")
     with named(dataset):
         done = merge(dataset, target=int(target_mb * 1e6))

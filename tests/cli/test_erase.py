@@ -33,6 +33,19 @@ def test_ids_from_the_command_and_from_a_file(datapipe, dataset, tmp_path):
     assert datapipe("erase", tmp_path / "none", "x").code == 2
 
 
+def test_a_file_of_ids_as_other_programs_write_it(datapipe, tmp_path):
+    """A byte order mark and CRLF are none of an id's; what is no end of a line to an editor is one of its letters."""
+    ids = ["ada", "bo\u2028b", "eve"]
+    rows = [json.dumps({"text": f"what {name} said", "id": name}) + "\n" for name in ids]
+    (tmp_path / "a.jsonl").write_text("".join(rows))
+    recipe = {"input": {"id_column": "id"}, "steps": ["decode"]}
+    toolkit.preprocess(tmp_path / "a.jsonl", tmp_path / "out", recipe, workers=0)
+    (tmp_path / "ids").write_bytes("\ufeffada\r\nbo\u2028b\r\n".encode())
+    ran = datapipe("erase", tmp_path / "out", "--from", tmp_path / "ids", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["erased"] == 2
+
+
 def test_describe_counts_and_writes_a_page(datapipe, dataset, tmp_path):
     folder, _ = dataset
     ran = datapipe("describe", folder, "--representation", "--html", tmp_path / "x.html", "--json")

@@ -36,7 +36,8 @@ def test_what_is_wrong_is_said(grown, datapipe, tmp_path):
     url = grown((1,)).url
     assert "12h, 30d" in datapipe("expire", url, "--older-than", "soon").err
     assert datapipe("snapshots", str(tmp_path / "absent")).code == 2
-    assert datapipe("compact", url, "--target-mb", "0").code == 2
+    for size in ("0", "nan", "inf"):
+        assert datapipe("compact", url, "--target-mb", size).code == 2
 
 
 @pytest.mark.parametrize(("text", "found"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1w", 604800)])
