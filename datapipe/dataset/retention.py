@@ -102,7 +102,7 @@ def expire(
     if going:
         put_facts(store, {
             each.number: SnapshotFacts(fingerprint=each.fingerprint, kind=each.kind, added=each.added)
-            for each in snapshots_of(store)
+            for each in snapshots_of(store, damaged=True)  # one that goes need not be whole
             if each.number not in going
         })  # fmt: skip
     for number in going:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from datapipe.dataset.manifest import MANIFEST_NAME, parse_manifest
 from datapipe.dataset.snapshot_facts import read_facts
-from datapipe.errors import DatasetError, NotFoundError
+from datapipe.errors import DatasetError, ManifestError, NotFoundError
 
 if TYPE_CHECKING:
     from datapipe.dataset.manifest import Manifest
@@ -121,8 +121,11 @@ class Snapshot:
     newest: bool
 
 
-def snapshots_of(store: Store) -> list[Snapshot]:
+def snapshots_of(store: Store, *, damaged: bool = False) -> list[Snapshot]:
     """Every snapshot that can be opened, the oldest first.
+
+    Args:
+        damaged: whether those before the newest may be so: they are left out.
 
     Raises:
         StorageError, ManifestError: a manifest cannot be read.
@@ -141,6 +144,10 @@ def snapshots_of(store: Store) -> list[Snapshot]:
                 manifest = parse_manifest(store.read(path), where=f"{store.url}/{path}")
             except NotFoundError:
                 continue  # it has just expired
+            except ManifestError:
+                if not damaged:
+                    raise
+                continue
         follows = before is not None and before.snapshot == manifest.snapshot - 1
         known = manifest.snapshot == 0 or follows
         told = facts.get(manifest.snapshot)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datapipe.errors import ConfigError, InputError
+from datapipe.preprocess.delivery import checked
 from datapipe.preprocess.erasing_index import signals_bytes, without_rows, without_signals
 from datapipe.preprocess.erasing_rows import ids_of_older, places_of
 from datapipe.preprocess.erasing_shards import rewrite
@@ -79,6 +80,7 @@ def erase(
             cache. Nothing is erased.
         DatasetError: there is no dataset that a run made.
         PreprocessError: which rows hold a document cannot be shown; nothing is erased.
+        IntegrityError: a file that would be rewritten is damaged; nothing is erased.
         OutputError: a run holds the dataset. StorageError: bytes could not be read or written: run it again.
     """
     from datapipe.dataset import as_keyring, read_snapshot
@@ -285,6 +287,7 @@ def _index(run: StoredRun, work: WorkFolder, places: Places) -> Iterator[IndexEn
             if not len(positions) and not len(unread):
                 yield entry
                 continue
+            checked(run.store, entry.file)  # it gets a new checksum, which must not vouch for what is damaged
             table = run.read(entry.file.path)
             rows = pc.fill_null(pc.is_in(table.column("position"), value_set=pa.array(positions, pa.uint32())), False)
             mask = rows.to_numpy().copy()
@@ -294,6 +297,7 @@ def _index(run: StoredRun, work: WorkFolder, places: Places) -> Iterator[IndexEn
             data: bytes | None = signals_bytes(without_signals(table, pa.array(mask), corpus=corpus))
             kind = SIGNALS
         elif len(positions):
+            checked(run.store, entry.file)
             data = without_rows(run.store, entry.file.path, kind, positions)
         else:
             yield entry

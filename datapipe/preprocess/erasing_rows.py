@@ -116,7 +116,7 @@ def ids_of_older(run: StoredRun, row_ids: Iterable[str]) -> tuple[frozenset[str]
         newest one knows all of are not looked through.
     """
     from datapipe.dataset import read_snapshot, snapshot_paths
-    from datapipe.errors import NotFoundError
+    from datapipe.errors import ManifestError, NotFoundError
     from datapipe.preprocess.stored_run import stored_run
     from datapipe.preprocess.suppression import Suppression
 
@@ -133,8 +133,8 @@ def ids_of_older(run: StoredRun, row_ids: Iterable[str]) -> tuple[frozenset[str]
             if paths <= seen:
                 continue
             places = places_of(older, wanted, Suppression(b""))
-        except NotFoundError:
-            continue  # it has expired, and was not removed to the end: it cannot be rolled back to
+        except (NotFoundError, ManifestError):
+            continue  # nobody can roll back to it, and it goes with the others
         found |= places.known
         all_of_them |= places.ids
         seen |= paths

@@ -12,7 +12,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from datapipe.errors import DatasetError, PreprocessError
+from datapipe.errors import DatasetError, IntegrityError, PreprocessError
 from datapipe.preprocess.sound_windows import cuts_windows, sounds_of
 from datapipe.preprocess.split_fates import KEPT, Fates, split_fates
 
@@ -56,7 +56,8 @@ def rewrite(
             moved. ids: row ids, for those that were. scratch: a local folder for a file while it is written.
 
     Raises:
-        PreprocessError: it cannot be shown which rows hold a document; nothing of the dataset is changed.
+        PreprocessError: it cannot be shown which rows hold a document. IntegrityError: a shard is damaged. Nothing of
+            the dataset is changed.
     """
     from datapipe.dataset.manifest import pieces_by_shard
 
@@ -119,8 +120,16 @@ def _rows(run: StoredRun, shard: ShardEntry) -> pa.Table:
     import pyarrow.parquet as pq
 
     from datapipe.dataset.keyring import is_locked, locked
+    from datapipe.storage import checksum_bytes
 
     data = run.store.read(shard.path)
+    if (found := checksum_bytes(data)) != shard.checksum.value:
+        # Written anew, its other rows would have a checksum that vouches for what is damaged.
+        raise IntegrityError(
+            f"{run.store.url}/{shard.path}: checksum {found}",
+            expected=f"{shard.checksum.value}, as the manifest says",
+            fix="restore the file from a copy; nothing was erased",
+        )
     if shard.format == "arrow":
         return pa.ipc.open_file(pa.BufferReader(data)).read_all()
     opened = run.keyring.decryption() if run.keyring is not None else None

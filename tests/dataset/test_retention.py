@@ -10,12 +10,13 @@ from datapipe.dataset import (
     publish,
     read_snapshot,
     roll_back,
+    snapshot_paths,
     snapshots_of,
     spared,
     sweep,
     verify_dataset,
 )
-from datapipe.errors import ConfigError, DatasetError
+from datapipe.errors import ConfigError, DatasetError, ManifestError
 
 
 def paths(store):
@@ -42,6 +43,16 @@ def test_the_newest_stay(grown, keep, kept):
     if keep == 1:
         with pytest.raises(DatasetError, match="no snapshot 0"):
             open_dataset(store.url, snapshot=0)
+
+
+def test_one_that_is_damaged_can_go(grown):
+    """What is told of the others needs nothing of it; one that is to stay has to be whole, or its files would go."""
+    store = grown((1, 1, 1))
+    store.put(snapshot_paths(store)[0], b"{")
+    with pytest.raises(ManifestError, match="00000-"):
+        expire(store, keep=3, grace=0, now=100.0)
+    assert expire(store, keep=2, grace=0, now=100.0).snapshots == (0,)
+    assert [(each.number, each.added) for each in snapshots_of(store)] == [(1, None), (2, 1)]
 
 
 def test_by_age(grown):

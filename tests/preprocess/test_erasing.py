@@ -290,6 +290,22 @@ def test_what_is_dropped_as_a_duplicate_is_told(made, tmp_path):
     assert told(out, f"{copy_id}'") == []
 
 
+@pytest.mark.parametrize("kind", ["data", "index/hashes"])
+def test_damage_is_not_written_anew_with_a_good_checksum(made, tmp_path, kind):
+    """A flipped bit in what is to be rewritten: the other rows would be vouched for. Nothing is erased."""
+    out = copy(made, tmp_path)
+    (path,) = (out / kind).iterdir()
+    data = path.read_bytes()
+    at = data.find(b"PLANTED20x") if kind == "data" else len(data) - 30
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and "_work" not in p.parts}
+    with pytest.raises(IntegrityError, match=path.name):
+        erase(out, ["in/a.jsonl:0"])
+    left = {p: p.read_bytes() for p in before}
+    assert left == before
+    assert open_dataset(out).num_rows == 60
+
+
 def test_a_damaged_list_is_no_empty_one(made, tmp_path):
     """Without the list of what is erased, it would come back: a run and an erasure stop."""
     out = copy(made, tmp_path)
