@@ -180,5 +180,5 @@ def no_thread_is_left():
     yield
     gc.collect()
     for thread in loader_threads():
-        thread.join(5)
+        thread.join(60)
     assert not loader_threads()

@@ -21,7 +21,7 @@ def children(pid=None):
     return found
 
 
-def gone(pids, seconds=20.0):
+def gone(pids, seconds=60.0):
     """Whether all these processes end; the time is a bound against hanging, not a measurement."""
     until = time.monotonic() + seconds
     while any(Path(f"/proc/{pid}").exists() and pid in alive() for pid in pids):

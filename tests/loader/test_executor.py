@@ -78,7 +78,7 @@ def test_threads_read_ahead_while_the_consumer_is_away(memory, regime):
         return fetch(block)
 
     dataset.fetch = watched
-    assert len(dataset.reads) > 1 or read.wait(10)
+    assert len(dataset.reads) > 1 or read.wait(60)
     loader.close()
 
 
@@ -174,8 +174,8 @@ def test_close_frees_a_consumer_that_waits(memory):
     closer = threading.Thread(target=loader.close)
     closer.start()
     dataset.gate.set()
-    consumer.join(10)
-    closer.join(10)
+    consumer.join(60)
+    closer.join(60)
     assert ended.is_set() or not consumer.is_alive()
 
 
@@ -203,7 +203,7 @@ def test_close_gives_up_remote_reads(memory):
     while len(asked) < 2:
         pass
     loader.close()
-    consumer.join(10)
+    consumer.join(60)
     assert len(met) == 1
     assert all(future.cancelled() for future in asked)
 
@@ -220,7 +220,7 @@ def test_a_consumer_that_makes_batches_lets_threads_have_the_lock(memory, monkey
     def slow(block):
         if block == 2 and threading.current_thread() in loader_threads():
             began.set()
-            go_on.wait(20)
+            go_on.wait(60)
         return fetch(block)
 
     dataset.fetch = slow
@@ -229,7 +229,7 @@ def test_a_consumer_that_makes_batches_lets_threads_have_the_lock(memory, monkey
     )
     iterator = iter(loader)
     next(iterator)
-    assert began.wait(20)
+    assert began.wait(60)
     slept.clear()
     for _ in range(15):
         next(iterator)
@@ -249,7 +249,7 @@ def test_an_abandoned_iterator_is_collected_and_its_threads_end(memory):
     gc.collect()
     assert gone() is None
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

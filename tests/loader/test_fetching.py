@@ -42,7 +42,7 @@ class Kept:
 
 
 def until(happened):
-    for _ in range(2000):
+    for _ in range(12_000):
         if happened():
             return
         time.sleep(0.005)
@@ -87,7 +87,7 @@ def test_they_are_asked_for_side_by_side(remote):
     # The consumer asks for one itself; at 64 row groups a window nothing else is left to wait for.
     assert len(dataset.reads) <= FETCHERS + 2
     dataset.gate.set()
-    consumer.join(10)
+    consumer.join(60)
     assert not consumer.is_alive()
     assert sorted(dataset.reads[:64]) == list(range(64))
     loader.close()
@@ -149,7 +149,7 @@ def test_close_gives_up_what_is_under_way(remote):
     consumer.start()
     until(lambda: len(asked) >= FETCHERS)
     loader.close()
-    consumer.join(10)
+    consumer.join(60)
     assert len(met) == 1
     assert all(future.cancelled() for future in asked)
     assert not loader_threads()
@@ -165,7 +165,7 @@ def test_an_abandoned_iterator_ends_them(remote):
     del iterator
     gc.collect()
     for thread in loader_threads():
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

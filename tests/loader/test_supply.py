@@ -25,7 +25,7 @@ def options(**more):
     return {"collate": "numpy", "num_threads": 2, "lanes": 2, "window": 2, **more}
 
 
-def read_ahead(dataset, blocks, seconds=10):
+def read_ahead(dataset, blocks, seconds=60):
     """Wait until so many blocks were read in all."""
     done = threading.Event()
     fetch = dataset.fetch
@@ -104,7 +104,7 @@ def test_batches_of_the_next_epoch_are_made_ahead(memory, monkeypatch):
     counting.calls = 0
     loader = DataLoader(memory([10] * 8), 10, prefetch=2, transform=counting, **options())
     list(loader)
-    assert made.wait(10)
+    assert made.wait(60)
     loader.close()
 
 
@@ -181,7 +181,7 @@ def test_what_fails_ahead_is_tried_again_when_it_is_wanted(memory):
 
     dataset.fetch = away
     assert len(list(iterator)) == 1
-    assert failed.wait(10)
+    assert failed.wait(60)
     dataset.fetch = fetch
     assert sorted(i for batch in ids(loader) for i in batch) == list(range(40))
     loader.close()
@@ -206,7 +206,7 @@ def test_a_loader_that_is_gone_keeps_nothing(memory):
     gc.collect()
     assert len(list(iterator)) == 8
     for thread in loader_threads():
-        thread.join(5)
+        thread.join(60)
     assert not loader_threads()
 
 
@@ -218,7 +218,7 @@ def test_dropping_a_loader_between_epochs_ends_its_threads(memory):
     del loader
     gc.collect()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

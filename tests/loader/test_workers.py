@@ -188,7 +188,7 @@ def test_close_ends_processes_in_the_midst_of_a_batch(rows, tmp_path):
     pids = loader._workers.pids()
     assert pids
     loader.close()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert gone(pids)
     assert isinstance(caught[0], datapipe.errors.ClosedError)

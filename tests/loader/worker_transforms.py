@@ -94,7 +94,7 @@ class DieOnce:
         return batch
 
 
-def sleep(batch, seconds=30.0, told=None):
+def sleep(batch, seconds=600.0, told=None):  # longer than any test waits for the process's end
     if told is not None:
         Path(told).touch()
     time.sleep(seconds)

@@ -84,5 +84,6 @@ def test_a_probe_sees_threads_that_compute_in_python():
         return probe.found()
 
     busy, idle = probed(2), probed(0)
-    assert busy.contended > 2 * idle.contended
-    assert busy.mean > 5 * idle.mean
+    # Of most probes, and not on average: a machine that stands still makes a few as late as it likes.
+    assert busy.contended > 0.5 > idle.contended
+    assert busy.p50 > 5 * idle.p50
