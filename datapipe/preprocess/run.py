@@ -236,10 +236,10 @@ class _Run:
         if stage.in_ledger:
             self.ledger.add(stage.name, records)
             total = self.ledger.total()
-            if not total["documents_in"]:
+            # A delivery may hold nothing, or nothing but what is there already; a dataset of its own may not be empty.
+            if self.before is None and not total["documents_in"]:
                 raise CorpusError("the input holds no document", expected="at least one row", fix="check the files")
-            # A delivery may hold nothing but what is there already; a dataset of its own may not be empty.
-            if not total["documents_out"] and self.before is None:
+            if self.before is None and not total["documents_out"]:
                 raise nothing_left(self.ledger)
             self._text_bytes = self._text_bytes or sum(record.text_bytes for record in records.values())
         self._seconds[stage.name] = time.perf_counter() - began

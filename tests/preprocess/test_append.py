@@ -120,6 +120,19 @@ def test_nothing_new_changes_nothing(corpus, tmp_path):
     assert files(tmp_path / "out") == before
 
 
+def test_a_delivery_without_a_row_is_one(corpus, tmp_path):
+    """A day without anything new ends no job that runs every day; a dataset of its own may not be empty."""
+    datapipe.preprocess(corpus, tmp_path / "out", STEPS, 0)
+    before = rows(tmp_path / "out")
+    (corpus / "b.jsonl").write_bytes(b"")
+    ran = datapipe.preprocess(corpus, tmp_path / "out", STEPS, 0, append=True)
+    assert (ran.snapshot, ran.documents_in) == (1, 0)
+    assert rows(tmp_path / "out") == before
+    assert datapipe.preprocess(corpus, tmp_path / "out", STEPS, 0, append=True).snapshot == 1
+    with pytest.raises(CorpusError, match="no document"):
+        datapipe.preprocess(corpus / "b.jsonl", tmp_path / "other", STEPS, 0, append=True)
+
+
 def test_a_delivery_of_repeats_alone_is_a_snapshot_without_a_shard(corpus, tmp_path):
     """It is on record that those files came, and where their rows went."""
     first = datapipe.preprocess(corpus, tmp_path / "out", STEPS, workers=0)
