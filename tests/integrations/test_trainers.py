@@ -87,10 +87,11 @@ class TestLightning:
             with loader(dataset) as fresh:
                 assert fit(fresh, resumed=str(tmp_path / f"step={step}.ckpt")).seen == whole[step:]
 
-    def test_as_a_data_module(self, fit, dataset, whole, tmp_path):
+    def test_as_a_data_module(self, fit, dataset, whole, tmp_path, monkeypatch):
         """At an epoch's end too, and from a run that was over; each loop has its loader, closed after it."""
         from datapipe.integrations.lightning_data import DataModule
 
+        monkeypatch.setattr("datapipe.loader.executor.JOIN_SECONDS", 60)  # a busy machine's threads end late
         made = []
 
         def validation():

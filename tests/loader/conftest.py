@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datapipe.loader import executor as executor_module
 from datapipe.loader import workshop as workshop_module
 from tests.loader.loader_threads import loader_threads
 
@@ -173,6 +174,14 @@ def regime(request, monkeypatch):
     """Batches made by the consumer, and batches made by the threads."""
     monkeypatch.setattr(workshop_module, "CHEAP_NS", 1 << 60 if request.param == "cheap" else 0)
     return request.param
+
+
+@pytest.fixture(autouse=True, scope="module")
+def closing_waits_for_every_thread():
+    """`close` waits 0.9 s, in which a busy machine may not run a thread at all: that it ends them all is seen later."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor_module, "JOIN_SECONDS", 60)
+        yield
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import pytest
 
 from datapipe.errors import ClosedError
 from datapipe.loader import DataLoader
-from datapipe.loader.crew import Crew
+from datapipe.loader import executor as executor_module
+from datapipe.loader.crew import JOIN_SECONDS, Crew
 from tests.loader.loader_threads import loader_threads
 
 
@@ -196,8 +197,9 @@ def test_memory_does_not_grow_over_epochs(parquet):
     assert (done.stdout, done.stderr) == ("True True 0\n", "")
 
 
-def test_close_does_not_wait_for_a_read_that_hangs(memory):
+def test_close_does_not_wait_for_a_read_that_hangs(memory, monkeypatch):
     """Threads and the consumer's own call inside a read that does not return: `close` comes back all the same."""
+    monkeypatch.setattr(executor_module, "JOIN_SECONDS", JOIN_SECONDS)
     dataset = memory([10] * 8)
     dataset.gate = threading.Event()
     loader = DataLoader(dataset, 10, num_threads=2, prefetch=2, collate="numpy")
