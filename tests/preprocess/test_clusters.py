@@ -156,8 +156,8 @@ def test_a_cluster_of_our_own_lets_nobody_in(monkeypatch, authority, tmp_path):
                 with pytest.raises((urllib.error.HTTPError, OSError, http.client.HTTPException)):
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2)
     finally:
-        client.close(timeout=5)
-        cluster.close(timeout=5)
+        client.close(timeout=60)
+        cluster.close(timeout=60)
 
 
 def listening(process):

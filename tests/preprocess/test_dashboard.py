@@ -38,8 +38,9 @@ def client(link, **services):
 
 
 @pytest.mark.parametrize(("code", "there"), [(200, True), (405, True), (403, True), (404, False)])
-def test_a_dashboard_is_told_if_it_is_there(code, there):
+def test_a_dashboard_is_told_if_it_is_there(code, there, monkeypatch):
     """`dask scheduler --no-dashboard` says that it has one, at a port where its page is not found."""
+    monkeypatch.setattr(clusters, "ASKED", 60)  # a busy machine answers late
     with served(code) as link:
         assert clusters.dashboard_of(client(link, dashboard=8787)) == (link if there else None)
         assert clusters.dashboard_of(client(link)) is None
