@@ -1,8 +1,10 @@
-"""Row groups are decoded into memory that is kept a while; of mimalloc the threads that decode ask it back."""
+"""Row groups are decoded into memory that is kept a while, and given back: by itself, or asked by those who decode."""
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +24,9 @@ class Pool:
 
 
 @pytest.fixture
-def pool(monkeypatch):
-    pool = Pool("mimalloc")
-    monkeypatch.setattr(arrow_memory, "decoding_pool", lambda: pool)
-    return pool
+def alone(monkeypatch):
+    """No thread of another test's loader decodes."""
+    monkeypatch.setattr(arrow_memory, "_DECODERS", weakref.WeakSet())
 
 
 def on_a_thread(name, work):
@@ -34,8 +35,14 @@ def on_a_thread(name, work):
     thread.join()
 
 
-def test_each_thread_asks_by_itself(pool):
-    """Half a step twice on one thread: once asked. Half a step on each of two: not at all."""
+@pytest.mark.parametrize("backend", ["mimalloc", "system"])
+def test_each_thread_asks_by_itself(monkeypatch, backend):
+    """Half a step twice on one thread: once asked. Half a step on each of two: not at all.
+
+    It is Arrow's default that is asked, whatever was decoded into: an older pyarrow decodes there.
+    """
+    pool = Pool(backend)
+    monkeypatch.setattr(pa, "default_memory_pool", lambda: pool)
     half = arrow_memory.STEP // 2
     on_a_thread("one", lambda: [arrow_memory.decoded(half) for _ in range(4)])
     on_a_thread("two", lambda: arrow_memory.decoded(half))
@@ -43,32 +50,72 @@ def test_each_thread_asks_by_itself(pool):
     assert pool.asked == ["one", "one"]
 
 
-def test_only_the_allocator_that_wants_it_is_asked(pool):
-    pool.backend_name = "jemalloc"
+def test_an_allocator_that_gives_back_by_itself_is_not_asked(monkeypatch):
+    pool = Pool("jemalloc")
+    monkeypatch.setattr(pa, "default_memory_pool", lambda: pool)
     on_a_thread("one", lambda: arrow_memory.decoded(arrow_memory.STEP))
     assert not pool.asked
 
 
+def no_memory(size, memory_pool):
+    raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+
 @pytest.mark.parametrize(
-    ("default", "built", "wanted"),
+    ("default", "built", "change", "wanted"),
     [
-        ("mimalloc", ["mimalloc", "jemalloc", "system"], "jemalloc"),
-        ("mimalloc", ["mimalloc", "system"], "mimalloc"),  # a wheel without it
-        ("jemalloc", ["jemalloc", "system"], "jemalloc"),  # asked for by the user, who has its decay in hand
+        ("mimalloc", ["mimalloc", "jemalloc", "system"], {}, "jemalloc"),
+        ("mimalloc", ["mimalloc", "system"], {}, "mimalloc"),  # a wheel without it
+        ("mimalloc", ["mimalloc", "jemalloc", "system"], {"told": "mimalloc"}, "mimalloc"),  # the user's word
+        ("mimalloc", ["mimalloc", "jemalloc", "system"], {"told": "snmalloc"}, "jemalloc"),  # Arrow does not know it
+        ("system", ["mimalloc", "jemalloc", "system"], {}, "system"),  # set_memory_pool
+        ("jemalloc", ["mimalloc", "jemalloc", "system"], {}, "jemalloc"),
+        ("jemalloc", ["jemalloc", "system"], {}, "jemalloc"),
+        ("mimalloc", ["mimalloc", "jemalloc", "system"], {"allocate": no_memory}, "mimalloc"),  # ARM, pages of 64 KiB
+        ("mimalloc", ["mimalloc", "jemalloc", "system"], {"decays": False}, "mimalloc"),  # macOS
     ],
 )
-def test_memory_is_jemallocs_where_there_is_one(monkeypatch, default, built, wanted):
-    """Its decay is set unless it is what all of Arrow uses."""
-    decays = []
+def test_memory_is_jemallocs_where_it_is_of_use(monkeypatch, default, built, change, wanted):
+    """And nobody said otherwise. Its decay is everybody's in this process, and not set."""
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", change.get("told", ""))
     monkeypatch.setattr(pa, "default_memory_pool", lambda: Pool(default))
     monkeypatch.setattr(pa, "supported_memory_backends", lambda: built)
     monkeypatch.setattr(pa, "jemalloc_memory_pool", lambda: Pool("jemalloc"))
-    monkeypatch.setattr(pa, "jemalloc_set_decay_ms", decays.append)
-    monkeypatch.setattr(pa, "allocate_buffer", lambda size, memory_pool: None)
-    assert arrow_memory.shared_pool.__wrapped__().backend_name == wanted
-    assert decays == ([arrow_memory.DECAY_MS] if wanted != default else [])
+    monkeypatch.delattr(pa, "jemalloc_set_decay_ms")
+    monkeypatch.setattr(pa, "allocate_buffer", change.get("allocate", lambda size, memory_pool: None))
+    monkeypatch.setattr(arrow_memory, "_decays", lambda: change.get("decays", True))
+    monkeypatch.setattr(arrow_memory, "_jemalloc", arrow_memory._jemalloc.__wrapped__)
+    assert arrow_memory.shared_pool().backend_name == wanted
 
 
+@pytest.mark.skipif(not hasattr(os, "fork") or arrow_memory._jemalloc() is None, reason="jemalloc is of no use here")
+def test_a_forked_child_has_arrows_default():
+    """What gives jemalloc's memory back is a thread of its own, and not in the child."""
+    child = os.fork()
+    if not child:
+        os._exit(arrow_memory.shared_pool().backend_name != pa.default_memory_pool().backend_name)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_pool_that_the_user_takes_away_is_not_held_on_to(tmp_path, monkeypatch):
+    """Arrow's default is what it is by now: one that is gone would be written to all the same."""
+    pq.write_table(pa.table({"id": np.arange(100_000)}), tmp_path / "a.parquet")
+    monkeypatch.setattr(arrow_memory, "_jemalloc", lambda: None)
+    arrow, held = pa.default_memory_pool(), []
+    users = pa.proxy_memory_pool(arrow)
+    pa.set_memory_pool(users)
+    try:
+        group = open_dataset(tmp_path).fetch(0)
+        on_a_thread("decoder", lambda: held.append(group.decode()))
+        assert users.bytes_allocated() >= 8 * 100_000
+        held.clear()
+    finally:
+        pa.set_memory_pool(arrow)
+    on_a_thread("decoder", lambda: held.append(group.decode()))
+    assert users.bytes_allocated() == 0
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_row_group_lies_in_the_memory_of_its_thread(tmp_path):
     """While its table lives its bytes are counted in that pool; gone with it, they are the pool's to give again."""
     pq.write_table(pa.table({"id": np.arange(100_000)}), tmp_path / "a.parquet")
@@ -89,6 +136,29 @@ def test_a_row_group_lies_in_the_memory_of_its_thread(tmp_path):
     ]  # fmt: skip
     assert all(nbytes >= 8 * 100_000 for _, nbytes in held[::2])
     assert all(nbytes < 8 * 100_000 for _, nbytes in held[1::2])
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_main_thread_decodes_with_those_beside_it():
+    """Memory that it frees elsewhere would be theirs only once it decodes again; alone it has Arrow's default."""
+    default, shared = pa.default_memory_pool().backend_name, arrow_memory.shared_pool().backend_name
+    seen, decodes, ends = [], threading.Event(), threading.Event()
+
+    def work():
+        seen.append(arrow_memory.decoding_pool().backend_name)
+        decodes.set()
+        ends.wait()
+
+    thread = threading.Thread(target=work, daemon=True)
+    seen.append(arrow_memory.decoding_pool().backend_name)
+    thread.start()
+    assert decodes.wait(60)
+    seen.append(arrow_memory.decoding_pool().backend_name)
+    ends.set()
+    thread.join()
+    del thread
+    seen.append(arrow_memory.decoding_pool().backend_name)
+    assert seen == [default, shared, shared, default]
 
 
 def test_a_pyarrow_that_opens_otherwise_decodes_into_its_own_pool(tmp_path, monkeypatch):
