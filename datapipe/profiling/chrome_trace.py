@@ -65,7 +65,7 @@ def _text(run: RawRun) -> str:
     spans = run.spans[-MOST_SPANS:]
     named = ",".join(_dumped(event) for event in _names(run))
     memory = ",".join(_dumped(event) for event in _memory(run))
-    about = {"spans": len(spans), "spans left out": len(run.spans) - len(spans), "spans lost": run.lost}
+    about = {"spans": len(spans), "spans left out": run.recorded - len(spans), "spans lost": run.lost}
     rest = {"displayTimeUnit": "ms", "baseTimeNanoseconds": run.started_unix_ns, "otherData": about}
     events = ",".join(part for part in (named, _spans(spans, run), *_flows(spans, run), memory) if part)
     return f'{{"traceEvents":[{events}],{_dumped(rest)[1:]}'

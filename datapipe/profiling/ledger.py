@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from datapipe.events import DEVICE
 from datapipe.profiling.intervals import covered, partition, union, within
+from datapipe.profiling.run_parts import run_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,8 +110,11 @@ class Ledger:
         return self.ns[:, self.names.index(name)] if name in self.names else np.zeros(len(self.start), np.int64)
 
 
-def build_ledger(spans: Spans, stages: Sequence[str], *, began: int, ended: int, wall: int) -> Ledger:
-    """The ledger of one run.
+def build_ledger(
+    spans: Spans, stages: Sequence[str], *, began: int, ended: int, wall: int,
+    thread: int | None = None, follows: int | None = None,
+) -> Ledger:  # fmt: skip
+    """The ledger of one run, or of a stretch of one.
 
     Args:
         spans: structured array of `events.FIELDS`, any order.
@@ -118,79 +122,119 @@ def build_ledger(spans: Spans, stages: Sequence[str], *, began: int, ended: int,
         began: ns, when the run began, on the spans' clock.
         ended: ns, when it ended, on the spans' clock.
         wall: ns, the run's wall time on a clock of its own.
+        thread: the consumer's; None: the one with the most steps.
+        follows: the number of the last step before this stretch, -1 for one without; None: the run begins here.
     """
     import numpy as np
 
     number = {name: i for i, name in enumerate(stages)}
     is_step = spans["stage"] == number.get("step", -1)
     inline = np.zeros(len(spans), dtype=bool)
-    if not is_step.any():
-        return _empty(inline, wall=wall, ran=ended - began)
-    thread = int(np.bincount(spans["thread"][is_step]).argmax())
-    mine = np.flatnonzero((spans["thread"] == thread) & (spans["flags"] & DEVICE == 0))
-
-    mine = _drop_inside_whole(spans, mine, [number[n] for n in WHOLE if n in number])
-    waits = mine[spans["stage"][mine] == number["wait"]]
-    wait_union = union(spans["start"][waits], spans["end"][waits])
-    loader_work = (within(spans["start"][mine], spans["end"][mine], wait_union) >= 0) & (
-        spans["stage"][mine] != number["wait"]
-    )
-    # A wait may itself be the whole of a step or an epoch; those are no work of the loader's.
-    for name in ("step", "epoch"):
-        loader_work &= spans["stage"][mine] != number.get(name, -1)
-    inline[mine[loader_work]] = True
-    mine = mine[~loader_work]
-
-    steps, overlapping = _outermost(spans, mine[spans["stage"][mine] == number["step"]])
+    stretch = thread is not None
+    if thread is None:
+        if not is_step.any():
+            return _empty(inline, wall=wall, ran=ended - began)
+        thread = int(np.bincount(spans["thread"][is_step]).argmax())
+    mine, waits, loader_work = _on_the_loop(spans, number, thread)
+    inline[loader_work] = True
+    steps, overlapping = _outermost(spans, mine[is_step[mine]])
     if not len(steps):  # all of them are the device's, or inside an evaluation
-        return _empty(inline, wall=wall, ran=ended - began, whole=_whole_parts(spans, mine, stages))
-    others = mine[spans["stage"][mine] != number["step"]]
-    mine = np.concatenate([steps, others])
+        whole = _whole_parts(spans, mine, stages)
+        return _empty(inline, wall=wall, ran=ended - began, whole=whole, thread=thread if stretch else -1)
+    mine = np.concatenate([steps, mine[~is_step[mine]]])
     start, end = spans["start"][steps].astype(np.int64), spans["end"][steps].astype(np.int64)
-
-    segments = partition(spans["start"][mine].astype(np.int64), spans["end"][mine].astype(np.int64))
-    length = segments.end - segments.start
-    stage = spans["stage"][mine][segments.owner].astype(np.int64)
-    step_of = within(segments.start, segments.end, (start, end))
-
-    names = _part_names(stages, stage[step_of >= 0])
-    column = np.full(len(stages), len(names) - 1, dtype=np.int64)
-    for c, name in enumerate(names[:-1]):
-        column[number[name]] = c
-    inside = step_of >= 0
-    cells = np.bincount(
-        step_of[inside] * len(names) + column[stage[inside]], length[inside], minlength=len(start) * len(names)
-    )
-    ns = np.rint(cells).astype(np.int64).reshape(len(start), len(names))
-    ns[:, -1] = (end - start) - ns[:, :-1].sum(axis=1)
-
+    names, ns, outside = _table(spans, mine, stages, start, end)
     epoch = _epochs(spans, mine[spans["stage"][mine] == number.get("epoch", -1)], start)
-    kind = np.where(np.diff(epoch, prepend=epoch[0]) != 0, EPOCH, STEADY).astype(np.uint8)
     number_of = spans["item"][steps].astype(np.int64)
-    missing, after_last = _missing(spans, is_step, number_of, number["wait"], thread)
-    if "checkpoint" in names:
-        wrote = ns[:, names.index("checkpoint")] > 0
-        if wrote.mean() < _OFTEN:
-            kind[wrote & (kind == STEADY)] = CHECKPOINT
-    if not missing[0]:
-        kind[0] = FIRST
+    wait_stage = number.get("wait", -1)
+    missing, after_last = _missing(spans, is_step, number_of, wait_stage, thread, -1 if follows is None else follows)
     every_wait, awaited = _waits(spans, waits, start, end)
-    wait = _first_of_each(every_wait, len(start))
     device = np.flatnonzero(spans["flags"] & DEVICE)
     asleep = covered(every_wait[:, 0], every_wait[:, 1], union(spans["start"][device], spans["end"][device]))
-    hidden = np.bincount(every_wait[:, 2], asleep, minlength=len(start)).astype(np.int64)
-    run = _run_parts(
-        stages, start, end, kind, segments.start[~inside], segments.end[~inside], stage[~inside],
+    kind = step_kinds(epoch, names, ns, first=follows is None and not missing[0])
+    run = run_parts(
+        stages, start, end, time_by_kind(end - start, kind), *outside,
         began=began, ended=ended, missing=missing,
         lost_until=_pass_end(spans, number.get("epoch", -1), after_last, ended) if missing[-1] else -1,
         overlapping=(spans["start"][overlapping].astype(np.int64), spans["end"][overlapping].astype(np.int64)),
     )  # fmt: skip
     return Ledger(
-        thread=thread, number=number_of, start=start, end=end, kind=kind, epoch=epoch,
-        names=names, ns=ns, hidden=hidden, run=run, remainder=wall - sum(run.values()),
+        thread=thread, number=number_of, start=start, end=end, kind=kind, epoch=epoch, names=names, ns=ns,
+        hidden=np.bincount(every_wait[:, 2], asleep, minlength=len(start)).astype(np.int64),
+        run=run, remainder=wall - sum(run.values()),
         missing=int(missing.sum()), overlapping=len(overlapping), inline=inline,
-        wait=wait, waits=every_wait, awaited=awaited,
+        wait=_first_of_each(every_wait, len(start)), waits=every_wait, awaited=awaited,
     )  # fmt: skip
+
+
+def step_kinds(epoch: Ints, names: Sequence[str], ns: Ints, *, first: bool) -> npt.NDArray[np.uint8]:
+    """Each step's kind, uint8[n].
+
+    Args:
+        epoch: int64[n], the epoch's place in the run.
+        names: the parts' names, P of them.
+        ns: int64[n, P], time of each part.
+        first: whether the first step is the run's first.
+    """
+    import numpy as np
+
+    kind = np.where(np.diff(epoch, prepend=epoch[0]) != 0, EPOCH, STEADY).astype(np.uint8)
+    if "checkpoint" in names:
+        wrote = ns[:, names.index("checkpoint")] > 0
+        if wrote.mean() < _OFTEN:
+            kind[wrote & (kind == STEADY)] = CHECKPOINT
+    if first:
+        kind[0] = FIRST
+    return kind
+
+
+def time_by_kind(ns: Ints, kind: npt.NDArray[np.uint8]) -> dict[str, int]:
+    """The run's parts that are steps: the time of those of each kind that occurs.
+
+    Args:
+        ns: int64[n], time of each step.
+        kind: uint8[n].
+    """
+    return {label: int(ns[kind == wanted].sum()) for label, wanted in _LABELS if bool((kind == wanted).any())}
+
+
+def _on_the_loop(spans: Spans, number: Mapping[str, int], thread: int) -> tuple[Ints, Ints, Ints]:
+    """Which spans are the loop's own; which of them are waits; which are the loader's, done inside a wait."""
+    import numpy as np
+
+    mine = np.flatnonzero((spans["thread"] == thread) & (spans["flags"] & DEVICE == 0))
+    mine = _drop_inside_whole(spans, mine, [number[n] for n in WHOLE if n in number])
+    stage = spans["stage"][mine]
+    waits = mine[stage == number.get("wait", -1)]
+    wait_union = union(spans["start"][waits], spans["end"][waits])
+    inside = within(spans["start"][mine], spans["end"][mine], wait_union) >= 0
+    # A wait may itself be the whole of a step or an epoch; those are no work of the loader's.
+    inside &= ~np.isin(stage, [number.get(name, -1) for name in ("wait", "step", "epoch")])
+    return mine[~inside], waits, mine[inside]
+
+
+def _table(
+    spans: Spans, mine: Ints, stages: Sequence[str], start: Ints, end: Ints
+) -> tuple[tuple[str, ...], Ints, tuple[Ints, Ints, Ints]]:
+    """The parts' names; the steps' times by part, int64[n, P]; start, end and stage of what lies outside of steps."""
+    import numpy as np
+
+    segments = partition(spans["start"][mine].astype(np.int64), spans["end"][mine].astype(np.int64))
+    stage = spans["stage"][mine][segments.owner].astype(np.int64)
+    step_of = within(segments.start, segments.end, (start, end))
+    inside = step_of >= 0
+    names = _part_names(stages, stage[inside])
+    column = np.full(len(stages), len(names) - 1, dtype=np.int64)
+    for c, name in enumerate(names[:-1]):
+        column[stages.index(name)] = c
+    cells = np.bincount(
+        step_of[inside] * len(names) + column[stage[inside]],
+        (segments.end - segments.start)[inside],
+        minlength=len(start) * len(names),
+    )
+    ns = np.rint(cells).astype(np.int64).reshape(len(start), len(names))
+    ns[:, -1] = (end - start) - ns[:, :-1].sum(axis=1)
+    return names, ns, (segments.start[~inside], segments.end[~inside], stage[~inside])
 
 
 def _whole_parts(spans: Spans, mine: Ints, stages: Sequence[str]) -> dict[str, int]:
@@ -203,13 +247,15 @@ def _whole_parts(spans: Spans, mine: Ints, stages: Sequence[str]) -> dict[str, i
     return {stages[i]: int((cut.end - cut.start)[stage == i].sum()) for i in np.unique(stage).tolist()}
 
 
-def _empty(inline: npt.NDArray[np.bool_], *, wall: int, ran: int, whole: Mapping[str, int] | None = None) -> Ledger:
+def _empty(
+    inline: npt.NDArray[np.bool_], *, wall: int, ran: int, whole: Mapping[str, int] | None = None, thread: int = -1
+) -> Ledger:
     import numpy as np
 
     none = np.empty(0, dtype=np.int64)
     run = {"startup": ran - sum(whole.values()) if whole else ran, **(whole or {})}
     return Ledger(
-        thread=-1, number=none, start=none, end=none, kind=none.astype(np.uint8), epoch=none, names=("other",),
+        thread=thread, number=none, start=none, end=none, kind=none.astype(np.uint8), epoch=none, names=("other",),
         ns=none.reshape(0, 1), hidden=none, run=run, remainder=wall - ran,
         missing=0, overlapping=0, inline=inline,
         wait=none.reshape(0, 2), waits=none.reshape(0, 3), awaited=none,
@@ -245,7 +291,9 @@ def _outermost(spans: Spans, steps: Ints) -> tuple[Ints, Ints]:
     return steps[kept], steps[outlast]
 
 
-def _missing(spans: Spans, is_step: npt.NDArray[np.bool_], number_of: Ints, wait: int, thread: int) -> tuple[Ints, int]:
+def _missing(
+    spans: Spans, is_step: npt.NDArray[np.bool_], number_of: Ints, wait: int, thread: int, follows: int
+) -> tuple[Ints, int]:
     """Steps that are missing before each of n and after the last, int64[n + 1]; when the first after it was asked for.
 
     A step counts as recorded wherever it is: inside another, inside an evaluation, on another thread.
@@ -254,7 +302,7 @@ def _missing(spans: Spans, is_step: npt.NDArray[np.bool_], number_of: Ints, wait
 
     known = np.unique(spans["item"][is_step]).astype(np.int64)
     known = known[known >= 0]
-    before = np.append(-1, number_of[:-1])
+    before = np.append(follows, number_of[:-1])
     between = np.searchsorted(known, number_of) - np.searchsorted(known, before, side="right")
     missing = np.where(number_of > before, number_of - before - 1 - between, 0)
     waits = spans[(spans["stage"] == wait) & (spans["thread"] == thread) & (spans["flags"] & DEVICE == 0)]
@@ -308,52 +356,6 @@ def _first_of_each(waits: Ints, n: int) -> Ints:
     first = np.full((n, 2), -1, dtype=np.int64)
     first[waits[::-1, 2]] = waits[::-1, :2]  # the first is written last, and stays
     return first
-
-
-def _run_parts(
-    stages: Sequence[str], start: Ints, end: Ints, kind: npt.NDArray[np.uint8],
-    left: Ints, right: Ints, stage: Ints, *,
-    began: int, ended: int, missing: Ints, lost_until: int, overlapping: tuple[Ints, Ints],
-) -> dict[str, int]:  # fmt: skip
-    """The run's parts in order of time; named segments outside steps keep their names.
-
-    The stretches between steps are numbered 0 (before the first) to n (after the last).
-    """
-    import numpy as np
-
-    n = len(start)
-    over = union(*overlapping)
-    opens, closes = np.append(began, end), np.append(start, ended)
-    free = closes - opens - covered(opens, closes, over)
-    own = right - left - covered(left, right, over)
-    named: list[dict[str, int]] = [{}, {}, {}]
-    at = np.searchsorted(start, left, side="right")
-    place = np.where(at == 0, 0, np.where(at == n, 2, 1))  # before, between, after the steps
-    for number in np.unique(stage).tolist():
-        if stages[number] == "epoch":
-            continue
-        mine = stage == number
-        free -= np.rint(np.bincount(at[mine], own[mine], minlength=n + 1)).astype(np.int64)
-        for where in np.unique(place[mine]).tolist():
-            named[where][stages[number]] = int(own[mine & (place == where)].sum())
-    if lost_until >= 0:  # what follows the pass with the lost steps is teardown still
-        after = left >= lost_until
-        late = int(own[after & (stage != _number(stages, "epoch"))].sum())
-        free[n] = max(0, ended - lost_until) - late
-    free[:n][missing[:n] > 0] = 0
-
-    run: dict[str, int] = {"startup": int(free[0]) + named[0].pop("startup", 0)}
-    run |= {f"{name} (before)": ns for name, ns in named[0].items()}
-    for label, wanted in _LABELS:
-        if bool((kind == wanted).any()):
-            run[label] = int((end - start)[kind == wanted].sum())
-    if len(overlapping[0]):
-        run["overlapping steps"] = int((overlapping[1] - overlapping[0]).sum())
-    run |= {f"{name} (between steps)": ns for name, ns in named[1].items()}
-    run["between steps"] = int(free[1:n].sum())
-    run |= {f"{name} (after)": ns for name, ns in named[2].items()}
-    run["teardown"] = int(free[n])
-    return run
 
 
 def _number(stages: Sequence[str], name: str) -> int:

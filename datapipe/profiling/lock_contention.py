@@ -16,7 +16,7 @@ from datapipe.profiling.intervals import union
 from datapipe.profiling.lock_probe import lock_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -31,14 +31,14 @@ _MATTERS: Final = 0.05
 
 
 def steady_lock(
-    run: RawRun, ledger: Ledger, holding: npt.NDArray[np.bool_], lock_waits: Sequence[LockWait]
+    run: RawRun, ledger: Ledger, lost: Mapping[str, float], lock_waits: Sequence[LockWait]
 ) -> LockDelay | None:
     """The lock's delay in the steady steps; None where it was not probed.
 
     Args:
-        run: the spans, and the probes.
+        run: the probes.
         ledger: the steps.
-        holding: bool[spans], of `lock_waits.lock_held`.
+        lost: of `lost_together`.
         lock_waits: what the loop's parts waited for it.
     """
     import numpy as np
@@ -51,8 +51,8 @@ def steady_lock(
     inside = _in_steady_steps(ledger, asked)
     found = lock_delay(late[inside].tolist(), enabled=whole.enabled, switch=whole.switch, cpu=whole.cpu)
     loader = run.notes.get("loader")
-    name, lost = _held_up(run, ledger, holding, lock_waits)
-    return replace(found, held_up=name, lost=lost, loader=loader if isinstance(loader, str) else "")
+    name, ns = _held_up(ledger, lost, lock_waits)
+    return replace(found, held_up=name, lost=ns, loader=loader if isinstance(loader, str) else "")
 
 
 def _in_steady_steps(ledger: Ledger, when: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -65,9 +65,21 @@ def _in_steady_steps(ledger: Ledger, when: npt.NDArray[np.int64]) -> npt.NDArray
     return inside
 
 
-def _held_up(
-    run: RawRun, ledger: Ledger, holding: npt.NDArray[np.bool_], lock_waits: Sequence[LockWait]
-) -> tuple[str, float]:
+def lost_together(run: RawRun, ledger: Ledger, holding: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """For each stage that holds the lock, ns of the steady steps that its threads waited for one another.
+
+    Args:
+        run: the spans.
+        ledger: the steps.
+        holding: bool[spans], of `lock_waits.lock_held`.
+    """
+    if not holding.any():
+        return dict.fromkeys(run.stages, 0.0)
+    spans = run.spans[holding & _in_steady_steps(ledger, run.spans["start"].astype("int64"))]
+    return {name: _together(spans[spans["stage"] == number]) for number, name in enumerate(run.stages)}
+
+
+def _held_up(ledger: Ledger, lost: Mapping[str, float], lock_waits: Sequence[LockWait]) -> tuple[str, float]:
     """The part or stage that lost most to the lock, and ns a step; ("", 0) where the steps were none the longer."""
     import numpy as np
 
@@ -81,8 +93,6 @@ def _held_up(
         return most.part, most.mean
     if waited < _MATTERS * step:
         return "", 0.0
-    spans = run.spans[holding & _in_steady_steps(ledger, run.spans["start"].astype(np.int64))]
-    lost = {name: _together(spans[spans["stage"] == number]) for number, name in enumerate(run.stages)}
     name = max(lost, key=lambda each: lost[each])
     per_step = lost[name] / int(np.count_nonzero(steady))
     return (name, per_step) if per_step >= _MATTERS * step else ("", 0.0)

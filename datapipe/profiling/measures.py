@@ -16,6 +16,8 @@ from datapipe.profiling.memory_use import MemoryUse, memory_use, size_text
 from datapipe.profiling.overhead import Overhead, overhead
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from datapipe.profiling.analysis import RawRun
     from datapipe.profiling.ledger import Ledger
     from datapipe.profiling.lock_probe import LockDelay
@@ -34,8 +36,18 @@ class Measures:
     overhead: Overhead | None
 
 
-def measure(run: RawRun, ledger: Ledger, *, lock: LockDelay | None = None) -> Measures:
-    """What was measured beside the steps; `lock`: of the steady ones (`lock_contention`)."""
+def measure(
+    run: RawRun, ledger: Ledger, recorded: Mapping[int, int], *, steps: int, lock: LockDelay | None = None
+) -> Measures:
+    """What was measured beside the steps.
+
+    Args:
+        run: the reads among its spans, and what was watched.
+        ledger: the steps.
+        recorded: thread → spans.
+        steps: of the run.
+        lock: of the steady steps (`lock_contention`).
+    """
     seen = run.watched
     counters = () if seen is None else seen.counters
     fetch = run.stages.index("fetch") if "fetch" in run.stages else -1
@@ -43,14 +55,14 @@ def measure(run: RawRun, ledger: Ledger, *, lock: LockDelay | None = None) -> Me
     cost = None
     if run.ns_per_span > 0:
         cost = overhead(
-            run.spans, consumer=ledger.thread, ns_per_span=run.ns_per_span, watching=run.background_cpu,
-            wall=run.wall, steps=len(ledger.start),
+            recorded, consumer=ledger.thread, ns_per_span=run.ns_per_span, watching=run.background_cpu,
+            wall=run.wall, steps=steps,
         )  # fmt: skip
     return Measures(
         io=io_truth(run.spans, fetch, counters, _epochs(run, ledger)),
         memory_use=memory_use(
             counters, None if seen is None else seen.limit, began=run.began,
-            steps=ledger.end[ledger.steady].tolist(), pressure=stalled_share(counters, 2),
+            steps=ledger.end[ledger.steady], pressure=stalled_share(counters, 2),
         ),
         lock=lock,
         cpu=cpu_use(counters, usable=float(usable) if isinstance(usable, int | float) else 0.0),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datapipe.profiling.process_counters import Counters
 
     Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
 
 _BUCKETS: Final = 24
 _FEWEST: Final = 16
@@ -113,7 +114,7 @@ class MemoryUse:
 
 
 def memory_use(
-    counters: Sequence[Counters], limit: tuple[int, str] | None, *, began: int, steps: Sequence[int],
+    counters: Sequence[Counters], limit: tuple[int, str] | None, *, began: int, steps: Sequence[int] | Ints,
     pressure: float | None = None,
 ) -> MemoryUse | None:  # fmt: skip
     """Memory over the run; None where the system does not tell.
@@ -156,7 +157,7 @@ def _values(counters: Sequence[Counters], kind: str) -> list[int]:
     return [] if all(value is None for value in values) else [int(value or 0) for value in values]
 
 
-def _growth(kind: str, at: Sequence[int], values: Sequence[int], steps: Sequence[int]) -> Growth | None:
+def _growth(kind: str, at: Sequence[int], values: Sequence[int], steps: Sequence[int] | Ints) -> Growth | None:
     import numpy as np
 
     if len(steps) < _STEPS or not any(values):

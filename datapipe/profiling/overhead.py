@@ -21,10 +21,7 @@ from typing import TYPE_CHECKING, Final, final
 from datapipe.events import Recorder, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    import numpy.typing as npt
+    from collections.abc import Callable, Mapping
 
 RECORDING: Final = 0.01
 WITH_TRACE: Final = 0.03
@@ -100,27 +97,25 @@ class Overhead:
 
 
 def overhead(
-    spans: npt.NDArray[np.void], *, consumer: int, ns_per_span: float, watching: int, wall: int, steps: int,
+    recorded: Mapping[int, int], *, consumer: int, ns_per_span: float, watching: int, wall: int, steps: int,
 ) -> Overhead:  # fmt: skip
     """The cost of one profile.
 
     Args:
-        spans: structured array of `events.FIELDS`.
+        recorded: thread → spans.
         consumer: the loop's thread number.
         ns_per_span: what one span costs.
         watching: ns of CPU time of the profile's own threads.
         wall: ns, the run.
         steps: how many it had.
     """
-    import numpy as np
-
-    own = int(np.count_nonzero(spans["thread"] == consumer))
-    others = spans["thread"][spans["thread"] != consumer]
-    threads = len(np.unique(others)) or 1
-    loop, loader = ns_per_span * own, ns_per_span * len(others) / threads
+    own = recorded.get(consumer, 0)
+    others = sum(spans for thread, spans in recorded.items() if thread != consumer)
+    threads = len(recorded.keys() - {consumer}) or 1
+    loop, loader = ns_per_span * own, ns_per_span * others / threads
     during = loop + loader + watching
     return Overhead(
-        ns_per_span=ns_per_span, spans=own, elsewhere=len(others), loop=loop, loader=loader, watching=watching,
+        ns_per_span=ns_per_span, spans=own, elsewhere=others, loop=loop, loader=loader, watching=watching,
         share=during / wall if wall else 0.0, per_step=during / steps if steps else 0.0,
         writing=0, trace=0, with_trace=during / wall if wall else 0.0,
     )  # fmt: skip

@@ -42,7 +42,13 @@ class Phase:
     ns: int
 
 
-def phases(spans: npt.NDArray[np.void], stages: Sequence[str], ledger: Ledger, began: int) -> tuple[Phase, ...]:
+def phases(
+    spans: npt.NDArray[np.void],
+    stages: Sequence[str],
+    ledger: Ledger,
+    began: int,
+    left_out: Sequence[tuple[int, int, int]] = (),
+) -> tuple[Phase, ...]:
     """The phases on the loop's own thread.
 
     Args:
@@ -50,6 +56,7 @@ def phases(spans: npt.NDArray[np.void], stages: Sequence[str], ledger: Ledger, b
         stages: stage names by number.
         ledger: of the run.
         began: ns, when the run began.
+        left_out: (ns of its end, ns, steps) of each stretch whose steps are not in the ledger.
     """
     import numpy as np
 
@@ -65,7 +72,9 @@ def phases(spans: npt.NDArray[np.void], stages: Sequence[str], ledger: Ledger, b
         took = np.add.reduceat(own["end"] - own["start"], first)
         kept = slice(0, len(first), -(-len(first) // MOST))
         found += [
-            Phase(name=name, step=step, start_ns=start - began, ns=ns)
+            Phase(
+                name=name, step=step + sum(n for end, _, n in left_out if end <= start), start_ns=start - began, ns=ns
+            )
             for step, start, ns in zip(
                 begun[first][kept].tolist(), own["start"][first][kept].tolist(), took[kept].tolist(), strict=True
             )

@@ -51,12 +51,14 @@ def loader_spans(spans: Spans, stages: Sequence[str], ledger: Ledger) -> npt.NDA
     return mask
 
 
-def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
+def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger, *, delivered: int = -1) -> Ints:
     """The batch each wait was for (int64[w]; -1: not known).
 
     In order of trust: the wait's own `cause`; the loader's work on a batch on the consumer's thread inside the wait;
     the order of an epoch's batches, shifted as the waits that are known say (a loader that sends ahead to a device is
     waited for some batches further on). What was not ready when its wait ended is not what was waited for.
+
+    `delivered`: the last batch that was taken before these spans begin, -1 where none is known.
     """
     import numpy as np
 
@@ -76,8 +78,8 @@ def match_batches(spans: Spans, stages: Sequence[str], ledger: Ledger) -> Ints:
         waits = np.flatnonzero(epoch_of == epoch)
         first, last = ledger.start[ledger.waits[waits[0], 2]], ledger.end[ledger.waits[waits[-1], 2]]
         # A loader that goes on into the next epoch has made its first batches before that epoch began.
-        delivered = int(batch[epoch_of < epoch].max(initial=-1))
-        ahead = (work["item"] > delivered) & (delivered >= 0)
+        before = int(batch[epoch_of < epoch].max(initial=delivered))
+        ahead = (work["item"] > before) & (before >= 0)
         mine = work[((work["start"] >= first) | ahead) & (work["start"] <= last)]
         if not len(mine):
             continue

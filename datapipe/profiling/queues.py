@@ -57,28 +57,28 @@ class QueueStrip:
     levels: list[float]
 
 
-def queue_strips(work: Precedence, ledger: Ledger, batches: Ints) -> tuple[QueueStrip, ...]:
+def queue_strips(ledger: Ledger, lying: Mapping[tuple[str, bool], tuple[Ints, Ints]]) -> tuple[QueueStrip, ...]:
     """The strips of one run; none where the loader records nothing, or one thread does all.
+
+    Args:
+        ledger: the steps.
+        lying: what was handed over (`handed_over`).
+    """
+    if not len(ledger.start):
+        return ()
+    began, ended = int(ledger.start[0]), int(ledger.end[-1])
+    strips = [_strip(taker, *pairs, began, ended) for taker, pairs in lying.items()]
+    return tuple(strip for strip in strips if strip is not None)
+
+
+def handed_over(work: Precedence, ledger: Ledger, batches: Ints) -> dict[tuple[str, bool], tuple[Ints, Ints]]:
+    """For each taking stage (and whether it takes blocks) when items were made and taken, ns; last the loop.
 
     Args:
         work: the loader's work and its edges.
         ledger: the steps.
         batches: int64[w], the batch each wait was for (-1: not known).
     """
-    if not len(ledger.start):
-        return ()
-    began, ended = int(ledger.start[0]), int(ledger.end[-1])
-    return strips_of(handed_over(work, ledger, batches), began, ended)
-
-
-def strips_of(lying: Mapping[tuple[str, bool], tuple[Ints, Ints]], began: int, ended: int) -> tuple[QueueStrip, ...]:
-    """The strips of what was handed over between two times, ns."""
-    strips = [_strip(taker, *pairs, began, ended) for taker, pairs in lying.items()]
-    return tuple(strip for strip in strips if strip is not None)
-
-
-def handed_over(work: Precedence, ledger: Ledger, batches: Ints) -> dict[tuple[str, bool], tuple[Ints, Ints]]:
-    """For each taking stage (and whether it takes blocks), in the order of the first, last the loop: made, taken."""
     import numpy as np
 
     made = work.inputs()

@@ -39,6 +39,8 @@ T = TypeVar("T")
 CAPACITY: Final = 1 << 13
 """Spans a thread's ring holds between two looks of the archive (590 KB a thread: loaders make threads anew each epoch).
 At a look every 0.1 s no thread loses any below 80,000 spans a second."""
+TAIL: Final = 300_000
+"""Of a run too long to keep all spans as they are, so many of the newest are traced and replayed."""
 # The wall is clocked apart from the spans: where there is one, by the clock that no time daemon slews.
 _WALL_CLOCK: Final[int | None] = getattr(time, "CLOCK_MONOTONIC_RAW", None)
 
@@ -252,11 +254,11 @@ class Profile:
         if self._brief:
             return write_report(summary, self.folder)
         run, began = self.raw(), time.perf_counter_ns()
-        summary = self._summary = dataclasses.replace(summary, advice=advise(run))
+        summary = self._summary = dataclasses.replace(summary, advice=advise(run.newest))
         before = time.thread_time_ns()
         write_trace(run, self.folder)
         traced = time.thread_time_ns() - before
-        save_spans(run, self.folder)
+        save_spans(run.newest, self.folder)
         if summary.overhead is not None:
             cost = summary.overhead.after(trace=traced, writing=time.perf_counter_ns() - began, wall=run.wall)
             summary = self._summary = dataclasses.replace(summary, overhead=cost)
@@ -272,11 +274,12 @@ class Profile:
         return number
 
     def raw(self) -> RawRun:
-        """The run as recorded until now, before any analysis: its spans, for a trace or a replay."""
+        """The run as recorded until now, before any analysis: its spans, of a long run the newest and all as packed."""
         from datapipe.profiling.analysis import RawRun
 
         done = self._state == "closed"
-        spans = self._archive.spans()
+        long = self._archive.long()
+        spans = self._archive.spans() if long is None else long.tail(TAIL)
         lost = self._archive.lost
         ended, wall = _both_clocks()
         watched = self._machine.watched()
@@ -297,6 +300,7 @@ class Profile:
             ns_per_span=self._ns_per_span,
             memory=self._archive.memory,
             watched=watched,
+            long=long,
             background_cpu=self._archive.cpu_ns + watched.cpu,
             environment=describe_environment(),
             notes=plain_facts(loader_facts(self.recorder.loader) | self.recorder.notes),

@@ -1,20 +1,40 @@
 """Keeping spans and memory over a long run: a light thread empties full rings and samples the resident size.
 
-What enters: a recorder whose rings hold a fixed number of spans. What leaves: all spans up to a bound, what was
-lost, and (seconds, bytes) pairs.
-Invariant: a span is kept once or counted as lost, never both, never neither.
+What enters: a recorder whose rings hold a fixed number of spans. What leaves: all spans up to a bound, those of a long
+run in packed stretches, what was lost, and (seconds, bytes) pairs.
+Invariant: a span is kept once, counted in a stretch that is left out, or counted as lost.
 
 A ring is copied when half of it is new: at 8,192 spans a thread that is 590 KB every 4,096 spans. The copy
 happens under the interpreter's lock, so the thread that records never needs one.
+
+What is older than the newest 130,000 spans or so is packed (`stretches`), 1 ms for 10,000 spans. Of a run with more
+than `MOST_SPANS` every second stretch is left out, then every second of the rest: what is kept lies all over the run,
+and takes no more memory or time at its end, however long it was.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
+from datapipe.profiling.stretches import (
+    MARGIN,
+    STRETCH,
+    LongRun,
+    Loop,
+    Stretch,
+    clean_cut,
+    joined,
+    loop_of,
+    on_the_loop,
+    pack,
+)
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -22,8 +42,10 @@ if TYPE_CHECKING:
 
     Spans = npt.NDArray[np.void]
 
-MOST_SPANS: Final = 4 << 20
-"""Spans kept over a run, 72 bytes each (288 MiB); beyond it the oldest go and are counted."""
+MOST_SPANS: Final = 9 << 20
+"""Spans kept over a run: a million steps of eight or nine, in 80 to 150 MiB as they are packed."""
+_LOOSE: Final = 2 << 20
+"""Of a loop that never comes to a clean moment so many are kept, 72 bytes each (144 MiB); then the oldest are lost."""
 _MOST_SAMPLES: Final = 2_000
 
 
@@ -36,20 +58,30 @@ class SpanArchive:
         capacity: spans each of its rings holds.
         interval: seconds between two looks.
         most: spans kept in all.
+        stretch: spans packed at a time.
     """
 
-    def __init__(self, recorder: Recorder, *, capacity: int, interval: float, most: int = MOST_SPANS) -> None:
+    def __init__(
+        self, recorder: Recorder, *, capacity: int, interval: float, most: int = MOST_SPANS, stretch: int = STRETCH
+    ) -> None:
         self._recorder = recorder
         self._capacity = capacity
         self._interval = interval
         self._stride = 1  # looks between two samples of memory
         self._most = most
+        self._stretch = stretch
+        self._next = 2 * stretch  # spans at which packing is tried
+        self._loop: Loop | None = None
+        self._stretches: list[Stretch] = []
+        self._packed = self._every = 1  # stretches so far, and one; of how many one is kept
+        self._across: list[Spans] = []
+        self._margin: Spans | None = None
         self._chunks: list[Spans] = []
         self._taken: dict[int, int] = {}
         self.cpu_ns = 0
         self._lost: dict[int, int] = {}
         self._memory: list[tuple[float, int]] = []
-        self._lock = threading.Lock()
+        self._lock, self._packing = threading.Lock(), threading.Lock()  # the second is taken first
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, name="datapipe-profile", daemon=True)
 
@@ -66,16 +98,30 @@ class SpanArchive:
         self._sample()
 
     def spans(self) -> Spans:
-        """Every span kept, sorted by start."""
+        """Every span kept and not packed, sorted by start."""
+        with self._packing, self._lock:
+            self._take(least=1)
+            return _sorted(self._chunks)
+
+    def long(self) -> LongRun | None:
+        """All of a run of which some is packed; None of one that is not so long."""
         import numpy as np
 
         from datapipe.events import FIELDS
 
-        with self._lock:
+        with self._packing, self._lock:
             self._take(least=1)
-            chunks = list(self._chunks)
-        spans = np.concatenate([np.empty(0, dtype=np.dtype(list(FIELDS))), *chunks])
-        return spans[np.argsort(spans["start"], kind="stable")]
+            if not self._stretches or self._loop is None:
+                return None
+            newest, none = _sorted(self._chunks), np.empty(0, dtype=np.dtype(list(FIELDS)))
+            over = self._crossing(newest, self._loop)
+            return LongRun(
+                stretches=tuple(self._stretches),
+                across=np.concatenate([none, *self._across, newest[over]]),
+                newest=newest[~over],
+                margin=none if self._margin is None else self._margin,
+                loop=self._loop,
+            )
 
     def relieve(self, ring: AnyRing) -> None:
         """Empty this thread's own ring if half of it is new: a loop that calls this now and then loses nothing."""
@@ -99,6 +145,7 @@ class SpanArchive:
         while not self._done.wait(self._interval):
             with self._lock:
                 self._take(least=self._capacity // 2)
+            self._pack()
             looks += 1
             self.cpu_ns = time.thread_time_ns()
             if looks % self._stride == 0:
@@ -125,10 +172,82 @@ class SpanArchive:
         if fresh > 0:
             self._chunks.append(held[-fresh:])
 
+    def _pending(self) -> int:
+        return sum(len(chunk) for chunk in self._chunks)
+
+    def _crossing(self, spans: Spans, loop: Loop, until: int | None = None) -> npt.NDArray[np.bool_]:
+        """bool[spans]: what the loop itself did over the end of the last stretch, or over `until`."""
+        import numpy as np
+
+        over = np.zeros(len(spans), dtype=bool)
+        if self._stretches:
+            over |= spans["start"] < self._stretches[-1].ended
+        if until is not None:
+            over |= spans["end"] > until
+        return over & on_the_loop(spans, loop)
+
+    def _pack(self) -> None:
+        """Pack the older half of the spans, where there are enough. Who records never waits for it."""
+        with self._packing:
+            with self._lock:
+                if self._pending() < self._next:
+                    return
+                for ring in self._recorder.rings():  # what slow threads did meanwhile
+                    self._take_from(ring)
+                chunks, self._chunks = self._chunks, []
+            rest = self._packed_but(_sorted(chunks))
+            with self._lock:
+                self._chunks.insert(0, rest)
+                self._next = max(2 * self._stretch, len(rest) + self._stretch // 2)
+
+    def _packed_but(self, spans: Spans) -> Spans:
+        """Pack what lies before a clean cut near the middle; the rest."""
+        import numpy as np
+
+        number = self._recorder.stage
+        self._loop = self._loop or loop_of(spans, step=number("step"), epoch=number("epoch"))
+        if self._loop is None:
+            return spans
+        until = int(spans["start"][len(spans) // 2])
+        began = self._stretches[-1].ended if self._stretches else self._recorder.started_ns
+        cut = clean_cut(spans, self._loop, until=until)
+        if cut is None and len(spans) > 4 * self._stretch:
+            cut = clean_cut(spans, self._loop, until=until, anything=True)
+        if cut is None or cut <= began:
+            return spans
+        place = int(np.searchsorted(spans["start"], cut))
+        own = spans[:place]
+        over = self._crossing(own, self._loop, cut)
+        self._across.append(own[over])
+        self._add(own[~over], began, cut, self._loop)
+        return spans[place:].copy()
+
+    def _add(self, own: Spans, began: int, ended: int, loop: Loop) -> None:
+        import numpy as np
+
+        mine = on_the_loop(own, loop)
+        step, epoch = mine & (own["stage"] == loop.step), mine & (own["stage"] == loop.epoch)
+        margin = own[:0] if self._margin is None else self._margin
+        number = max([int(own["item"][step].max(initial=-1)), *(each.number for each in self._stretches[-1:])])
+        kept = (self._packed - 1) % self._every == 0
+        self._stretches.append(Stretch(
+            began=began, ended=ended, count=len(own), steps=int(np.count_nonzero(step)), number=number,
+            epochs=int(np.count_nonzero(epoch)), margin=len(margin),
+            data=pack(np.concatenate([margin, own])) if kept else None,
+        ))  # fmt: skip
+        self._packed += 1
+        self._margin = own[own["thread"] != loop.thread][-MARGIN:]
+        held = [i for i, each in enumerate(self._stretches) if each.data is not None]
+        if sum(self._stretches[i].count for i in held) + self._pending() > self._most and len(held) > 2:
+            for i in held[1::2]:
+                self._stretches[i] = replace(self._stretches[i], data=None)
+            self._every *= 2
+        self._stretches = joined(self._stretches)
+
     def _forget(self) -> None:
         import numpy as np
 
-        excess = sum(len(chunk) for chunk in self._chunks) - self._most
+        excess = self._pending() - min(self._most, _LOOSE)
         while excess > 0:
             chunk = self._chunks[0]
             gone = chunk[:excess]
@@ -147,6 +266,15 @@ class SpanArchive:
         if len(self._memory) > _MOST_SAMPLES:
             del self._memory[1::2]
             self._stride *= 2
+
+
+def _sorted(chunks: Sequence[Spans]) -> Spans:
+    import numpy as np
+
+    from datapipe.events import FIELDS
+
+    spans = np.concatenate([np.empty(0, dtype=np.dtype(list(FIELDS))), *chunks])
+    return spans[np.argsort(spans["start"], kind="stable")]
 
 
 def _copy(ring: AnyRing) -> tuple[int, Spans] | None:

@@ -1,6 +1,6 @@
 """What each stage did: how often, how long, how busy, how much of it waiting.
 
-What enters: spans, and the window they are judged over. What leaves: one row per stage.
+What enters: spans, at once or by stretches. What leaves: one row per stage.
 Invariant: utilisation is busy time over the time its threads were there; service is from having the input to having
 the output, so waiting for input ("starved") and for room downstream ("blocked") are apart from it.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from datapipe.events import HIT, MISS
+from datapipe.events import DEVICE, HIT, MISS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,51 +57,95 @@ class StageRow:
 
 
 def stage_rows(spans: npt.NDArray[np.void], stages: Sequence[str], *, path: Mapping[str, int]) -> tuple[StageRow, ...]:
-    """One row per stage that has spans, in the order of `stages`.
+    """One row per stage that has spans on the host, in the order of `stages`; arguments as of `StageTally`."""
+    tally = StageTally()
+    tally.add(spans)
+    return tally.rows(stages, path=path)
 
-    Args:
-        spans: structured array of `events.FIELDS`.
-        stages: stage names by number.
-        path: ns of the critical path per stage.
+
+@final
+class StageTally:
+    """Adds up spans, a run's at once or a stretch of it after the other.
+
+    Attributes:
+        threads: thread → when its first span of any stage was asked for, and its last one's output accepted, ns.
+        recorded: thread → spans.
     """
-    import numpy as np
 
-    whole = sum(path.values()) or 1
-    threads_of, inverse = np.unique(spans["thread"], return_inverse=True)
-    came = np.full(len(threads_of), np.iinfo(np.int64).max)
-    left = np.zeros(len(threads_of), dtype=np.int64)
-    np.minimum.at(came, inverse, spans["get"])
-    np.maximum.at(left, inverse, spans["put"])
-    # A loader that makes its threads anew each epoch has many, none of which was there all along.
-    there = dict(zip(threads_of.tolist(), (left - came).tolist(), strict=True))
-    rows = []
-    for number in np.unique(spans["stage"]).tolist():
-        name = stages[number]
-        if name in ("step", "epoch"):
-            continue
-        mine = spans[spans["stage"] == number]
-        service = (mine["end"] - mine["start"]).astype(np.int64)
-        busy, ran_on = int(service.sum()), np.unique(mine["thread"]).tolist()
-        time_there = sum(there[thread] for thread in ran_on)
-        cpu = int(mine["cpu"].sum())
-        p50, p95 = np.percentile(service, [50, 95]).tolist()
-        rows.append(
-            StageRow(
-                name=name,
-                count=len(mine),
-                threads=len(ran_on),
-                busy=busy,
-                mean=float(service.mean()),
-                p50=p50,
-                p95=p95,
-                bytes=int(mine["bytes"].sum()),
-                utilisation=busy / time_there if time_there > 0 else 0.0,
-                cpu=cpu / busy if cpu and busy else None,
-                starved=int(np.maximum(mine["start"] - mine["get"], 0).sum()),
-                blocked=int(np.maximum(mine["put"] - mine["end"], 0).sum()),
-                hits=int(np.count_nonzero(mine["flags"] & HIT)),
-                misses=int(np.count_nonzero(mine["flags"] & MISS)),
-                path=path.get(name, 0) / whole,
-            )
+    def __init__(self) -> None:
+        self.threads: dict[int, tuple[int, int]] = {}
+        self.recorded: dict[int, int] = {}
+        self._seen: dict[int, _Seen] = {}
+
+    def add(self, spans: npt.NDArray[np.void]) -> None:
+        """Add spans: a structured array of `events.FIELDS`."""
+        import numpy as np
+
+        for number, count in zip(*np.unique(spans["thread"], return_counts=True), strict=True):
+            self.recorded[int(number)] = self.recorded.get(int(number), 0) + int(count)
+        spans = spans[spans["flags"] & DEVICE == 0]
+        threads_of, inverse = np.unique(spans["thread"], return_inverse=True)
+        came = np.full(len(threads_of), np.iinfo(np.int64).max)
+        left = np.zeros(len(threads_of), dtype=np.int64)
+        np.minimum.at(came, inverse, spans["get"])
+        np.maximum.at(left, inverse, spans["put"])
+        for thread, first, last in zip(threads_of.tolist(), came.tolist(), left.tolist(), strict=True):
+            before = self.threads.get(thread, (first, last))
+            self.threads[thread] = (min(before[0], first), max(before[1], last))
+        for number in np.unique(spans["stage"]).tolist():
+            self._seen.setdefault(number, _Seen()).add(spans[spans["stage"] == number])
+
+    def rows(self, stages: Sequence[str], *, path: Mapping[str, int]) -> tuple[StageRow, ...]:
+        """One row per stage that has spans, in the order of `stages`.
+
+        Args:
+            stages: stage names by number.
+            path: ns of the critical path per stage.
+        """
+        whole = sum(path.values()) or 1
+        # A loader that makes its threads anew each epoch has many, none of which was there all along.
+        there = {thread: left - came for thread, (came, left) in self.threads.items()}
+        return tuple(
+            self._seen[number].row(stages[number], there, path.get(stages[number], 0) / whole)
+            for number in sorted(self._seen)
+            if stages[number] not in ("step", "epoch")
         )
-    return tuple(rows)
+
+
+@final
+class _Seen:
+    """What was seen of one stage."""
+
+    def __init__(self) -> None:
+        self.service: list[npt.NDArray[np.int64]] = []
+        self.threads: set[int] = set()
+        self.sums = [0] * 6  # bytes, cpu, starved, blocked, hits, misses
+
+    def add(self, mine: npt.NDArray[np.void]) -> None:
+        import numpy as np
+
+        self.service.append((mine["end"] - mine["start"]).astype(np.int64))
+        self.threads |= set(np.unique(mine["thread"]).tolist())
+        found = (
+            int(mine["bytes"].sum()),
+            int(mine["cpu"].sum()),
+            int(np.maximum(mine["start"] - mine["get"], 0).sum()),
+            int(np.maximum(mine["put"] - mine["end"], 0).sum()),
+            int(np.count_nonzero(mine["flags"] & HIT)),
+            int(np.count_nonzero(mine["flags"] & MISS)),
+        )
+        self.sums = [before + more for before, more in zip(self.sums, found, strict=True)]
+
+    def row(self, name: str, there: Mapping[int, int], path: float) -> StageRow:
+        import numpy as np
+
+        service = np.concatenate(self.service)
+        busy, time_there = int(service.sum()), sum(there[thread] for thread in sorted(self.threads))
+        p50, p95 = np.percentile(service, [50, 95]).tolist()
+        nbytes, cpu, starved, blocked, hits, misses = self.sums
+        return StageRow(
+            name=name, count=len(service), threads=len(self.threads), busy=busy, mean=float(service.mean()), p50=p50,
+            p95=p95, bytes=nbytes, utilisation=busy / time_there if time_there > 0 else 0.0,
+            cpu=cpu / busy if cpu and busy else None, starved=starved, blocked=blocked, hits=hits, misses=misses,
+            path=path,
+        )  # fmt: skip

@@ -151,7 +151,7 @@ def work_of(run: Profile | RawRun, *, cores: float | None = None) -> Workload:
     """
     from datapipe.profiling.recording import Profile
 
-    raw = run.raw() if isinstance(run, Profile) else run
+    raw = (run.raw() if isinstance(run, Profile) else run).newest
     if cores is None:
         usable = raw.environment.get("cpus usable")
         cores = float(usable) if isinstance(usable, int) and usable > 0 else _cores()
