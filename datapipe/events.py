@@ -66,6 +66,10 @@ REMOTE: Final = 8
 """`flags`: the bytes came from a cache (HIT) or from their source (MISS), which is not on this machine (REMOTE); times
 were read off the device (DEVICE)."""
 
+CHEAP_NS: Final = 200_000
+"""Batches that take less are made by the loop that takes them, not by the loader's threads: handing one over costs as
+much (`loader.executor`). What-if replays it so."""
+
 
 @final
 class Ring:

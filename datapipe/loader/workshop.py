@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.events import CHEAP_NS
 from datapipe.loader.autotune_meter import Meter
 from datapipe.loader.backlog import Backlog, Live
 from datapipe.loader.course import UNKNOWN
@@ -37,8 +38,6 @@ began a window when that was larger, and its blocks were all read when the first
 faster with threads than without. Half a MB of indices each, where rows are small."""
 _PLANNED_FETCHING: Final = 32
 """At most so many where others fetch: those of a stretch may be fewer than are worth asking for at once."""
-CHEAP_NS: Final = 200_000
-"""Batches that take less are made by the consumer."""
 _REMEMBERED: Final = 8
 """Batches whose lower quartile says what one takes: a thread that lost its core says nothing of the work."""
 _NEAR_END: Final = 0.75

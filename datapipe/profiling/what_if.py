@@ -26,6 +26,7 @@ from datapipe.profiling.changes import COMPUTE, DECODING, MOVING, STORAGE, Chang
 from datapipe.profiling.larger_blocks import larger_blocks
 from datapipe.profiling.replay import replay
 from datapipe.profiling.uncertainty import half_width, tried
+from datapipe.profiling.waits import QUEUE
 from datapipe.profiling.workload import Workload, workload_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 _CACHE_BYTES_PER_NS: Final = 2.0
 """Read speed supposed of a cache that the run never hit: 2 GB/s, a page cache's copy on one slow core."""
+_MAKING: Final = ("gather", "transform", "collate")
+"""What a loader of ours does to make a batch of rows that are found."""
 _SAID: Final = {
     frozenset(STORAGE): "reads from storage that were recorded", frozenset({"fetch"}): "a fetch from storage",
     frozenset(DECODING): "decoding that was recorded", frozenset(MOVING): "a copy of a batch that was recorded",
@@ -120,6 +123,7 @@ def predict(work: Workload, change: Change, base: npt.NDArray[np.float64] | None
 
     base = replay(work) if base is None else base
     changed, doubt = _changed(work, change)
+    changed = _left_to_the_loop(work, changed)
     ends = replay(changed)
     if min(len(base), len(ends)) < len(work.takes):
         raise ProfileError("the recorded work cannot be replayed to its end", fix="record a longer run")
@@ -215,6 +219,30 @@ def _changed(work: Workload, change: Change) -> tuple[Workload, str]:
         "faster": ({stage or ""}, ""),
     }[kind]
     return _each(work, stages, lambda s: dataclasses.replace(s, cpu=s.cpu / factor, idle=s.idle / factor)), doubt
+
+
+def _left_to_the_loop(before: Workload, after: Workload) -> Workload:
+    """With batches that have become cheap made by the loop as it takes them, where its loader does so."""
+    makes = {take.job for take in after.takes if take.job >= 0}
+    if not before.cheap or _making_ns(before, makes) < before.cheap or _making_ns(after, makes) >= before.cheap:
+        return after
+    jobs, takes = list(after.jobs), []
+    for take in after.takes:
+        if take.job >= 0:
+            job = jobs[take.job]
+            own = tuple(s for s in job.work if s.stage in _MAKING)
+            rest = tuple(s for s in job.work if s.stage not in _MAKING)
+            jobs[take.job] = dataclasses.replace(job, work=rest if any(s.stage != QUEUE for s in rest) else ())
+            takes.append(dataclasses.replace(take, work=(*own, *take.work)))
+        else:
+            takes.append(take)
+    return dataclasses.replace(after, jobs=tuple(jobs), takes=tuple(takes))
+
+
+def _making_ns(work: Workload, jobs: set[int]) -> float:
+    """Lower quartile of what batches take once their rows are found, as the loader itself has it; 0 for none."""
+    took = sorted(sum(s.cpu + s.idle for s in work.jobs[j].work if s.stage in _MAKING) for j in jobs)
+    return took[len(took) // 4] if took else 0.0
 
 
 def _times(ahead: int, factor: float) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
+from datapipe.events import CHEAP_NS
 from datapipe.profiling.costs import Costs, Segment
 from datapipe.profiling.jobs import Job, jobs_of, next_epoch, pools_of, rows_of
 from datapipe.profiling.ledger import build_ledger
+from datapipe.profiling.loader_facts import DATAPIPE
 from datapipe.profiling.precedence import loader_spans, match_batches
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Workload:
         stalled: share of the run in which some task of the machine waited for a core (PSI); None: not told.
         busy: cores that the recorded work used, on average.
         ordered: whether the loop takes batches in their order, or whichever is ready.
+        cheap: the loop makes batches that take less (ns, the lower quartile) itself; 0: threads make all.
     """
 
     jobs: tuple[Job, ...]
@@ -83,6 +86,7 @@ class Workload:
     switch: float = 0.0
     drift: float = 0.0
     ordered: bool = True
+    cheap: float = 0.0
     held: Mapping[str, float] = field(default_factory=dict)
     stalled: float | None = None
     busy: float = 0.0
@@ -145,6 +149,7 @@ def workload_of(run: RawRun, *, cores: float) -> Workload | None:
         takes_per_step=len(takes) / len(steps),
         stalled=None if run.watched is None else run.watched.stalled,
         busy=float(spans["cpu"].sum()) / max(1, run.ended - run.began),
+        cheap=CHEAP_NS if run.notes.get("loader") == DATAPIPE else 0.0,
         drift=_drift(walls[1:].tolist()), switch=costs.switch,
         wake=_wake(waits[:, :2].tolist(), ended), ready=_ready(waits[:, :2].tolist(), ended),
     )  # fmt: skip

@@ -148,6 +148,21 @@ def test_the_slower_of_loop_and_loader_bounds_a_gain():
     assert gain(work, kind="device") == pytest.approx(0, abs=0.01)
 
 
+def test_batches_that_become_cheap_are_made_by_the_loop_of_our_own_loader():
+    """Gathering for 0.15 ms is left to the loop, whose step it lengthens; another loader's thread goes on doing it."""
+    work = work_of(400, idle=3e6, compute=2e6)
+    gathered = Segment(stage="gather", cpu=0.15e6, idle=0.0)
+    jobs = tuple(dataclasses.replace(job, work=(gathered, *job.work)) for job in work.jobs)
+    others, ours = (dataclasses.replace(work, jobs=jobs, cheap=cheap, recorded_ns=3.15e6) for cheap in (0.0, 0.2e6))
+    offline = Change(kind="offline", stage="transform")
+    assert predict(others, offline).step_ns == pytest.approx(2e6, rel=0.01)
+    assert predict(ours, offline).step_ns == pytest.approx(2.15e6, rel=0.01)
+    faster = Change(kind="faster", stage="transform", factor=2.0)  # and no cheap one
+    assert predict(ours, faster) == predict(others, faster)
+    dearer = dataclasses.replace(ours, cheap=0.1e6)
+    assert predict(dearer, offline) == predict(dataclasses.replace(dearer, cheap=0.0), offline)
+
+
 def test_the_same_question_has_the_same_answer(pipeline):
     run = simulated(pipeline, 3, 0.5, n=60).spans().run()
     assert predict_all(run, cores=4) == predict_all(run, cores=4)
