@@ -2,6 +2,8 @@
 
 What enters: a bench and a case. What leaves: an `Outcome`. Invariant: nothing of an executed fix reaches a prediction.
 
+Datasets are made and read before the first run, which would be beside the writing of its own pages else.
+
 A round runs the pipe, each fix, and the pipe again, one after the other, so that a machine that is busier for a while
 is so for all of them. What the pipe's two runs differ by is the noise of the truth itself; rounds are repeated while it
 is large, and of each pipe the fastest run counts: other programs only ever make a run slower.
@@ -39,6 +41,8 @@ def outcome_of(bench: Bench, case: Case, again: Callable[[], bool]) -> Outcome:
     wanted |= {f"bump {stage}": pipe for stage, _, pipe in bumps}
     wanted |= {f"fix {place}": pipe for place, (_, pipe) in enumerate(case.fixes)}
     wanted["again"] = case.pipe
+    for pipe in wanted.values():
+        bench.prepare(pipe)
     runs: dict[str, Run] = {}
     others: list[float] = []
     for done in range(ROUNDS):

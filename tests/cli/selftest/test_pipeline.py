@@ -77,3 +77,13 @@ def test_the_same_rows_whatever_the_injection(bench):
     assert plain.summary.samples == other.summary.samples == 12 * 256
     assert bench.bare(PLAIN) > 0
     assert bench.decoding_ns(PLAIN) > 0
+
+
+def test_a_dataset_is_made_and_read_once_before_its_runs(tmp_path, monkeypatch):
+    """Whatever is injected into the pipes that share it."""
+    bench, read = Bench(tmp_path), []
+    monkeypatch.setattr(Bench, "decoding_ns", lambda self, pipe: read.append(self.files(pipe)))
+    for pipe in (PLAIN, dataclasses.replace(PLAIN, device_ms=9.0), dataclasses.replace(PLAIN, columns=2)):
+        bench.prepare(pipe)
+    assert read == [bench.files(PLAIN), bench.files(dataclasses.replace(PLAIN, columns=2))]
+    assert all((folder / "0.parquet").is_file() for folder in read)

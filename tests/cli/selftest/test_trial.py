@@ -45,7 +45,11 @@ class MadeUp:
     """A bench whose runs are as late as it is told, one after the other, then in time."""
 
     def __init__(self, *late):
-        self.late, self.ran = list(late), []
+        self.late, self.ran, self.prepared = list(late), [], []
+
+    def prepare(self, pipe):
+        assert not self.ran
+        self.prepared.append(pipe)
 
     def recorded(self, pipe):
         self.ran.append(pipe)
@@ -61,9 +65,13 @@ def case():
 
 
 def test_a_calm_machine_needs_one_round(case):
-    """The pipe first and last, its fixes between; on one clock the predictions are exact, and so is the truth."""
+    """The pipe first and last, its fixes between; on one clock the predictions are exact, and so is the truth.
+
+    All their datasets are made and read before.
+    """
     bench = MadeUp()
     found = outcome_of(bench, case, lambda: True)
+    assert set(bench.prepared) == set(bench.ran)
     assert bench.ran[0] == bench.ran[-1] == case.pipe
     assert len(bench.ran) == len(set(bench.ran)) + 1 == 5
     assert found.noise == 0
