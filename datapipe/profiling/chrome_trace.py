@@ -13,6 +13,8 @@ the usual one for a file a fifth larger.
 from __future__ import annotations
 
 import gzip
+import io
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +26,7 @@ from datapipe.profiling.trace_text import chosen, fields, joined, lines, microse
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 NAME: Final = "trace.json.gz"
 MOST_SPANS: Final = 300_000
 """Spans written; of a longer run the last ones, which is said in the trace's `otherData`."""
+_AT_ONCE: Final = 1 << 15
+"""Spans made text of at once."""
 _PID: Final = 1
 _DEVICE_TRACK: Final = 1 << 16
 """Added to a thread's number (16 bits) for the track of the device it drives."""
@@ -52,23 +56,33 @@ def write_trace(run: RawRun, folder: str | os.PathLike[str]) -> Path:
     """
     from pathlib import Path
 
-    return write_whole(Path(folder) / NAME, gzip.compress(_text(run).encode(), compresslevel=1, mtime=0))
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as file:
+        for part in _parts(run):
+            file.write(part.encode())
+    return write_whole(Path(folder) / NAME, packed.getvalue())
 
 
 def trace(run: RawRun) -> dict[str, Any]:
     """The run as one JSON object of trace events."""
-    read: dict[str, Any] = json.loads(_text(run))
+    read: dict[str, Any] = json.loads("".join(_parts(run)))
     return read
 
 
-def _text(run: RawRun) -> str:
+def _parts(run: RawRun) -> Iterator[str]:
+    """The trace as text, a part after the other: 300,000 spans in one take 200 MiB to join."""
     spans = run.spans[-MOST_SPANS:]
-    named = ",".join(_dumped(event) for event in _names(run))
-    memory = ",".join(_dumped(event) for event in _memory(run))
+    named = (",".join(_dumped(event) for event in _names(run)) for _ in (0,))
+    memory = (",".join(_dumped(event) for event in _memory(run)) for _ in (0,))
     about = {"spans": len(spans), "spans left out": run.recorded - len(spans), "spans lost": run.lost}
     rest = {"displayTimeUnit": "ms", "baseTimeNanoseconds": run.started_unix_ns, "otherData": about}
-    events = ",".join(part for part in (named, _spans(spans, run), *_flows(spans, run), memory) if part)
-    return f'{{"traceEvents":[{events}],{_dumped(rest)[1:]}'
+    before = '{"traceEvents":['
+    for part in itertools.chain(named, _spans(spans, run), _flows(spans, run), memory):
+        if part:
+            yield before
+            yield part
+            before = ","
+    yield f"],{_dumped(rest)[1:]}" if before == "," else f"{before}],{_dumped(rest)[1:]}"
 
 
 def _dumped(value: Any) -> str:
@@ -88,24 +102,31 @@ def _names(run: RawRun) -> Iterator[dict[str, Any]]:
         yield {"ph": "M", "name": "thread_name", "pid": _PID, "tid": _DEVICE_TRACK + number, "args": {"name": name}}
 
 
-def _spans(spans: Spans, run: RawRun) -> str:
+def _spans(spans: Spans, run: RawRun) -> Iterator[str]:
     import numpy as np
 
     if not len(spans):
-        return ""
+        return
     # The outer of two spans that begin together comes first, as viewers expect of nested slices.
     spans = spans[np.lexsort((-spans["end"], spans["start"], spans["flags"] & DEVICE, spans["thread"]))]
-    device = (spans["flags"] & DEVICE != 0).astype(np.int64)
-    stage, thread = spans["stage"].astype(np.int64), spans["thread"].astype(np.int64)
     heads = [
         f'{{"ph":"X","name":{_dumped(name)},"cat":"{kind}","ts":' for name in run.stages for kind in ("host", "device")
     ]
     tracks = [
         f',"pid":{_PID},"tid":{number + (_DEVICE_TRACK if on else 0)},"args":{{'
-        for number in range(int(thread.max()) + 1)
+        for number in range(int(spans["thread"].max()) + 1)
         for on in (False, True)
     ]
-    text = joined(
+    for at in range(0, len(spans), _AT_ONCE):
+        yield lines(_events(spans[at : at + _AT_ONCE], run, heads, tracks))
+
+
+def _events(spans: Spans, run: RawRun, heads: Sequence[str], tracks: Sequence[str]) -> Any:
+    import numpy as np
+
+    device = (spans["flags"] & DEVICE != 0).astype(np.int64)
+    stage, thread = spans["stage"].astype(np.int64), spans["thread"].astype(np.int64)
+    return joined(
         chosen(heads, stage * 2 + device),
         microseconds(spans["start"] - run.began),
         ',"dur":',
@@ -114,7 +135,6 @@ def _spans(spans: Spans, run: RawRun) -> str:
         _arguments(spans, stage, run),
         "}}",
     )
-    return lines(text)
 
 
 def _arguments(spans: Spans, stage: Ints, run: RawRun) -> Any:

@@ -60,7 +60,7 @@ def find_long(run: RawRun, long: LongRun) -> Whole:
     for began, ended, stretch in _bounds(run, long):
         if stretch is not None and stretch.data is None:
             follows = stretch.number
-            begun += stretch.epochs + len(_starts(long.across, run, long.loop, began, ended))
+            begun += stretch.epochs + len(_starts((long.across,), run, long.loop, began, ended))
             delivered = delivered + stretch.steps if delivered >= 0 else -1
             continue
         margin, own = (long.margin, long.newest) if stretch is None else stretch.spans()
@@ -73,7 +73,7 @@ def find_long(run: RawRun, long: LongRun) -> Whole:
         )  # fmt: skip
         one = find(piece, thread=long.loop.thread, follows=follows, delivered=delivered, walked=WALKED)
         some.append(_beside(piece.spans[len(margin) :], run.stages, long.loop))
-        starts = _starts(np.concatenate([own, long.across]), run, long.loop, began, ended)
+        starts = _starts((own, long.across), run, long.loop, began, ended)
         epochs.append(np.maximum(begun + np.searchsorted(starts, one.ledger.start, side="right") - 1, 0))
         found.append(_slim(one, began))
         walked += int(np.minimum(np.unique(one.ledger.epoch[one.ledger.steady], return_counts=True)[1], WALKED).sum())
@@ -109,12 +109,15 @@ def _clipped(across: Spans, loop: Loop, began: int, ended: int) -> Spans:
     return mine
 
 
-def _starts(spans: Spans, run: RawRun, loop: Loop, began: int, ended: int) -> Ints:
+def _starts(spans: Sequence[Spans], run: RawRun, loop: Loop, began: int, ended: int) -> Ints:
     """When passes of the loop began in a stretch, ns; those of an evaluation are no passes."""
     import numpy as np
 
-    mine = spans[on_the_loop(spans, loop)]
-    hosts = mine[np.isin(mine["stage"], [i for i, name in enumerate(run.stages) if name in WHOLE])]
+    whole = [i for i, name in enumerate(run.stages) if name in WHOLE]
+    mine = np.concatenate(
+        [each[np.isin(each["stage"], [*whole, loop.epoch]) & on_the_loop(each, loop)] for each in spans]
+    )
+    hosts = mine[mine["stage"] != loop.epoch]
     passes = mine[(mine["stage"] == loop.epoch) & (mine["start"] >= began) & (mine["start"] < ended)]
     inside = within(passes["start"], passes["end"], union(hosts["start"], hosts["end"])) >= 0
     start: Ints = np.sort(passes["start"][~inside].astype(np.int64))

@@ -170,7 +170,7 @@ class SpanArchive:
         self._lost[ring.thread] = self._lost.get(ring.thread, 0) + (count - taken - fresh)
         self._taken[ring.thread] = count
         if fresh > 0:
-            self._chunks.append(held[-fresh:])
+            self._chunks.append(held[-fresh:].copy())  # not the whole ring with it
 
     def _pending(self) -> int:
         return sum(len(chunk) for chunk in self._chunks)

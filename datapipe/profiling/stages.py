@@ -84,11 +84,10 @@ class StageTally:
         for number, count in zip(*np.unique(spans["thread"], return_counts=True), strict=True):
             self.recorded[int(number)] = self.recorded.get(int(number), 0) + int(count)
         spans = spans[spans["flags"] & DEVICE == 0]
-        threads_of, inverse = np.unique(spans["thread"], return_inverse=True)
-        came = np.full(len(threads_of), np.iinfo(np.int64).max)
-        left = np.zeros(len(threads_of), dtype=np.int64)
-        np.minimum.at(came, inverse, spans["get"])
-        np.maximum.at(left, inverse, spans["put"])
+        order = np.argsort(spans["thread"], kind="stable")
+        threads_of, first_of = np.unique(spans["thread"][order], return_index=True)
+        came = np.minimum.reduceat(spans["get"][order], first_of) if len(order) else threads_of
+        left = np.maximum.reduceat(spans["put"][order], first_of) if len(order) else threads_of
         for thread, first, last in zip(threads_of.tolist(), came.tolist(), left.tolist(), strict=True):
             before = self.threads.get(thread, (first, last))
             self.threads[thread] = (min(before[0], first), max(before[1], last))

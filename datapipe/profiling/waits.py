@@ -11,7 +11,6 @@ lock, that stage is what its consumer waits for.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 if TYPE_CHECKING:
@@ -77,16 +76,11 @@ def split_waits(ledger: Ledger, work: Precedence, batches: Ints, held: Sequence[
     begin, end, step = ledger.waits[:, 0], ledger.waits[:, 1], ledger.waits[:, 2]
     i = work.last_of_batches(batches, end)
     charges = _Charges(work, {hold.stage for hold in held}, len(ledger.start), step)
-    slow = _overlap(begin, end, held)
-    for k in np.flatnonzero(slow & (i >= 0)).tolist():
-        row = _walk(work, int(begin[k]), int(end[k]), int(i[k]), ledger.thread, held)
-        for name, ns in row.items():
-            charges.add(np.array([k]), name, np.array([ns]))
     unknown = np.flatnonzero(i < 0)
     brief = (batches[unknown] >= 0) & (end[unknown] - begin[unknown] < _BRIEF_NS)
     for name, mine in ((QUEUE, unknown[brief]), (UNSEEN, unknown[~brief])):
         charges.add(mine, name, (end - begin)[mine])
-    _walk_all(work, begin, end, i, np.flatnonzero(~slow & (i >= 0)), ledger.thread, charges)
+    _walk(work, ledger, i, held, charges)
     return charges.split(ledger.part("wait"))
 
 
@@ -100,8 +94,7 @@ class _Charges:
         present = np.unique(work.numbers).tolist()
         self._names = list(dict.fromkeys([*(work.stages[i] for i in present), *holders, QUEUE, UNSEEN]))
         self._column = {name: c for c, name in enumerate(self._names)}
-        self._of_stage = np.full(len(work.stages) + 1, -1, dtype=np.int64)
-        self._of_stage[present] = [self._column[work.stages[i]] for i in present]
+        self._of_stage = np.array([self._column.get(name, -1) for name in work.stages], dtype=np.int64)
         self._step = step
         self._later = np.diff(step, prepend=-1) == 0  # waits of a step after its first
         self._ns = np.zeros((2, steps, len(self._names)), dtype=np.int64)
@@ -135,66 +128,38 @@ def ordered(seen: Collection[str]) -> tuple[str, ...]:
     return (*known, *sorted(set(seen) - {*known, QUEUE, UNSEEN}), *(n for n in (QUEUE, UNSEEN) if n in seen))
 
 
-def _overlap(begin: Ints, end: Ints, held: Sequence[Hold]) -> npt.NDArray[np.bool_]:
-    """bool[w]: during which waits the lock was held."""
-    import numpy as np
-
-    if not held:
-        return np.zeros(len(begin), dtype=bool)
-    since, until = np.array([(hold.start, hold.end) for hold in held], dtype=np.int64).T
-    last = np.searchsorted(since, end, side="left") - 1
-    during: npt.NDArray[np.bool_] = (last >= 0) & (until[last] > begin)
-    return during
-
-
-def _walk_all(
-    work: Precedence, begin: Ints, end: Ints, last: Ints, waits: Ints, consumer: int, charges: _Charges
-) -> None:
-    """`_walk` of many waits at once where nobody held the lock, a hop at a time."""
+def _walk(work: Precedence, ledger: Ledger, last: Ints, held: Sequence[Hold], charges: _Charges) -> None:
+    """Walk back from the end of each wait, over the span that delivered its batch (-1: not known), all by hops."""
     import numpy as np
 
     before, _ = work.enablers()
-    begin, t, i = begin[waits], end[waits], last[waits]
+    since, until = np.array([(hold.start, hold.end) for hold in held], dtype=np.int64).reshape(-1, 2).T
+    holder = np.array([work.stages.index(hold.stage) for hold in held], dtype=np.int64)
+    waits = np.flatnonzero(last >= 0)
+    begin, t, i = ledger.waits[waits, 0], ledger.waits[waits, 1], last[waits]
+
+    def back(mine: Ints, stage: str | Ints, to: Ints) -> None:
+        to = np.maximum(to, begin[mine])
+        charges.add(waits[mine], stage, t[mine] - to)
+        t[mine] = np.minimum(t[mine], to)
+
     while len(waits):
-        for name, back_to in ((QUEUE, work.ends[i]), (work.numbers[i], work.starts[i])):
-            since = np.maximum(back_to, begin)
-            charges.add(waits, name, t - since)
-            t = np.minimum(t, since)
-        inline, i = work.threads[i] == consumer, before[i]
+        every = np.arange(len(waits))
+        # It lay ready from here on.
+        ready = np.maximum(work.ends[i], begin)
+        place = np.searchsorted(since, t, side="left") - 1
+        mine = every
+        while len(mine := mine[(place[mine] >= 0) & (until[place[mine]] > ready[mine])] if len(since) else mine[:0]):
+            back(mine, QUEUE, until[place[mine]])
+            back(mine, holder[place[mine]], np.maximum(since[place[mine]], ready[mine]))
+            place[mine] -= 1
+        back(every, QUEUE, work.ends[i])
+        back(every, work.numbers[i], work.starts[i])
+        inline, i = work.threads[i] == ledger.thread, before[i]
         over = (i < 0) | (work.ends[i] <= begin)
         # Nothing else was going on for this batch: its loader ran outside every span.
         blind = over & ((i < 0) | inline)
-        for name, mine in ((UNSEEN, blind), (QUEUE, over & ~blind)):
-            charges.add(waits[mine], name, (t - begin)[mine])
+        back(np.flatnonzero(blind), UNSEEN, begin[blind])
+        back(np.flatnonzero(over & ~blind), QUEUE, begin[over & ~blind])
         go = ~over & (t > begin)
         waits, begin, t, i = waits[go], begin[go], t[go], i[go]
-
-
-def _walk(work: Precedence, begin: int, t: int, i: int, consumer: int, held: Sequence[Hold]) -> dict[str, int]:
-    """Charge `[begin, t)` to stages, walking back from `t` over span `i` that delivered the batch."""
-    row: dict[str, int] = {}
-
-    def charge(name: str, since: int) -> int:
-        since = max(since, begin)
-        if since < t:
-            row[name] = row.get(name, 0) + t - since
-        return min(t, since)
-
-    inline = False
-    while t > begin:
-        # It lay ready from here on.
-        ready = max(work.end[i], begin)
-        place = bisect_left(held, t, key=lambda hold: hold.start) - 1
-        while place >= 0 and held[place].end > ready:
-            t = charge(QUEUE, held[place].end)
-            t = charge(held[place].stage, max(held[place].start, ready))
-            place -= 1
-        t = charge(QUEUE, work.end[i])
-        t = charge(work.stage[i], work.start[i])
-        inline = work.thread[i] == consumer
-        i, _ = work.enabling(i)
-        if i < 0 or work.end[i] <= begin:
-            # Nothing else was going on for this batch: its loader ran outside every span.
-            t = charge(UNSEEN if i < 0 or inline else QUEUE, begin)
-            break
-    return row
