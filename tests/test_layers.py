@@ -8,21 +8,23 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "datapipe"
 
 # What each room may import, besides itself, the standard library and third parties.
-BASE = {"errors", "events"}
+BASE = {"errors", "events", "locks"}
 MAY = {
     "errors": set(),
-    "events": set(),
+    "events": {"locks"},
+    "locks": set(),  # what a forked child goes on with is on every floor
     "best_fit": set(),  # the one algorithm that both wings need: pure, on the lowest floor
     "sized_file": set(),  # what is read by ranges is so on every floor
     "parquet_chunks": {"sized_file"},  # both readers of Parquet need it: of raw inputs, and of datasets
+    "pages": set(),  # a run's report and a profile's are escaped by one rule
     "device": BASE,
     "storage": BASE | {"sized_file"},
     "steps": BASE | {"best_fit"},
-    "profiling": BASE,
+    "profiling": BASE | {"pages"},
     "dataset": BASE | {"storage", "parquet_chunks", "sized_file"},
     "corpus": BASE | {"storage", "parquet_chunks"},
     "loader": BASE | {"best_fit", "dataset", "storage", "device"},
-    "preprocess": BASE | {"corpus", "steps", "dataset", "storage", "parquet_chunks", "sized_file"},
+    "preprocess": BASE | {"corpus", "steps", "dataset", "storage", "parquet_chunks", "sized_file", "pages"},
     "train": BASE | {"device", "loader"},
 }
 PUBLIC = set(MAY)  # integrations and cli: anything

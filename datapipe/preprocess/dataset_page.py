@@ -29,7 +29,7 @@ from datapipe.preprocess.column_views import (
     view_of,
     waveform,
 )
-from datapipe.preprocess.run_report import in_bytes, page_template
+from datapipe.preprocess.run_report import in_bytes, run_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def dataset_html(dataset: Dataset, facts: dict[str, Any]) -> str:
     locked = dataset.manifest.encryption.columns if dataset.manifest and dataset.manifest.encryption else ()
     names = [n for n in dataset.columns[:_MOST_COLUMNS] if n not in locked or dataset.keyring is not None]
     views, galleries, rows = _looked_at(dataset, names, locked)
-    return page_template("dataset_page.html.j2").render(
+    return run_page("dataset_page.html.j2").render(
         f={"recipe": None, **facts},
         css=Markup(style),  # noqa: S704  (our own file)
         style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),

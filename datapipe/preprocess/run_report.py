@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
+from datapipe.pages import page_template
 from datapipe.preprocess.amounts import size as spoken_size
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def report_html(
     style = (_TEMPLATES / "run_report.css").read_text("utf-8")
     mine = set(splits)
     entries = [entry for entry in manifest.ledger if entry.split in mine]
-    return page_template(
+    return run_page(
         "run_report.html.j2"
     ).render(
         s=summary,
@@ -104,19 +105,9 @@ def report_html(
 
 
 @functools.cache  # compiling the templates takes longer than all else that a small run does once
-def page_template(name: str) -> Template:
+def run_page(name: str) -> Template:
     """A template of this folder, with the filters that make the texts of data harmless."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"plain": plain, "breakable": breakable, "size": in_bytes, "duration": duration}
-    return environment.get_template(name)
+    return page_template(_TEMPLATES / name, plain=plain, breakable=breakable, size=in_bytes, duration=duration)
 
 
 def _facts(summary: RunSummary) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from datapipe.pages import page_template
 from datapipe.profiling.advice import EFFORT
 from datapipe.profiling.advice_chart import fix_rows
 from datapipe.profiling.charts import bar, memory_chart, percentiles, step_chart
@@ -54,19 +55,7 @@ def write_report(summary: Summary, folder: str | os.PathLike[str]) -> Path:
 
 @functools.cache  # compiling takes longer than rendering
 def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["ms"] = ms
-    environment.filters["bytes"] = in_bytes
-    environment.filters["seconds"] = in_seconds
-    return environment.get_template("report.html.j2")
+    return page_template(_TEMPLATES / "report.html.j2", ms=ms, bytes=in_bytes, seconds=in_seconds)
 
 
 def report_html(summary: Summary) -> str:
