@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TIE: Final = 0.05
 """Stages whose speed-up gains within this share of the step of the best are co-bottlenecks."""
+INPUT: Final = 0.05
+"""Share of a step from which on it is input-bound, if no device works meanwhile (as `profiling.verdict` has it)."""
 QUIET: Final = 0.2
 """Cores; where other programs use less than this the machine is the case's own."""
 
@@ -53,6 +55,7 @@ class Outcome:
         again_ns: mean steady step of the same pipe, run once more: what differs is the noise of the truth.
         others: cores that other programs used meanwhile; None where the system does not say.
         warned: of growing memory; None: this profile does not look.
+        device_ns: mean that the device took for a step, by its own clock; None: it has none.
     """
 
     name: str
@@ -68,6 +71,13 @@ class Outcome:
     again_ns: float | None = None
     others: float | None = None
     warned: bool | None = None
+    device_ns: float | None = None
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether a healthy control was one: its device the bottleneck, and at work but for less than `INPUT`."""
+        idle = 0.0 if self.device_ns is None else 1 - self.device_ns / self.step_ns
+        return self.healthy and self.bottlenecks <= {"forward"} and idle < INPUT
 
     @property
     def noise(self) -> float | None:
@@ -128,8 +138,8 @@ def grade(
     errors = [each.error for each in asked]
     known = [o for o in outcomes if o.gains and o.bottlenecks]
     delays = [o.delay for o in outcomes if o.delay is not None]
-    # A control that a starved machine made input-bound, as its executed fixes say, is none.
-    healthy = [o for o in outcomes if o.healthy and o.bottlenecks <= {"forward"}]
+    # A control that the machine made input-bound, as its executed fixes or its device's own clock say, is none.
+    healthy = [o for o in outcomes if o.kept_up]
     told = [o.warned is (o.fault == "memory leak") for o in outcomes if o.warned is not None]
     told += [said is leaked for leaked, said in leaks]
     gates = [

@@ -64,6 +64,7 @@ def outcome_of(bench: Bench, case: Case, again: Callable[[], bool]) -> Outcome:
         remainder=summary.remainder_ns / summary.wall_ns, delay=_delay(case, runs),
         asked=_asked(case, changes, runs), again_ns=runs["again"].step_ns,
         others=sum(others) / len(others) if others else None,
+        device_ns=base.device_ns,
         warned=None if not (use and use.growth) else any(one.leak for one in use.growth),
     )  # fmt: skip
 

@@ -89,6 +89,13 @@ def test_a_control_that_was_input_bound_in_truth_is_none():
     assert missed(starved, outcome(**HEALTHY)) == []
 
 
+def test_a_control_whose_device_stood_still_is_none():
+    """By its own clock: at work for 94% of the step it did wait for something; for 96%, saying so is wrong."""
+    said = {**HEALTHY, "kind": "moderately input-bound"}
+    assert missed(outcome(**said, device_ns=9.4 * MS), outcome(**HEALTHY)) == []
+    assert missed(outcome(**said, device_ns=9.6 * MS), outcome(**HEALTHY)) == ["healthy runs called input-bound"]
+
+
 def test_a_slow_rank_that_is_not_named_misses():
     named = grade([], {}, [(1, 1)] * 19 + [(2, 0)])[-1]
     assert (named.measure, named.passed, named.count) == ("slow rank named", True, 20)
