@@ -26,12 +26,17 @@ _NAME: Final = re.compile(rf"{FOLDER}/(\d{{5,}})-[0-9a-f]{{8}}\.json")
 
 
 def keep_snapshot(store: Store, manifest: Manifest, data: bytes | None = None) -> str:
-    """Copy a manifest to where it stays when the next is published; its path.
+    """Copy a manifest to where it stays when the next is published; its path. No other has its number.
 
     Args:
         data: the bytes that it was read from, where they are at hand: to write them anew takes as long as to read them.
     """
     path = f"{FOLDER}/{manifest.snapshot:05d}-{manifest.fingerprint.removeprefix('dp1-')[:8]}.json"
+    for entry in list(store.list(FOLDER)):
+        match = _NAME.fullmatch(entry.path)
+        if match and int(match[1]) == manifest.snapshot and entry.path != path:
+            # Of a line that was made anew, by a run that was killed before it had removed this one.
+            store.delete(entry.path)
     store.put(path, manifest.to_json() if data is None else data)
     return path
 

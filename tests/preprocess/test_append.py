@@ -360,6 +360,23 @@ def test_a_run_that_makes_the_dataset_anew_takes_the_snapshots_with_it(corpus, t
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
+def test_a_line_made_anew_by_a_run_that_was_killed_has_no_snapshot_of_the_one_before(corpus, tmp_path):
+    """Killed before it removed them, of shards that are the same: snapshot 0 would be the old line's."""
+    out = tmp_path / "out"
+    old = datapipe.preprocess(corpus, out, STEPS, 0)
+    deliver(corpus, "b.jsonl", texts(2))
+    datapipe.preprocess(corpus, out, STEPS, 0, append=True)
+    stale = {path: path.read_bytes() for path in (out / "snapshots").glob("00000-*")}
+    new = datapipe.preprocess(corpus, out, STEPS, 0)
+    assert new.snapshot == 0
+    for path, data in stale.items():
+        path.parent.mkdir(exist_ok=True)
+        path.with_name("00000-ffffffff.json").write_bytes(data)
+    deliver(corpus, "c.jsonl", texts(3))
+    datapipe.preprocess(corpus, out, STEPS, 0, append=True)
+    assert read_snapshot(open_store(str(out)), 0).fingerprint == new.fingerprint != old.fingerprint
+
+
 def test_files_that_a_run_anew_leaves_out_are_told(corpus, tmp_path):
     """Who forgot --append learns of it; a run over the same files, more files, or an append says nothing."""
     a, b = corpus / "a.jsonl", corpus / "b.jsonl"
