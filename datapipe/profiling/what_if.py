@@ -25,7 +25,7 @@ from datapipe.events import HIT, MISS
 from datapipe.profiling.changes import COMPUTE, DECODING, MOVING, STORAGE, Change, Prediction
 from datapipe.profiling.larger_blocks import larger_blocks
 from datapipe.profiling.replay import replay
-from datapipe.profiling.uncertainty import half_width, tried
+from datapipe.profiling.uncertainty import fits, half_width, tried
 from datapipe.profiling.waits import QUEUE
 from datapipe.profiling.workload import Workload, workload_of
 
@@ -134,6 +134,7 @@ def predict(work: Workload, change: Change, base: npt.NDArray[np.float64] | None
     low = high = half_width(work, change, before=before, after=after, recorded=recorded)
     step = after * scale
     reason = f"replay of {len(work.takes)} batches; unchanged it is {misfit:.1%} off the recording"
+    doubt = "; ".join(filter(None, (doubt, "" if fits(misfit) else "so this run is not one that the model knows")))
     if doubt:
         reason += f"; {doubt}"
     if change.kind == "threads" and changed.unsure:

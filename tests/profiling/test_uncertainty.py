@@ -62,3 +62,10 @@ def test_a_replay_that_misses_what_was_recorded_is_doubted():
 def test_a_run_that_is_restless_will_be_so_again():
     """The step's eighths differ by 5%: so may the next run."""
     assert width(dataclasses.replace(PLAIN, drift=0.05)) > 3 * width()
+
+
+def test_a_replay_that_does_not_fit_is_doubted_whatever_the_change_moves():
+    """40% off, no executed run says how wrong a prediction is: by as much, even where it moves nothing."""
+    for replayed in (10e6 / 1.4, 10e6 / 0.6):
+        assert width(before=replayed, after=replayed) > 0.4 * 10e6
+    assert width(before=10e6 / 1.05, after=10e6 / 1.05) < 0.01 * 10e6

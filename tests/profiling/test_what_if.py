@@ -163,6 +163,17 @@ def test_batches_that_become_cheap_are_made_by_the_loop_of_our_own_loader():
     assert predict(dearer, offline) == predict(dataclasses.replace(dearer, cheap=0.0), offline)
 
 
+def test_a_run_that_the_replay_does_not_fit_says_so():
+    """A step 40% longer than its replay: the interval holds that, and the prediction is an extrapolation."""
+    work = work_of(100, idle=3e6, compute=2e6)
+    odd = dataclasses.replace(work, recorded_ns=1.4 * work.recorded_ns)
+    faster = Change(kind="device", factor=2.0)
+    known, unknown = predict(work, faster), predict(odd, faster)
+    assert (known.extrapolated, unknown.extrapolated) == (False, True)
+    assert unknown.step_ns - unknown.low > 0.35 * unknown.step_ns
+    assert "not one that the model knows" in unknown.reason
+
+
 def test_the_same_question_has_the_same_answer(pipeline):
     run = simulated(pipeline, 3, 0.5, n=60).spans().run()
     assert predict_all(run, cores=4) == predict_all(run, cores=4)
