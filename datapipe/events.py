@@ -25,6 +25,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from datapipe.locks import new_lock
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -175,7 +177,7 @@ class Recorder:
     def __init__(self, capacity: int = 1 << 16) -> None:
         self._capacity = capacity
         self._local = threading.local()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._rings: list[tuple[AnyRing, weakref.ref[threading.Thread]]] = []
         self._stages: dict[str, int] = {name: i for i, name in enumerate(STAGES)}
         self.started_ns = time.perf_counter_ns()

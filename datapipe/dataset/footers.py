@@ -8,7 +8,6 @@ bounded, whatever the number of shards; everything read later is pinned to the v
 from __future__ import annotations
 
 import struct
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
@@ -21,9 +20,11 @@ from datapipe.dataset.arrow_footer import Block, footer_blocks
 from datapipe.dataset.byte_ranges import ByteRanges
 from datapipe.dataset.keyring import is_locked, locked
 from datapipe.errors import DatapipeError
+from datapipe.locks import new_lock
 from datapipe.parquet_chunks import check_chunks
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from datapipe.dataset.keyring import Keyring
@@ -100,7 +101,7 @@ class Footers:
         self._start()
 
     def _start(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._held: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
         self._bytes = 0
         self._reading: dict[tuple[str, int], threading.Lock] = {}
@@ -150,7 +151,7 @@ class Footers:
             if found is not None:
                 self._held.move_to_end(key)
                 return found[0]  # type: ignore[no-any-return]  # what its key's reader gave
-            reading = self._reading.setdefault(key, threading.Lock())
+            reading = self._reading.setdefault(key, new_lock())
         with reading:
             with self._lock:
                 found = self._held.get(key)

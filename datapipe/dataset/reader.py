@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import threading
 import warnings
 from typing import TYPE_CHECKING, Any, final
 
@@ -34,6 +33,7 @@ from datapipe.dataset.selection import SelectedFetched, Selection, base_numbers,
 from datapipe.dataset.snapshots import read_snapshot
 from datapipe.dataset.views import Part, blocks_of, part_name, sliced
 from datapipe.errors import ConfigError, DatasetError, ManifestError, NotFoundError
+from datapipe.locks import new_lock
 from datapipe.storage import open_store, split_url
 
 if TYPE_CHECKING:
@@ -92,13 +92,13 @@ class Dataset:
         entries = RowGroupEntries(store, footers) if isinstance(store, CachedStore) else None
         self._shards = Shards(footers, columns, entries)
         self._selected: tuple[Selection, DatasetIndex] | None = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=new_lock())
 
     @property
     def index(self) -> DatasetIndex:

@@ -9,7 +9,6 @@ list's lengths among its values, so that without a narrow column that column is 
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, final
@@ -22,6 +21,7 @@ import pyarrow.types as pt
 from datapipe.errors import ConfigError, DatapipeError, LoaderError
 from datapipe.loader.column_types import value_type
 from datapipe.loader.values import plain
+from datapipe.locks import new_lock
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -115,7 +115,7 @@ class Lengths:
         self.column = column
         self.source = length or next((name for name in names if name in whole), column)
         self._data = dataset.select([self.source])
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._held: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
         self._bytes = 0
 

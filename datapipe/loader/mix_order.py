@@ -11,7 +11,6 @@ read as one window stays that window throughout, so that a small source is read 
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, final
@@ -20,6 +19,7 @@ import numpy as np
 
 from datapipe.errors import ConfigError, LoaderError, StateError
 from datapipe.loader.sequence import EpochSequence, Sequence, join_units
+from datapipe.locks import new_lock
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -150,7 +150,7 @@ class _Walk:
         # Its own epoch in which the mix's begins.
         self.first = before // size if size else 0
         self._kept: OrderedDict[int, EpochSequence] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._model = self._sequence.epoch(self.first)
         self.single = [len(first) == 2 for first in self._model.first]
         own = range(self._sequence.lanes)
@@ -279,7 +279,7 @@ class MixEpoch(EpochSequence):
         self._walks = [_Walk(order, source, int(units)) for source, units in enumerate(before)]
         self._of = np.repeat(np.arange(len(self._walks)), np.diff(order.source_cuts)).tolist()
         self._reached = -1
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._gather()
 
     def _gather(self) -> None:

@@ -6,8 +6,9 @@ is counted once, by whichever thread made it.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, final
+
+from datapipe.locks import new_lock
 
 if TYPE_CHECKING:
     from datapipe.loader.filled import FilledBins
@@ -27,7 +28,7 @@ class Padding:
 
     def __init__(self, column: str | None = None) -> None:
         self._column = column
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self.tokens = self.places = 0
 
     def count(self, prepared: Prepared | FilledBins, at: int, batch: dict[str, Any]) -> None:

@@ -12,12 +12,12 @@ memory or of rights, a shard that is not there) says nothing of the rows, and st
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, Final, final
 
 from datapipe import events
 from datapipe.errors import IntegrityError, LoaderError, StateError
 from datapipe.loader.state import saved_quarantine
+from datapipe.locks import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ class Quarantine:
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._since: dict[int, int] = {}
         self._reasons: dict[int, str] = {}
         self._entries: list[list[int]] = []

@@ -15,7 +15,6 @@ rows, of units. Invariant: a pure function; each row is in the units of exactly 
 
 from __future__ import annotations
 
-import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, final
@@ -28,6 +27,7 @@ from datapipe.loader.geometry import Geometry, cut_lanes
 from datapipe.loader.lengths import READ_THREADS
 from datapipe.loader.sequence import EpochSequence, Pieces, Sequence, join_units
 from datapipe.loader.turns import Turns
+from datapipe.locks import new_lock
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -151,7 +151,7 @@ class UnitEpoch(EpochSequence):
         self.blocks: list[Ints] = []
         self.windows: list[Ints] = []
         self.first: list[Ints] = []
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._groups: list[Ints] = []
         self._known: list[int] = []
         self._begin: list[int] = []
@@ -201,6 +201,8 @@ class UnitEpoch(EpochSequence):
         with self._lock:
             going = [lane for lane, groups in enumerate(self._groups) if self._known[lane] < len(groups)]
             if not going:
+                if not self._over:  # forked between a last window and what is told from it
+                    self._turn()
                 return
             lane = min(going, key=lambda lane: int(self.windows[lane][self._known[lane]]))
             at = self._known[lane]

@@ -13,12 +13,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from datapipe.errors import ConfigError
+from datapipe.locks import new_lock
 from datapipe.storage import cache_folder
 from datapipe.storage.byte_count import byte_count
 from datapipe.storage.cache_entry import HEADER, intact, write_payload
@@ -140,7 +140,7 @@ class Cache:
         self.content = content
         self.verify = verify
         self.max_bytes = 0 if max_bytes is None else byte_count("max_bytes", max_bytes)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._counts = dict.fromkeys(
             ("hits", "misses", "bytes", "written", "evictions", "damaged", "waits", "refused"), 0
         )

@@ -15,11 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
 import time
 from collections import deque
 from typing import Final, final
 
+from datapipe.locks import new_lock
 from datapipe.storage.cache_entry import NAME_BYTES
 from datapipe.storage.cache_locks import lock_now
 
@@ -56,7 +56,7 @@ class Leases:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._making = threading.Lock()
+        self._making = new_lock()
         self._owner = 0
         self._fd = -1
         self._name = ""

@@ -10,9 +10,10 @@ entry that another process evicts keeps its space until this one asks for it, or
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, final
+
+from datapipe.locks import new_lock
 
 if TYPE_CHECKING:
     import os
@@ -39,7 +40,7 @@ class Maps:
 
     def __init__(self, limit: int) -> None:
         self._most = min(MOST_BYTES, limit // SHARE)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._held: OrderedDict[str, tuple[Identity, Any]] = OrderedDict()
         self._bytes = 0
         self._whole: dict[str, Identity] = {}

@@ -6,13 +6,14 @@ Invariant: a host of this machine is not warned of, and nothing is connected to.
 from __future__ import annotations
 
 import ipaddress
-import threading
 import warnings
 from typing import Final
 from urllib.parse import urlsplit
 
+from datapipe.locks import new_lock
+
 _told: Final[set[str]] = set()
-_lock: Final = threading.Lock()
+_lock: Final = new_lock()
 
 
 def warn_of_plain(url: str) -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import functools
 import io
-import threading
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
 from datapipe.errors import ConfigError, IntegrityError, NotFoundError, StorageError
+from datapipe.locks import new_lock
 from datapipe.storage.masking import mask_values, secrets_in
 from datapipe.storage.paths import checked_path, checked_prefix, scheme_of, split_query
 from datapipe.storage.range_reader import RangeReader
@@ -77,8 +78,9 @@ class RemoteStore(Store):
         self.origin = origin_of(self.url, self._options)
         if self._scheme in _BUCKETS and self._base.endswith("://"):
             raise ConfigError(f"{self.url!r} names no bucket", expected=f"{self._scheme}://bucket/prefix")
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._connected: Any = None
+        self._owner = os.getpid()
         self._engine: RemoteReads | None = None
 
     def __repr__(self) -> str:
@@ -90,8 +92,8 @@ class RemoteStore(Store):
     @property
     def _fs(self) -> Any:
         with self._lock:
-            if self._connected is None:
-                self._connected = self._connect()
+            if self._connected is None or self._owner != os.getpid():  # a forked child has no thread of fsspec's
+                self._connected, self._engine, self._owner = self._connect(), None, os.getpid()
             return self._connected
 
     def _connect(self) -> Any:

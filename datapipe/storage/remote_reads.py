@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -37,6 +38,8 @@ LEAST_GAP: Final = 64 << 10
 MOST_GAP: Final = 4 << 20
 
 _LIMITS: dict[tuple[int, str], asyncio.Semaphore] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_LIMITS.clear)  # what the parent's requests hold, they hold for ever there
 
 
 @dataclass(kw_only=True)
