@@ -103,7 +103,7 @@ def main():
             count, last = count + 1, max(last, end)
             if rings[thread].count % 2048 == 0:
                 archive.relieve(rings[thread])
-                while archive._pending() > 3 << 17:
+                while archive._pending() > 3 << 17 or archive._packing.locked():
                     time.sleep(0.01)
     prof._ended, prof._wall = last, last - prof._began
     recorded = peak()

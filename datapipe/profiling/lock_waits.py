@@ -142,10 +142,10 @@ def computing(run: RawRun, loader: Bools) -> list[str]:
 
     found = []
     for number in np.unique(run.spans["stage"][loader]).tolist():
-        mine = run.spans[loader & (run.spans["stage"] == number)]
-        start, end = union(mine["start"].astype(np.int64), mine["end"].astype(np.int64))
+        mine = np.flatnonzero(loader & (run.spans["stage"] == number))
+        start, end = union(run.spans["start"][mine].astype(np.int64), run.spans["end"][mine].astype(np.int64))
         ran = int((end - start).sum())
-        if ran and int(mine["cpu"].sum()) >= COMPUTES * ran:
+        if ran and int(run.spans["cpu"][mine].sum()) >= COMPUTES * ran:
             found.append(run.stages[number])
     return found
 

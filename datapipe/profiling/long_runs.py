@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from datapipe.profiling.findings import Findings, Whole, find
 from datapipe.profiling.intervals import union, within
-from datapipe.profiling.ledger import FIRST, PARTS, WHOLE, step_kinds, time_by_kind
+from datapipe.profiling.ledger import FIRST, PARTS, WHOLE, Ledger, step_kinds, time_by_kind
 from datapipe.profiling.lock_waits import LoopWaits
 from datapipe.profiling.nesting import unnested
 from datapipe.profiling.phases import KINDS
@@ -160,36 +160,48 @@ def _slim(found: Findings, began: int) -> Findings:
     return replace(found, ledger=ledger, lying=lying, split=split, locked=replace(found.locked, let_go={}))
 
 
-def _together(run: RawRun, found: Sequence[Findings], epoch: Ints, left_out: int) -> Findings:
+def _together(run: RawRun, found: list[Findings], epoch: Ints, left_out: int) -> Findings:
+    """What stretches found, as of one; takes it out of the list as it goes: both at once are the most memory."""
+    ledgers, splits = [each.ledger for each in found], [each.split for each in found]
+    locked = [each.locked for each in found]
+    devices, lying = [each.device for each in found], [dict(each.lying) for each in found]
+    path, together = _added([each.path for each in found]), _added([each.together for each in found])
+    seen, delivered = any(each.loader_seen for each in found), found[-1].delivered
+    found.clear()
+    sizes = [len(each.start) for each in ledgers]
+    waits = ordered({name for each in splits for name in each.names})
+    split = _table(waits, [dict(zip(each.names, each.ns.T, strict=True)) for each in splits], sizes)
+    splits.clear()
+    strips = _lying(lying)
+    device = dict.fromkeys(name for name in (*run.stages, "busy") if any(name in each for each in devices))
+    return Findings(
+        ledger=_ledger(run, ledgers, sizes, epoch, left_out),
+        split=WaitSplit(waits, split, split[:0]),
+        locked=_locked(locked, sizes),
+        path=dict(sorted(path.items(), key=lambda item: -item[1])),
+        device={name: _column([each.get(name) for each in devices], sizes) for name in device},
+        lying=strips, together=together, loader_seen=seen, delivered=delivered,
+    )  # fmt: skip
+
+
+def _ledger(run: RawRun, ledgers: list[Ledger], sizes: Sequence[int], epoch: Ints, left_out: int) -> Ledger:
     import numpy as np
 
-    ledgers = [each.ledger for each in found]
-    sizes = [len(each.start) for each in ledgers]
     seen = {name for each in ledgers for name in each.names}
     known = [name for name in PARTS if name in seen]
     names = (*known, *(n for n in run.stages if n in seen and n not in (*PARTS, "other")), "other")
-    start, end = (np.concatenate([getattr(each, name) for each in ledgers]) for name in ("start", "end"))
     ns = _table(names, [dict(zip(each.names, each.ns.T, strict=True)) for each in ledgers], sizes)
-    first = next((int(each.kind[0]) for each in ledgers[:1] if len(each.kind)), None)
-    kind = step_kinds(epoch, names, ns, first=first == FIRST) if len(start) else np.empty(0, dtype=np.uint8)
+    ledgers[:] = [replace(each, ns=each.ns[:0].copy()) for each in ledgers]
+    number, start, end, hidden = (
+        np.concatenate([getattr(each, name) for each in ledgers]) for name in ("number", "start", "end", "hidden")
+    )
+    first = bool(sizes[0]) and int(ledgers[0].kind[0]) == FIRST
+    kind = step_kinds(epoch, names, ns, first=first) if len(start) else np.empty(0, dtype=np.uint8)
     parts = sum_of_parts([each.run for each in ledgers], time_by_kind(end - start, kind), left_out)
-    none = ledgers[0]
-    ledger = replace(
-        none, number=np.concatenate([each.number for each in ledgers]), start=start, end=end, kind=kind, epoch=epoch,
-        names=names, ns=ns, hidden=np.concatenate([each.hidden for each in ledgers]), run=parts,
-        remainder=run.wall - sum(parts.values()),
+    return replace(
+        ledgers[0], number=number, start=start, end=end, kind=kind, epoch=epoch, names=names, ns=ns, hidden=hidden,
+        run=parts, remainder=run.wall - sum(parts.values()),
         missing=sum(each.missing for each in ledgers), overlapping=sum(each.overlapping for each in ledgers),
-    )  # fmt: skip
-    splits = [each.split for each in found]
-    waits = ordered({name for each in splits for name in each.names})
-    table = _table(waits, [dict(zip(each.names, each.ns.T, strict=True)) for each in splits], sizes)
-    device = dict.fromkeys(name for name in (*run.stages, "busy") if any(name in each.device for each in found))
-    return Findings(
-        ledger=ledger, split=WaitSplit(waits, table, table[:0]), locked=_locked([each.locked for each in found], sizes),
-        path=dict(sorted(_added([each.path for each in found]).items(), key=lambda item: -item[1])),
-        device={name: _column([each.device.get(name) for each in found], sizes) for name in device},
-        lying=_lying(found), together=_added([each.together for each in found]),
-        loader_seen=any(each.loader_seen for each in found),
     )  # fmt: skip
 
 
@@ -233,15 +245,13 @@ def _locked(waits: Sequence[LoopWaits], sizes: Sequence[int]) -> LoopWaits:
     return LoopWaits(ns=ns, holder=max(held, key=lambda name: held[name]))
 
 
-def _lying(found: Sequence[Findings]) -> dict[tuple[str, bool], tuple[Ints, Ints]]:
-    """What was handed over, by taker; last the loop."""
+def _lying(found: Sequence[dict[tuple[str, bool], tuple[Ints, Ints]]]) -> dict[tuple[str, bool], tuple[Ints, Ints]]:
+    """What was handed over, by taker; last the loop. Taken out of what the stretches found."""
     import numpy as np
 
-    takers = dict.fromkeys(taker for each in found for taker in each.lying if taker != (LOOP, False))
-    return {
-        taker: (
-            np.concatenate([each.lying[taker][0] for each in found if taker in each.lying]),
-            np.concatenate([each.lying[taker][1] for each in found if taker in each.lying]),
-        )
-        for taker in (*takers, (LOOP, False))
-    }
+    takers = dict.fromkeys(taker for each in found for taker in each if taker != (LOOP, False))
+    whole = {}
+    for taker in (*takers, (LOOP, False)):
+        pairs = [each.pop(taker) for each in found if taker in each]
+        whole[taker] = np.concatenate([made for made, _ in pairs]), np.concatenate([taken for _, taken in pairs])
+    return whole

@@ -108,16 +108,16 @@ def _strip(taker: tuple[str, bool], came: Ints, left: Ints, began: int, ended: i
         return None
     came, left = came.clip(began, ended), left.clip(began, ended)
     when = np.concatenate([came, left])
-    order = np.lexsort((np.repeat([0, 1], len(came)), when))  # at one time it comes before it leaves
-    when, change = when[order], np.repeat([1, -1], len(came))[order]
-    level = np.cumsum(change)
-    edges = np.append(np.append(began, when), ended)
+    leaves = np.repeat(np.array([0, 1], dtype=np.int8), len(came))
+    order = np.lexsort((leaves, when))  # at one time it comes before it leaves
+    edges = np.concatenate([[began], when[order], [ended]])
+    at = np.append(0, np.cumsum(1 - 2 * leaves[order], dtype=np.int64))
+    del when, order
     lasted = np.diff(edges)
-    at = np.append(0, level)
     # The integral of the level up to each edge, read off at the borders of the cells.
     integral = np.append(0, np.cumsum(at * lasted))
     borders = np.linspace(began, ended, CELLS + 1)
-    rising = np.append(True, np.diff(edges) > 0)
+    rising = np.append(True, lasted > 0)
     area = np.diff(np.interp(borders, edges[rising], integral[rising]))
     # An item that is taken as it comes never lay there.
     most = int(at[lasted > 0].max(initial=0))

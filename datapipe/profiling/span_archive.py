@@ -145,7 +145,8 @@ class SpanArchive:
         while not self._done.wait(self._interval):
             with self._lock:
                 self._take(least=self._capacity // 2)
-            self._pack()
+            while self._pack():
+                pass
             looks += 1
             self.cpu_ns = time.thread_time_ns()
             if looks % self._stride == 0:
@@ -186,29 +187,33 @@ class SpanArchive:
             over |= spans["end"] > until
         return over & on_the_loop(spans, loop)
 
-    def _pack(self) -> None:
-        """Pack the older half of the spans, where there are enough. Who records never waits for it."""
+    def _pack(self) -> bool:
+        """Pack the oldest spans, where there are enough; whether it did. Who records never waits for it."""
         with self._packing:
             with self._lock:
                 if self._pending() < self._next:
-                    return
+                    return False
                 for ring in self._recorder.rings():  # what slow threads did meanwhile
                     self._take_from(ring)
                 chunks, self._chunks = self._chunks, []
-            rest = self._packed_but(_sorted(chunks))
+            spans = _sorted(chunks)
+            chunks.clear()
+            rest = self._packed_but(spans)
+            packed = len(rest) < len(spans)
             with self._lock:
                 self._chunks.insert(0, rest)
-                self._next = max(2 * self._stretch, len(rest) + self._stretch // 2)
+                self._next = 2 * self._stretch if packed else len(rest) + self._stretch // 2
+            return packed
 
     def _packed_but(self, spans: Spans) -> Spans:
-        """Pack what lies before a clean cut near the middle; the rest."""
+        """Pack what lies before a clean cut, a stretch or half of them; the rest."""
         import numpy as np
 
         number = self._recorder.stage
         self._loop = self._loop or loop_of(spans, step=number("step"), epoch=number("epoch"))
         if self._loop is None:
             return spans
-        until = int(spans["start"][len(spans) // 2])
+        until = int(spans["start"][min(len(spans) // 2, self._stretch)])
         began = self._stretches[-1].ended if self._stretches else self._recorder.started_ns
         cut = clean_cut(spans, self._loop, until=until)
         if cut is None and len(spans) > 4 * self._stretch:
@@ -238,7 +243,7 @@ class SpanArchive:
         self._packed += 1
         self._margin = own[own["thread"] != loop.thread][-MARGIN:]
         held = [i for i, each in enumerate(self._stretches) if each.data is not None]
-        if sum(self._stretches[i].count for i in held) + self._pending() > self._most and len(held) > 2:
+        if sum(self._stretches[i].count for i in held) > self._most - 2 * self._stretch and len(held) > 2:
             for i in held[1::2]:
                 self._stretches[i] = replace(self._stretches[i], data=None)
             self._every *= 2

@@ -183,7 +183,10 @@ def pack(spans: Spans) -> bytes:
         spans["item"], spans["cause"], np.diff(start, prepend=start.dtype.type(0)), start - spans["get"], end - start,
         spans["put"] - end, spans["bytes"], spans["cpu"], spans["stage"], spans["thread"], spans["flags"],
     )  # fmt: skip
-    shuffled = [np.ascontiguousarray(column).view(np.uint8).reshape(len(spans), -1).T.tobytes() for column in columns]
+    shuffled = [
+        np.ascontiguousarray(column).view(np.uint8).reshape(len(spans), column.itemsize).T.tobytes()
+        for column in columns
+    ]
     packed: bytes = pa.compress(b"".join(shuffled), codec="zstd", asbytes=True)
     return packed
 
