@@ -106,6 +106,9 @@ def decoding_pool() -> pa.MemoryPool:
 def parquet_reader(source: Any, **options: Any) -> Any:
     """The `reader` of a `pyarrow.parquet.ParquetFile` with these options, that decodes into `decoding_pool`.
 
+    Its types are those of `metadata.schema.to_arrow_schema()`, as a dataset's are: what a file by another writer calls
+    a UUID or JSON is so to that class alone, and not before pyarrow 21.
+
     That class has no parameter for the pool (26.0); what it wraps has, and is private: of a pyarrow that has it not,
     or not as it is now, the class itself is used, which decodes into Arrow's own pool.
     """
@@ -113,19 +116,19 @@ def parquet_reader(source: Any, **options: Any) -> Any:
         from pyarrow._parquet import ParquetReader
 
         reader = ParquetReader(memory_pool=decoding_pool())
-        reader.open(source, arrow_extensions_enabled=True, **options)  # that class's default, not its own
+        reader.open(source, **options)
     except (ImportError, TypeError):
         import pyarrow.parquet as pq
 
-        return pq.ParquetFile(source, **options).reader
+        return pq.ParquetFile(source, arrow_extensions_enabled=False, **options).reader
     return reader
 
 
 def decoded(nbytes: int) -> None:
     """This thread has decoded so many bytes more: now and then Arrow's default is asked to let go of what it holds.
 
-    Whatever was decoded into: older pyarrows decode there, and so does all that makes tables of tables. mimalloc takes
-    2 µs for it where there is nothing, the system's malloc some ms; jemalloc does it by itself.
+    Whatever was decoded into: another pyarrow may decode there, and so does all that makes tables of tables. mimalloc
+    takes 2 µs for it where there is nothing, the system's malloc some ms; jemalloc does it by itself.
     """
     _THREAD.nbytes += nbytes
     if _THREAD.nbytes < STEP:

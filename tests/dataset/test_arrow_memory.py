@@ -39,7 +39,7 @@ def on_a_thread(name, work):
 def test_each_thread_asks_by_itself(monkeypatch, backend):
     """Half a step twice on one thread: once asked. Half a step on each of two: not at all.
 
-    It is Arrow's default that is asked, whatever was decoded into: an older pyarrow decodes there.
+    It is Arrow's default that is asked, whatever was decoded into: another pyarrow may decode there.
     """
     pool = Pool(backend)
     monkeypatch.setattr(pa, "default_memory_pool", lambda: pool)
@@ -166,14 +166,14 @@ def test_a_pyarrow_that_opens_otherwise_decodes_into_its_own_pool(tmp_path, monk
     rows = pa.table({"id": np.arange(100)})
     pq.write_table(rows, tmp_path / "a.parquet")
 
-    class Older:
+    class Other:
         def __init__(self, memory_pool):
             assert memory_pool is not None
 
-        def open(self, source, *, metadata, page_checksum_verification, pre_buffer):
+        def open(self, source, *, metadata, page_checksum_verification):
             raise AssertionError("an option that it has not was not given")
 
-    monkeypatch.setattr("pyarrow._parquet.ParquetReader", Older)
+    monkeypatch.setattr("pyarrow._parquet.ParquetReader", Other)
     assert open_dataset(tmp_path).fetch(0).decode().equals(rows)
     monkeypatch.delattr("pyarrow._parquet.ParquetReader")
     assert open_dataset(tmp_path).fetch(0).decode().equals(rows)
@@ -187,3 +187,13 @@ def test_decoding_counts(tmp_path, monkeypatch):
     tables = [data.fetch(group).decode() for group in range(4)]
     assert counted == [table.nbytes for table in tables]
     assert min(counted) >= 250 * 8
+
+
+@pytest.mark.skipif(not hasattr(pa, "uuid"), reason="an older pyarrow")
+@pytest.mark.parametrize("stored", [True, False])
+def test_rows_are_of_the_datasets_types(tmp_path, stored):
+    """A file by another writer, without Arrow's schema, calls its bytes a UUID: rows are what the schema says."""
+    rows = pa.table({"id": pa.array([bytes(16)] * 3, pa.uuid())})
+    pq.write_table(rows, tmp_path / "a.parquet", store_schema=stored)
+    dataset = open_dataset(tmp_path)
+    assert dataset.take([0, 2]).schema.types == dataset.schema.types == [pa.uuid() if stored else pa.binary(16)]
