@@ -150,6 +150,8 @@ def test_a_worker_that_is_stopped_is_replaced(tmp_path, monkeypatch):
     """It cannot end itself: the driver does, and the task is done by another, as after any death."""
     monkeypatch.setattr(engines, "LOOK", 0.2)
     monkeypatch.setattr(silence, "LEAST", 1.0)
+    # A machine that stands still silences all workers, and the driver; those that are well are heard after it.
+    monkeypatch.setattr(silence, "AT_ONCE", 0.5)
     late = []
 
     def give_up():
@@ -157,7 +159,7 @@ def test_a_worker_that_is_stopped_is_replaced(tmp_path, monkeypatch):
             late.append(each.pid)
             each.kill()
 
-    engine = open_engine(1, None, splits=4, limits=Limits(batch_seconds=1))
+    engine = open_engine(1, None, splits=4, limits=Limits(batch_seconds=3))
     timer = threading.Timer(200, give_up)
     timer.start()
     with contextlib.closing(engine):
