@@ -104,8 +104,9 @@ def erase(
         keyring = as_keyring(keys)
         run = replace(stored_run(store, manifest), keyring=keyring)
         suppression = read_suppression(store)
-        known, older = ids_of_older(run, wanted)
+        known, older, stay = ids_of_older(run, wanted)
         places = places_of(run, [*wanted, *older], suppression)
+        places = replace(places, survivors=tuple(sorted({*places.survivors, *stay} - places.ids - older)))
         if not wanted and not len(places) and not suppression.unfinished:
             raise nothing_to_erase(store)
         known |= places.known

@@ -105,15 +105,17 @@ def places_of(run: StoredRun, row_ids: Iterable[str], suppression: Suppression) 
     )
 
 
-def ids_of_older(run: StoredRun, row_ids: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+def ids_of_older(
+    run: StoredRun, row_ids: Iterable[str]
+) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:  # fmt: skip
     """Of the snapshots before the newest, which hold what was rolled back, those of these ids that a row of theirs has.
 
     Args:
         run: of the newest snapshot. row_ids: that are looked for.
 
     Returns:
-        The ids that were found; and these with those of the rows that lost to them there. Snapshots whose rows the
-        newest one knows all of are not looked through.
+        The ids that were found; these with those of the rows that lost to them there; and ids of the newest's rows that
+        they had lost to. Snapshots whose rows the newest one knows all of are not looked through.
     """
     from datapipe.dataset import read_snapshot, snapshot_paths
     from datapipe.errors import ManifestError, NotFoundError
@@ -124,6 +126,7 @@ def ids_of_older(run: StoredRun, row_ids: Iterable[str]) -> tuple[frozenset[str]
     seen = {file.path for files in run.files.values() for file in files}
     found: set[str] = set()
     all_of_them: set[str] = set()
+    survivors: set[str] = set()
     for number in snapshot_paths(run.store) if wanted else ():
         if number >= run.manifest.snapshot:
             continue  # kept by who was killed before the next was published
@@ -137,8 +140,10 @@ def ids_of_older(run: StoredRun, row_ids: Iterable[str]) -> tuple[frozenset[str]
             continue  # nobody can roll back to it, and it goes with the others
         found |= places.known
         all_of_them |= places.ids
+        survivors |= {*places.survivors}
         seen |= paths
-    return frozenset(found), frozenset(all_of_them)
+    stay = places_of(run, survivors, Suppression(b"")).known if survivors else frozenset()
+    return frozenset(found), frozenset(all_of_them), stay
 
 
 def _files_of_one(ids: Any, found: Any) -> list[str]:

@@ -245,7 +245,8 @@ def test_what_was_rolled_back_is_erased_too(made, tmp_path):
     """An older snapshot holds it, and could be rolled back to; nor does it come back with its delivery."""
     source, out = shutil.copytree(made / "in", tmp_path / "in"), copy(made, tmp_path)
     said = json.dumps({"text": text(random.Random(8), 80)})
-    (source / "b.jsonl").write_text(f"{said}\n{said}\n")
+    again = (source / "a.jsonl").read_text().splitlines()[20]
+    (source / "b.jsonl").write_text(f"{said}\n{said}\n{again}\n")
     preprocess(source, out, RECIPE, workers=0, append=True)
     (row_id,) = ids_of(out, 80)
     rollback(out, 0)
@@ -253,13 +254,18 @@ def test_what_was_rolled_back_is_erased_too(made, tmp_path):
         erase(out, [row_id, "in/b.jsonl:1"])
     assert told(out, "PLANTED80x")
     whole = shutil.copytree(out, tmp_path / "whole")
+    copy_id = f"in/b.jsonl:{2 * len(said) + 2}"
+    noted = erase(shutil.copytree(out, tmp_path / "noted"), [copy_id])
+    assert (noted.erased, noted.duplicates) == (1, 0)
+    assert ids_of(out, 20)[0] in noted.notes[0]
     done = erase(out, [row_id])
     assert (done.erased, done.duplicates, done.before, done.rows, done.snapshot) == (2, 1, 0, 0, 2)
     assert "rolled back" in done.notes[0]
     assert told(out, "PLANTED80x") == []
     assert [each.number for each in snapshots_of(open_store(str(out)))] == [2]
     assert erase(out, [row_id]).before == 1
-    assert preprocess(source, out, RECIPE, workers=0, append=True).dropped == {"erased": 2}
+    ran = preprocess(source, out, RECIPE, workers=0, append=True)
+    assert (ran.dropped, ran.duplicates) == ({"erased": 2}, 1)
     assert told(out, "PLANTED80x") == []
     # With a row of the newest snapshot, which is rewritten.
     both = erase(whole, [row_id, *ids_of(whole, 7)])
