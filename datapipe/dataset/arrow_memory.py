@@ -120,7 +120,9 @@ def parquet_reader(source: Any, **options: Any) -> Any:
     except (ImportError, TypeError):
         import pyarrow.parquet as pq
 
-        return pq.ParquetFile(source, arrow_extensions_enabled=False, **options).reader
+        if int(pa.__version__.partition(".")[0]) >= 21:
+            options["arrow_extensions_enabled"] = False
+        return pq.ParquetFile(source, **options).reader
     return reader
 
 
