@@ -151,7 +151,12 @@ def _slim(found: Findings, began: int) -> Findings:
 
     none = np.empty(0, dtype=np.int64)
     ledger = replace(
-        found.ledger, inline=none.astype(bool), wait=none.reshape(0, 2), waits=none.reshape(0, 3), awaited=none
+        found.ledger,
+        epoch=none,
+        inline=none.astype(bool),
+        wait=none.reshape(0, 2),
+        waits=none.reshape(0, 3),
+        awaited=none,
     )
     lying = {
         taker: (made[taken >= began], taken[taken >= began]) for taker, (made, taken) in found.lying.items()

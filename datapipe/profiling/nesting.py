@@ -44,15 +44,19 @@ def unnested(spans: Spans, stages: Sequence[str]) -> Spans:
     if not len(inner):
         return spans
     outer = np.flatnonzero(host & np.isin(spans["stage"], [i for i, name in enumerate(stages) if name in OUTER]))
+    held = _holders(spans, inner, outer)
+    inner, held = inner[held >= 0], held[held >= 0]
+    _, which, many = np.unique(held, return_inverse=True, return_counts=True)
+    alone = many[which] == 1
     by_outer: dict[int, list[int]] = {}
-    for i, o in zip(inner.tolist(), _holders(spans, inner, outer).tolist(), strict=True):
-        if o >= 0:
-            by_outer.setdefault(o, []).append(i)
-    pieces, more = spans.copy(), []
+    for i, o in zip(inner[~alone].tolist(), held[~alone].tolist(), strict=True):
+        by_outer.setdefault(o, []).append(i)
+    pieces = spans.copy()
+    more = [_cut_around_one(pieces, held[alone], inner[alone])] if alone.any() else []
     for o, inside in by_outer.items():
-        more += _cut(pieces, o, inside)
+        more += [piece.reshape(1) for piece in _cut(pieces, o, inside)]
     if more:
-        pieces = np.concatenate([pieces, np.stack(more)])
+        pieces = np.concatenate([pieces, *more])
     return pieces[np.lexsort((pieces["end"], pieces["start"]))]
 
 
@@ -72,6 +76,29 @@ def _holders(spans: Spans, inner: Ints, outer: Ints) -> Ints:
         holds = (place >= 0) & (spans["end"][host] >= spans["end"][inner[here]])
         held[here[holds]] = host[holds]
     return held
+
+
+def _cut_around_one(spans: Spans, outer: Ints, inner: Ints) -> Spans:
+    """Cut outer spans, each around the only one that ran inside it, in place, all at once; the pieces that are new.
+
+    Most are such, one a block or a batch: as `_cut` does it, one by one, a million took half a minute.
+    """
+    import numpy as np
+
+    whole, one = spans[outer], spans[inner]
+    at = whole["start"].copy()
+    start, end = np.maximum(at, one["start"]), np.maximum(at, one["end"])
+    first = start - at < _BRIEF_NS
+    start[first] = at[first]
+    piece: Spans = whole[~first]
+    piece["end"] = piece["put"] = start[~first]
+    piece["bytes"] = piece["cpu"] = piece["flags"] = 0
+    one["get"] = np.where(first, whole["get"], start)
+    one["start"], one["end"], one["put"], one["item"], one["cause"] = start, end, end, whole["item"], whole["cause"]
+    whole["get"] = whole["start"] = end
+    whole["cpu"] = np.maximum(0, whole["cpu"] - one["cpu"])
+    spans[inner], spans[outer] = one, whole
+    return piece
 
 
 def _cut(spans: Spans, outer: int, inside: list[int]) -> list[np.void]:

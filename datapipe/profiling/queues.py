@@ -106,19 +106,23 @@ def _strip(taker: tuple[str, bool], came: Ints, left: Ints, began: int, ended: i
 
     if len(came) < 2 or ended <= began:
         return None
-    came, left = came.clip(began, ended), left.clip(began, ended)
     when = np.concatenate([came, left])
+    when.clip(began, ended, out=when)
     leaves = np.repeat(np.array([0, 1], dtype=np.int8), len(came))
     order = np.lexsort((leaves, when))  # at one time it comes before it leaves
     edges = np.concatenate([[began], when[order], [ended]])
-    at = np.append(0, np.cumsum(1 - 2 * leaves[order], dtype=np.int64))
-    del when, order
+    at = np.zeros(len(edges) - 1, dtype=np.int32)
+    np.cumsum(1 - 2 * leaves[order], out=at[1:])
+    del when, order, leaves  # of a million items each is 16 MB
     lasted = np.diff(edges)
-    # The integral of the level up to each edge, read off at the borders of the cells.
-    integral = np.append(0, np.cumsum(at * lasted))
+    # The integral of the level up to each edge, read off at the borders of the cells: from the edges on both sides.
+    integral = np.zeros(len(edges), dtype=np.int64)
+    np.cumsum(at * lasted, out=integral[1:])
     borders = np.linspace(began, ended, CELLS + 1)
-    rising = np.append(True, lasted > 0)
-    area = np.diff(np.interp(borders, edges[rising], integral[rising]))
+    after = np.minimum(np.searchsorted(edges, borders), len(edges) - 1)
+    before = np.searchsorted(edges, edges[np.maximum(after - 1, 0)])
+    beside = np.unique(np.concatenate([before, after]))
+    area = np.diff(np.interp(borders, edges[beside], integral[beside]))
     # An item that is taken as it comes never lay there.
     most = int(at[lasted > 0].max(initial=0))
     whole = ended - began

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.events import HIT
-from datapipe.profiling.nesting import unnested
+from datapipe.profiling.nesting import _cut, _cut_around_one, unnested
 
 
 def rows(run):
@@ -86,3 +87,22 @@ def test_the_path_goes_through_the_pieces(spans):
     found = summarise(dataclasses.replace(run, spans=unnested(run.spans, run.stages)))
     waits = {part.name: round(part.mean / ms) for part in found.waits}
     assert waits == {"fetch": 2, "footer": 2, "decompress": 5, "decode": 3, "gather": 2}
+
+
+@given(
+    outer=st.tuples(st.integers(0, 100_000), st.integers(1, 100_000), st.integers(0, 50_000)),
+    inner=st.tuples(st.integers(0, 100_000), st.integers(0, 100_000), st.integers(0, 50_000)),
+)
+def test_one_inside_one_is_cut_as_any_number_is(new_spans, outer, inner):
+    """The way of arrays, which most take, gives the pieces of the way one by one."""
+    start, length, cpu = outer
+    begin = start + min(inner[0], length)
+    end = min(begin + inner[1], start + length)
+    spans = new_spans().add("fetch", start, start + length, item=3, cause=2, thread=1, get=start - 9, nbytes=7, cpu=cpu)
+    run = spans.add("footer", begin, end, thread=1, cpu=inner[2]).array()
+    inside = int((run["item"] < 0).argmax())
+    host = 1 - inside
+    one, other = run.copy(), run.copy()
+    pieces = _cut_around_one(one, np.array([host]), np.array([inside]))
+    assert pieces.tolist() == [piece.tolist() for piece in _cut(other, host, [inside])]
+    assert one.tolist() == other.tolist()
