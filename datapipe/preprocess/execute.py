@@ -87,7 +87,7 @@ def execute_in_worker(
     try:
         # Of several threads of one process none can be ended alone.
         return execute(task, limits, suspect=suspect, ends=worker.state.nthreads == 1)
-    except DatapipeError as error:
+    except (DatapipeError, OSError) as error:  # an OSError: of the folder in which a task is looked at under guard
         if worker.status in {Status.running, Status.paused}:
             raise
         raise Reschedule from error

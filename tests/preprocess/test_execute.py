@@ -16,26 +16,27 @@ from datapipe.preprocess.work import SCRATCH_FOLDER, WorkFolder
 from datapipe.storage import open_store
 
 
+@pytest.mark.parametrize("raised", [StorageError, FileNotFoundError])
 @pytest.mark.parametrize(
     ("status", "met"),
     [
-        (Status.running, StorageError),
-        (Status.paused, StorageError),
+        (Status.running, None),
+        (Status.paused, None),
         (Status.closing_gracefully, Reschedule),
         (Status.closing, Reschedule),
         (Status.closed, Reschedule),
     ],
 )
-def test_what_a_task_meets_on_a_worker_that_leaves_is_not_the_tasks(monkeypatch, status, met):
+def test_what_a_task_meets_on_a_worker_that_leaves_is_not_the_tasks(monkeypatch, status, met, raised):
     """Its scratch folder is removed below it: the task is another worker's. On one that stays it is an error."""
 
     def failing(*_args, **_options):
-        raise StorageError("a scratch file that is gone")
+        raise raised("a scratch file that is gone")
 
     worker = SimpleNamespace(status=status, state=SimpleNamespace(nthreads=1), address="", local_directory="")
     monkeypatch.setattr(distributed, "get_worker", lambda: worker)
     monkeypatch.setattr(execute, "execute", failing)
-    with pytest.raises(met):
+    with pytest.raises(met or raised):
         execute.execute_in_worker(None, Limits())
 
 
