@@ -30,7 +30,7 @@ KINDS: Final = (
 )  # fmt: skip
 """Kinds of verdict; the last is a job's, one rank of which makes the others wait."""
 STEP_CAP: Final = 10_000
-"""Steps kept one by one in a profile; a longer run keeps every k-th, and says so."""
+"""Steps kept one by one in a profile; a longer run keeps one of every k, and says so."""
 
 
 @final
@@ -84,7 +84,7 @@ class StepSeries:
 
     Attributes:
         count: steps of the run.
-        every: 1 if all are here, k if every k-th is.
+        every: 1 if all are here, k if one of every k is (not always the same of them).
         number: step numbers.
         start_ns: when each began, from the run's start.
         total_ns: wall time.

@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 
 from datapipe.events import Recorder, Ring
 from datapipe.profiling.analysis import summarise
+from datapipe.profiling.chrome_trace import trace
+from datapipe.profiling.ledger import build_ledger
+from datapipe.profiling.profile_file import load_profile
+from datapipe.profiling.recording import profile
+from datapipe.profiling.report import report_html
 from datapipe.profiling.run_parts import LEFT_OUT
 from datapipe.profiling.span_archive import SpanArchive
+from datapipe.profiling.span_file import load_spans
 
 MS = 1_000_000
 ROOM = 1 << 12
@@ -145,8 +151,38 @@ def test_the_points_of_a_long_series_are_bounded_and_seen_as_often_as_they_are(s
     """One step of every k, not always the same of the k: of steps whose every eighth is slow, an eighth is."""
     monkeypatch.setattr("datapipe.profiling.analysis.STEP_CAP", 50)
     forward = np.where(np.arange(800) % 8 == 0, 20.0, 2.0)
-    series = summarise(steady_run(n=800, forward=forward)).series
+    summary = summarise(steady_run(n=800, forward=forward))
+    series = summary.series
     assert (series.count, series.every, len(series.number)) == (800, 16, 50)
     assert series.number == sorted(series.number)
+    assert "Points are of one step in 16, 50 of 800" in report_html(summary)
     slow = sum(total > 20 * MS for total in series.total_ns)
     assert 3 <= slow <= 10  # an eighth of 50 is 6
+
+
+def test_a_recorded_run_is_packed_summarised_and_replayable(tmp_path, monkeypatch):
+    """From the loop to the files: every step is told, the newest spans are traced and kept as a run of their own."""
+    monkeypatch.setattr("datapipe.profiling.recording.TAIL", 500)
+    prof = profile(tmp_path)
+    prof._archive._stretch, prof._archive._next = 400, 800
+    with prof:
+        for i in prof.steps(range(2500)):
+            with prof.phase("forward"):
+                pass
+            if i % 300 == 0:
+                prof._archive._take(least=1)
+                prof._archive._pack()
+        running = prof.summary()
+    summary, raw = load_profile(tmp_path), prof.raw()
+    assert running.series.count in (2499, 2500)
+    assert len(raw.long.stretches) >= 5
+    assert (summary.series.count, summary.steady_steps, summary.recorder.lost) == (2500, 2499, 0)
+    assert summary.recorder.spans == 3 * 2500 + 1
+    assert sum(part.total for part in summary.run) + summary.remainder_ns == summary.wall_ns
+    about = trace(raw)["otherData"]
+    assert about["spans"] + about["spans left out"] == 3 * 2500 + 1
+    again = load_spans(tmp_path)
+    assert 500 <= len(again.spans) < 2500
+    ledger = build_ledger(again.spans, again.stages, began=again.began, ended=again.ended, wall=again.wall)
+    assert again.began == again.spans["start"].min()
+    assert ledger.run["startup"] == 0
