@@ -7,9 +7,9 @@ Invariant: a span is kept once, counted in a stretch that is left out, or counte
 A ring is copied when half of it is new: at 8,192 spans a thread that is 590 KB every 4,096 spans. The copy
 happens under the interpreter's lock, so the thread that records never needs one.
 
-What is older than the newest 130,000 spans or so is packed (`stretches`), 1 ms for 10,000 spans. Of a run with more
-than `MOST_SPANS` every second stretch is left out, then every second of the rest: what is kept lies all over the run,
-and takes no more memory or time at its end, however long it was.
+What is older than the newest 130,000 spans or so is packed (`stretches`), 3 to 10 ms of CPU time for 10,000 spans. Of a
+run with more than `MOST_SPANS` every second stretch is left out, then every second of the rest: what is kept lies all
+over the run, and takes no more memory or time at its end, however long it was.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     Spans = npt.NDArray[np.void]
 
 MOST_SPANS: Final = 9 << 20
-"""Spans kept over a run: a million steps of eight or nine, in 80 to 150 MiB as they are packed."""
+"""Spans kept over a run: a million steps of eight or nine; packed, some 80 MiB at 8 bytes a span."""
 _LOOSE: Final = 2 << 20
 """Of a loop that never comes to a clean moment so many are kept, 72 bytes each (144 MiB); then the oldest are lost."""
 _MOST_SAMPLES: Final = 2_000

@@ -8,7 +8,7 @@ Work of the loader does lie on both sides: a stretch has with it the last `MARGI
 that the batches its first steps waited for are known.
 
 Columns as differences, their bytes by significance ("byte shuffle", as Blosc and Parquet's BYTE_STREAM_SPLIT have it),
-then zstd: 8 to 15 bytes of a span's 72 (measured), 0.1 µs a span.
+then zstd: 8 of a span's 72 bytes, 0.1 µs a span on a quiet core (measured on a made-up run).
 """
 
 from __future__ import annotations
