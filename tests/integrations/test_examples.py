@@ -37,6 +37,11 @@ def profiled(folder, text):
     return summary
 
 
+def held_up(summary):
+    """How much longer the mean step is than the typical one: a machine that stands still for seconds tells nothing."""
+    return summary.step.mean / summary.step.p50
+
+
 @pytest.mark.parametrize(
     ("name", "steps", "evaluates", "bound"),
     [("quickstart", 60, True, ("dataset",)),
@@ -45,7 +50,12 @@ def profiled(folder, text):
 )  # fmt: skip
 def test_an_example_is_profiled_unmodified(tmp_path, name, steps, evaluates, bound):
     """Every training step, the validation passes and the saving are found, and what bounds the step is named."""
-    summary = profiled(tmp_path / name, (SCRIPTS / f"{name}.py").read_text())
+    runs = []
+    for number in range(4):
+        runs.append(profiled(tmp_path / str(number), (SCRIPTS / f"{name}.py").read_text()))
+        if held_up(runs[-1]) < 1.5:
+            break
+    summary = min(runs, key=held_up)
     assert (summary.series.count, summary.epochs) == (steps, 2)
     assert {"wait", "forward", "backward", "optimizer"} <= {part.name for part in summary.parts}
     assert any(part.name.startswith("evaluate") and part.total > 0 for part in summary.run) is evaluates
