@@ -98,7 +98,7 @@ class StageTally:
         order = np.argsort(spans["stage"], kind="stable")
         stages, first_of = np.unique(spans["stage"][order], return_index=True)
         columns = {name: spans[name][order] for name in _COLUMNS}
-        for number, at, until in zip(stages.tolist(), first_of, [*first_of[1:], len(order)], strict=True):
+        for number, at, until in zip(stages.tolist(), first_of, np.append(first_of, len(order))[1:], strict=True):
             self._seen.setdefault(number, _Seen()).add({name: column[at:until] for name, column in columns.items()})
 
     def rows(self, stages: Sequence[str], *, path: Mapping[str, int]) -> tuple[StageRow, ...]:
