@@ -31,6 +31,7 @@ from datapipe.dataset.places import nothing_to_open, one_place
 from datapipe.dataset.row_groups import RowGroups
 from datapipe.dataset.selection import SelectedFetched, Selection, base_numbers, select, selected_index
 from datapipe.dataset.snapshots import read_snapshot
+from datapipe.dataset.taking import take_rows
 from datapipe.dataset.views import Part, blocks_of, part_name, sliced
 from datapipe.errors import ConfigError, DatasetError, ManifestError, NotFoundError
 from datapipe.locks import new_lock
@@ -273,11 +274,11 @@ class Dataset:
         parts, order = [], []
         for b in np.unique(block):
             at = np.flatnonzero(block == b)
-            parts.append(self.fetch(int(b)).decode().take(pa.array(wanted[at] - self.index.first[b])))
+            parts.append(take_rows(self.fetch(int(b)).decode(), pa.array(wanted[at] - self.index.first[b])))
             order.append(at)
         place = np.empty(len(wanted), np.int64)
         place[np.concatenate(order)] = np.arange(len(wanted))
-        return pa.concat_tables(parts).combine_chunks().take(pa.array(place))
+        return take_rows(pa.concat_tables(parts).combine_chunks(), pa.array(place))
 
 
 def open_dataset(

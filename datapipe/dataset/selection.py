@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from datapipe import events
 from datapipe.dataset.filters import ALL, NONE, SOME
+from datapipe.dataset.taking import has_views, take_rows
 from datapipe.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class Selection:
         if kept is None:
             return table.slice(0, 0)
         if kept.dtype == np.uint32:
-            return table.take(pa.array(kept)).combine_chunks()
+            return take_rows(table, pa.array(kept)).combine_chunks()
+        if has_views(table):
+            return take_rows(table, pa.array(self.rows(block))).combine_chunks()
         # A copy of those rows, that the rest of the block be let go.
         mask = pa.Array.from_buffers(pa.bool_(), total, [None, pa.py_buffer(kept)])
         return table.filter(mask).combine_chunks()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import pyarrow as pa
 
+from datapipe.dataset.taking import take_values
 from datapipe.loader.block import Block
 from datapipe.loader.column_types import Reading
 from datapipe.loader.columns import ColumnPlan, Kind
@@ -135,6 +136,6 @@ def _take(blocks: Sequence[Block], names: Sequence[str], slot: Ints, row: Ints) 
     place = pa.array(back)
     taken = {}
     for name in names:
-        parts = [block.arrays[name].take(pick) for block, pick in zip(blocks, picks, strict=True) if len(pick)]
-        taken[name] = pa.concat_arrays(parts or [blocks[0].arrays[name].slice(0, 0)]).take(place)
+        parts = [take_values(block.arrays[name], pick) for block, pick in zip(blocks, picks, strict=True) if len(pick)]
+        taken[name] = take_values(pa.concat_arrays(parts or [blocks[0].arrays[name].slice(0, 0)]), place)
     return taken
