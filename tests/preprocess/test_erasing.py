@@ -179,6 +179,11 @@ def test_moved_rows_and_the_last_one(made, tmp_path):
     erase(tmp_path / "out", [row_id for row_id, _ in rows_of(tmp_path / "out")])
     assert open_dataset(tmp_path / "out").num_rows == 0
     assert verify_dataset(tmp_path / "out").faults == ()
+    # It can be added to, also by a delivery of which nothing is left.
+    for name, said in (("b", ""), ("c", json.dumps({"text": "something else"}))):
+        (tmp_path / "in" / f"{name}.jsonl").write_text(said)
+        added = preprocess(tmp_path / "in", tmp_path / "out", recipe, workers=0, append=True)
+        assert open_dataset(tmp_path / "out").num_rows == added.documents_out == bool(said)
 
 
 class Killed(BaseException):
