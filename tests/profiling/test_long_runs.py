@@ -171,7 +171,8 @@ def test_a_recorded_run_is_packed_summarised_and_replayable(tmp_path, monkeypatc
                 pass
             if i % 300 == 0:
                 prof._archive._take(least=1)
-                prof._archive._pack()
+                while prof._archive._pack():
+                    pass
         running = prof.summary()
     summary, raw = load_profile(tmp_path), prof.raw()
     assert running.series.count in (2499, 2500)
@@ -182,7 +183,7 @@ def test_a_recorded_run_is_packed_summarised_and_replayable(tmp_path, monkeypatc
     about = trace(raw)["otherData"]
     assert about["spans"] + about["spans left out"] == 3 * 2500 + 1
     again = load_spans(tmp_path)
-    assert 500 <= len(again.spans) < 2500
+    assert 500 <= len(again.spans) < 3500  # the newest, of which packing leaves 800 and 900 more come, and a stretch
     ledger = build_ledger(again.spans, again.stages, began=again.began, ended=again.ended, wall=again.wall)
     assert again.began == again.spans["start"].min()
     assert ledger.run["startup"] == 0
