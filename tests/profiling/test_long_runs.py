@@ -66,11 +66,11 @@ def made(pipeline, seed, slow, n=400):
 def close(one, two):
     """Whether path shares of a walk that begins anew in every stretch are those of one walk."""
     whole = sum(one.values())
-    return all(abs(one.get(name, 0) - two.get(name, 0)) <= 0.05 * whole for name in {*one, *two})
+    return all(abs(one.get(name, 0) - two.get(name, 0)) <= 0.1 * whole for name in {*one, *two})
 
 
 @settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 2**31), slow=st.integers(0, 3), stretch=st.sampled_from([150, 400]))
+@given(seed=st.integers(0, 2**31), slow=st.integers(0, 3), stretch=st.sampled_from([300, 600]))
 def test_a_run_is_the_sum_of_its_stretches(pipeline, seed, slow, stretch):
     """Steps, waits, run, remainder, stages, queues, phases, bytes: to the ns what is found of the run at once.
 
