@@ -163,6 +163,30 @@ def test_batches_that_become_cheap_are_made_by_the_loop_of_our_own_loader():
     assert predict(dearer, offline) == predict(dataclasses.replace(dearer, cheap=0.0), offline)
 
 
+def test_sending_a_batch_to_a_process_lengthens_a_step_of_our_own_loader():
+    """Two processes that spin for 6 ms a batch keep up with a loop of 4 ms; what then is left is the sending."""
+    work = work_of(100, cpu=6e6, threads=1, serial={"transform"}, compute=4e6)
+    workers = Change(kind="workers", stage="transform", factor=2.0)
+    others, ours = (predict(dataclasses.replace(work, cheap=cheap), workers) for cheap in (0.0, 0.2e6))
+    assert others.step_ns == pytest.approx(4e6, rel=0.01)
+    assert ours.step_ns == pytest.approx(4.45e6, rel=0.01)
+
+
+def test_cheap_batches_of_our_own_loader_stay_with_the_loop_when_there_is_time_to_make_them_ahead():
+    """Gathered for 0.1 ms by a loop that waited for reads: without those its step is its own work and the gather."""
+    gathered, read = Segment(stage="gather", cpu=0.1e6, idle=0.0), Segment(stage="fetch", cpu=0.0, idle=5e6)
+    work = work_of(100, idle=5e6, compute=2e6)
+    blocks = tuple(Job(pool=0, block=True, batch=i, needs=(), work=(read,)) for i in range(100))
+    batches = tuple(Job(pool=0, block=False, batch=i, needs=(i,), work=(gathered,)) for i in range(100))
+    takes = tuple(dataclasses.replace(take, job=100 + i) for i, take in enumerate(work.takes))
+    work = dataclasses.replace(work, jobs=(*blocks, *batches), takes=takes, helps=frozenset({0}), cheap=0.2e6)
+    ends = replay(work)
+    work = dataclasses.replace(work, recorded_ns=float((ends[-1] - ends[0]) / 99))
+    none = Change(kind="storage", factor=100.0)
+    assert predict(work, none).step_ns == pytest.approx(2.1e6, rel=0.01)
+    assert predict(dataclasses.replace(work, cheap=0.0), none).step_ns < 2e6  # made ahead by the loader's thread
+
+
 def test_a_run_that_the_replay_does_not_fit_says_so():
     """A step 40% longer than its replay: the interval holds that, and the prediction is an extrapolation."""
     work = work_of(100, idle=3e6, compute=2e6)

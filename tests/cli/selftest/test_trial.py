@@ -10,9 +10,10 @@ import pytest
 from datapipe.cli.selftest.cases import FAULTS, cases
 from datapipe.cli.selftest.pipe import Pipe
 from datapipe.cli.selftest.pipeline import Run
-from datapipe.cli.selftest.trial import ROUNDS, outcome_of
+from datapipe.cli.selftest.trial import ROUNDS, _decoding, outcome_of
 from datapipe.events import FIELDS, STAGES
 from datapipe.profiling.analysis import RawRun, summarise
+from datapipe.profiling.changes import Change
 
 MS = 1_000_000
 
@@ -95,6 +96,16 @@ def test_rounds_end_at_some_time(case, time, rounds):
     found = outcome_of(bench, case, lambda: time)
     assert len(bench.ran) == 5 * rounds
     assert found.noise == pytest.approx(0.2)
+
+
+def test_what_decoding_is_worth_is_told_by_another_codec(case):
+    """Decoded in half the time the step is 3 ms shorter: a bump, which takes 30% off and not 50%, would gain 1.8 ms."""
+    cheaper = dataclasses.replace(case.pipe, device_ms=7.0)
+    changes = [("fix 0", Change(kind="decode", factor=2.0))]
+    runs = {"": made_up(case.pipe, 1.0), "fix 0": made_up(cheaper, 1.0)}
+    assert _decoding(changes, runs) == {"decode": pytest.approx(1.8 * MS, rel=0.01)}
+    assert _decoding([("fix 0", Change(kind="decode", factor=1.1))], runs) == {}
+    assert _decoding([], runs) == {}
 
 
 def test_every_fault_says_what_it_runs():
