@@ -56,13 +56,6 @@ class StageRow:
     path: float
 
 
-def stage_rows(spans: npt.NDArray[np.void], stages: Sequence[str], *, path: Mapping[str, int]) -> tuple[StageRow, ...]:
-    """One row per stage that has spans on the host, in the order of `stages`; arguments as of `StageTally`."""
-    tally = StageTally()
-    tally.add(spans)
-    return tally.rows(stages, path=path)
-
-
 _COLUMNS: Final = ("get", "start", "end", "put", "bytes", "cpu", "thread", "flags")
 
 

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.events import DEVICE, HIT, MISS
-from datapipe.profiling.stages import StageTally, stage_rows
+from datapipe.profiling.stages import StageTally
+
+
+def stage_rows(spans, stages, *, path):
+    """The rows of spans that are added at once."""
+    tally = StageTally()
+    tally.add(spans)
+    return tally.rows(stages, path=path)
 
 
 def test_a_stage_is_counted_timed_and_its_waits_kept_apart(spans):
