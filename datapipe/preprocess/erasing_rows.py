@@ -105,9 +105,7 @@ def places_of(run: StoredRun, row_ids: Iterable[str], suppression: Suppression) 
     )
 
 
-def ids_of_older(
-    run: StoredRun, row_ids: Iterable[str]
-) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:  # fmt: skip
+def ids_of_older(run: StoredRun, row_ids: Iterable[str]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """Of the snapshots before the newest, which hold what was rolled back, those of these ids that a row of theirs has.
 
     Args:
